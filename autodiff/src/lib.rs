@@ -1,0 +1,1 @@
+//! Program-based forward- and reverse-mode automatic differentiation.

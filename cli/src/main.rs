@@ -1,0 +1,2 @@
+//! The boltzmap command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! SIMD CPU kernels with run-time dispatch, GEMM, counter-based random numbers.

@@ -1,0 +1,1 @@
+//! Networks, flow maps, continuous flows, parameters and checkpoints.

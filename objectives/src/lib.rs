@@ -1,0 +1,1 @@
+//! Interpolants, training losses and optimisers.

@@ -1,0 +1,1 @@
+//! Peptide topology, native force field, dynamics, observables and metrics.
