@@ -1,1 +1,3 @@
 //! Program-based forward- and reverse-mode automatic differentiation.
+
+pub mod ir;

@@ -1,1 +1,3 @@
-//! Peptide topology, native force field, dynamics, observables and metrics.
+//! Peptide topology, the native force field, dynamics, observables and metrics.
+
+pub mod system;
