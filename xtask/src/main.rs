@@ -8,12 +8,24 @@ const STAGES: [(&str, &[&str], Option<(&str, &str)>); 4] = [
     ("format", &["fmt", "--all", "--check"], None),
     (
         "clippy",
-        &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ],
         None,
     ),
     (
         "documentation",
-        &["doc", "--workspace", "--no-deps", "--document-private-items"],
+        &[
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ],
         Some(("RUSTDOCFLAGS", "--deny warnings")),
     ),
     ("tests", &["test", "--workspace"], None),
@@ -23,7 +35,9 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("ci") => ci(),
         _ => {
-            eprintln!("usage: cargo xtask ci    format, clippy, documentation and tests, as continuous integration runs them");
+            eprintln!(
+                "usage: cargo xtask ci    format, clippy, documentation and tests, as continuous integration runs them"
+            );
             ExitCode::from(2)
         }
     }
@@ -38,10 +52,16 @@ fn ci() -> ExitCode {
         command.args(arguments).envs(environment);
         match command.status() {
             Ok(status) if status.success() => {
-                eprintln!("ci: {name} passed in {:.0} s", start.elapsed().as_secs_f64());
+                eprintln!(
+                    "ci: {name} passed in {:.0} s",
+                    start.elapsed().as_secs_f64()
+                );
             }
             Ok(status) => {
-                eprintln!("ci: {name} failed ({status}): cargo {}", arguments.join(" "));
+                eprintln!(
+                    "ci: {name} failed ({status}): cargo {}",
+                    arguments.join(" ")
+                );
                 return ExitCode::FAILURE;
             }
             Err(error) => {
