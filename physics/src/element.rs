@@ -72,7 +72,9 @@ impl Element {
 
     /// The element of a symbol, in any letter case; `None` if it is not one of these.
     pub fn from_symbol(symbol: &str) -> Option<Element> {
-        Element::ALL.into_iter().find(|element| element.symbol().eq_ignore_ascii_case(symbol.trim()))
+        Element::ALL
+            .into_iter()
+            .find(|element| element.symbol().eq_ignore_ascii_case(symbol.trim()))
     }
 }
 

@@ -40,7 +40,12 @@ pub fn energy_reference(system: &System, positions: &[f64]) -> Energies {
 /// If the number of coordinates is not three times that of the atoms.
 pub fn energy_forces_reference(system: &System, positions: &[f64]) -> (Energies, Vec<f64>) {
     let n = system.n_atoms();
-    assert_eq!(positions.len(), 3 * n, "positions of a system of {n} atoms must hold {} coordinates", 3 * n);
+    assert_eq!(
+        positions.len(),
+        3 * n,
+        "positions of a system of {n} atoms must hold {} coordinates",
+        3 * n
+    );
     let x = positions.as_chunks::<3>().0;
     let mut energies = Energies::default();
     let mut forces = vec![[0.0; 3]; n];
@@ -68,7 +73,8 @@ pub fn energy_forces_reference(system: &System, positions: &[f64]) -> (Energies,
         }
     }
     if let Some(model) = &system.generalized_born {
-        energies.generalized_born = generalized_born::energy_forces(model, &system.charges, system.cutoff, x, &mut forces);
+        energies.generalized_born =
+            generalized_born::energy_forces(model, &system.charges, system.cutoff, x, &mut forces);
     }
     (energies, forces.concat())
 }
@@ -86,7 +92,11 @@ fn accumulate(forces: &mut [[f64; 3]], atoms: &[usize], term_forces: &[[f64; 3]]
 pub fn nonbonded_pairs(system: &System) -> Vec<([usize; 2], Pair, Option<f64>)> {
     let n = system.n_atoms();
     let mut apart = vec![true; n * n];
-    for &[i, j] in system.excluded.iter().chain(system.pairs14.iter().map(|pair| &pair.atoms)) {
+    for &[i, j] in system
+        .excluded
+        .iter()
+        .chain(system.pairs14.iter().map(|pair| &pair.atoms))
+    {
         apart[i * n + j] = false;
     }
     let shift = system.cutoff.map_or(0.0, |cutoff| 1.0 / cutoff);
@@ -105,7 +115,12 @@ pub fn nonbonded_pairs(system: &System) -> Vec<([usize; 2], Pair, Option<f64>)> 
         }
     }
     pairs.extend(system.pairs14.iter().map(|pair14| {
-        let pair = Pair { charge_product: pair14.charge_product, sigma: pair14.sigma, epsilon: pair14.epsilon, shift: 0.0 };
+        let pair = Pair {
+            charge_product: pair14.charge_product,
+            sigma: pair14.sigma,
+            epsilon: pair14.epsilon,
+            shift: 0.0,
+        };
         (pair14.atoms, pair, None)
     }));
     pairs

@@ -32,11 +32,18 @@ impl Topology {
     /// # Panics
     /// If a bond names an atom that does not exist or an atom twice.
     pub fn new(atoms: Vec<Atom>, bonds: impl IntoIterator<Item = [usize; 2]>) -> Topology {
-        let mut bonds: Vec<[usize; 2]> = bonds.into_iter().map(|[i, j]| [i.min(j), i.max(j)]).collect();
+        let mut bonds: Vec<[usize; 2]> = bonds
+            .into_iter()
+            .map(|[i, j]| [i.min(j), i.max(j)])
+            .collect();
         bonds.sort_unstable();
         bonds.dedup();
         for [i, j] in &bonds {
-            assert!(i != j && *j < atoms.len(), "bond {i}-{j} in a molecule of {} atoms", atoms.len());
+            assert!(
+                i != j && *j < atoms.len(),
+                "bond {i}-{j} in a molecule of {} atoms",
+                atoms.len()
+            );
         }
         Topology { atoms, bonds }
     }
@@ -48,7 +55,11 @@ impl Topology {
 
     /// Number of residues, caps included.
     pub fn n_residues(&self) -> usize {
-        self.atoms.iter().map(|atom| atom.residue_index + 1).max().unwrap_or(0)
+        self.atoms
+            .iter()
+            .map(|atom| atom.residue_index + 1)
+            .max()
+            .unwrap_or(0)
     }
 
     /// The bonded neighbours of every atom, in increasing order.
@@ -75,12 +86,18 @@ impl Topology {
 
     /// The index of the atom of that name in a residue, if there is one.
     pub fn find(&self, residue_index: usize, name: &str) -> Option<usize> {
-        self.atoms.iter().position(|atom| atom.residue_index == residue_index && atom.name == name)
+        self.atoms
+            .iter()
+            .position(|atom| atom.residue_index == residue_index && atom.name == name)
     }
 
     /// A residue as people name it, counted from 1: `ALA 2`.
     pub fn residue_label(&self, residue_index: usize) -> String {
-        let name = self.atoms.iter().find(|atom| atom.residue_index == residue_index).map_or("?", |atom| &atom.residue_name);
+        let name = self
+            .atoms
+            .iter()
+            .find(|atom| atom.residue_index == residue_index)
+            .map_or("?", |atom| &atom.residue_name);
         format!("{name} {}", residue_index + 1)
     }
 }

@@ -1,7 +1,7 @@
 //! Harmonic bond stretching: E = ½k(r−r₀)². The trap is the ½: AMBER's own files tabulate k/2.
 
-use super::vector::{distance, norm, scale, subtract};
 use super::Scalar;
+use super::vector::{distance, norm, scale, subtract};
 use crate::system::Bond;
 
 /// Energy, kJ/mol, at the positions (nm) of the two atoms.

@@ -56,14 +56,24 @@ impl BornModel {
                 engulfed_term: true,
                 ..data_driven
             },
-            BornModel::Obc1 => BornConstants { alpha: 0.8, beta: 0.0, gamma: 2.909125, ..data_driven },
+            BornModel::Obc1 => BornConstants {
+                alpha: 0.8,
+                beta: 0.0,
+                gamma: 2.909125,
+                ..data_driven
+            },
             BornModel::Obc2 => data_driven,
         }
     }
 }
 
 /// Energy, kJ/mol, at the positions (nm) of all atoms, whose charges (e) are given.
-pub fn energy<S: Scalar>(model: &GeneralizedBorn, charges: &[f64], cutoff: Option<f64>, positions: &[[S; 3]]) -> S {
+pub fn energy<S: Scalar>(
+    model: &GeneralizedBorn,
+    charges: &[f64],
+    cutoff: Option<f64>,
+    positions: &[[S; 3]],
+) -> S {
     let constants = model.model.constants();
     let n = positions.len();
     let number = S::constant;
@@ -80,8 +90,11 @@ pub fn energy<S: Scalar>(model: &GeneralizedBorn, charges: &[f64], cutoff: Optio
         }
         let offset = model.radius[i] - RADIUS_OFFSET;
         let psi = integral * number(offset);
-        let argument = psi * (number(constants.alpha) + psi * (number(-constants.beta) + psi * number(constants.gamma)));
-        let radius = number(1.0) / (number(1.0 / offset) - argument.tanh() / number(model.radius[i]));
+        let argument = psi
+            * (number(constants.alpha)
+                + psi * (number(-constants.beta) + psi * number(constants.gamma)));
+        let radius =
+            number(1.0) / (number(1.0 / offset) - argument.tanh() / number(model.radius[i]));
         born.push(radius);
         let ratio = number(model.radius[i]) / radius;
         let cube = ratio * ratio * ratio;
@@ -95,7 +108,9 @@ pub fn energy<S: Scalar>(model: &GeneralizedBorn, charges: &[f64], cutoff: Optio
             if within(r) {
                 let product = born[i] * born[j];
                 let squared = r * r + product * (-(r * r) / (number(4.0) * product)).exp();
-                total = total - number(constants.tau * charges[i] * charges[j]) * (number(1.0) / squared.sqrt() - number(shift));
+                total = total
+                    - number(constants.tau * charges[i] * charges[j])
+                        * (number(1.0) / squared.sqrt() - number(shift));
             }
         }
     }
@@ -103,7 +118,13 @@ pub fn energy<S: Scalar>(model: &GeneralizedBorn, charges: &[f64], cutoff: Optio
 }
 
 /// What atom j at distance r adds to I_i, nm⁻¹.
-fn descreening<S: Scalar>(model: &GeneralizedBorn, engulfed_term: bool, i: usize, j: usize, r: S) -> S {
+fn descreening<S: Scalar>(
+    model: &GeneralizedBorn,
+    engulfed_term: bool,
+    i: usize,
+    j: usize,
+    r: S,
+) -> S {
     let number = S::constant;
     let offset = number(model.radius[i] - RADIUS_OFFSET);
     let s = number(model.scale[j] * (model.radius[j] - RADIUS_OFFSET));
@@ -115,7 +136,9 @@ fn descreening<S: Scalar>(model: &GeneralizedBorn, engulfed_term: bool, i: usize
     let lower = if gap > offset { gap } else { offset };
     let (inverse_upper, inverse_lower) = (number(1.0) / upper, number(1.0) / lower);
     let mut bracket = inverse_lower - inverse_upper
-        + number(0.25) * (r - s * s / r) * (inverse_upper * inverse_upper - inverse_lower * inverse_lower)
+        + number(0.25)
+            * (r - s * s / r)
+            * (inverse_upper * inverse_upper - inverse_lower * inverse_lower)
         + number(0.5) * (lower * inverse_upper).ln() / r;
     if engulfed_term && offset < s - r {
         bracket = bracket + number(2.0) * (number(1.0) / offset - inverse_lower);
@@ -148,15 +171,18 @@ pub fn energy_forces(
         let (radius, charge) = (model.radius[i], charges[i]);
         let offset = radius - RADIUS_OFFSET;
         let psi = integral * offset;
-        let tanh = (psi * (constants.alpha + psi * (-constants.beta + psi * constants.gamma))).tanh();
+        let tanh =
+            (psi * (constants.alpha + psi * (-constants.beta + psi * constants.gamma))).tanh();
         born[i] = 1.0 / (1.0 / offset - tanh / radius);
         radius_slope[i] = born[i] * born[i] / radius
             * (1.0 - tanh * tanh)
             * (constants.alpha - 2.0 * constants.beta * psi + 3.0 * constants.gamma * psi * psi)
             * offset;
-        let surface = constants.surface * (radius + PROBE_RADIUS).powi(2) * (radius / born[i]).powi(6);
+        let surface =
+            constants.surface * (radius + PROBE_RADIUS).powi(2) * (radius / born[i]).powi(6);
         total += surface - 0.5 * constants.tau * charge * charge / born[i];
-        energy_slope[i] += 0.5 * constants.tau * charge * charge / (born[i] * born[i]) - 6.0 * surface / born[i];
+        energy_slope[i] +=
+            0.5 * constants.tau * charge * charge / (born[i] * born[i]) - 6.0 * surface / born[i];
     }
     let shift = cutoff.map_or(0.0, |cutoff| 1.0 / cutoff);
     for i in 0..n {
@@ -184,7 +210,13 @@ pub fn energy_forces(
             let r = distance(positions[i], positions[j]);
             if within(r) {
                 let derivative = slope * descreening_slope(model, constants.engulfed_term, i, j, r);
-                push_apart(forces, i, j, subtract(positions[i], positions[j]), -derivative / r);
+                push_apart(
+                    forces,
+                    i,
+                    j,
+                    subtract(positions[i], positions[j]),
+                    -derivative / r,
+                );
             }
         }
     }
@@ -200,7 +232,13 @@ fn push_apart(forces: &mut [[f64; 3]], i: usize, j: usize, difference: [f64; 3],
 }
 
 /// d([`descreening`])/dr, nm⁻².
-fn descreening_slope(model: &GeneralizedBorn, engulfed_term: bool, i: usize, j: usize, r: f64) -> f64 {
+fn descreening_slope(
+    model: &GeneralizedBorn,
+    engulfed_term: bool,
+    i: usize,
+    j: usize,
+    r: f64,
+) -> f64 {
     let offset = model.radius[i] - RADIUS_OFFSET;
     let s = model.scale[j] * (model.radius[j] - RADIUS_OFFSET);
     let upper = r + s;
@@ -208,7 +246,11 @@ fn descreening_slope(model: &GeneralizedBorn, engulfed_term: bool, i: usize, j: 
         return 0.0;
     }
     let gap = (r - s).abs();
-    let (lower, lower_slope) = if gap > offset { (gap, (r - s).signum()) } else { (offset, 0.0) };
+    let (lower, lower_slope) = if gap > offset {
+        (gap, (r - s).signum())
+    } else {
+        (offset, 0.0)
+    };
     let squares = 1.0 / (upper * upper) - 1.0 / (lower * lower);
     let mut bracket = -lower_slope / (lower * lower)
         + 1.0 / (upper * upper)

@@ -4,8 +4,8 @@
 //! apart, shift = 0. With a non-periodic cutoff r_c pairs with r ≤ r_c count and shift = 1/r_c: that is OpenMM's reaction field with
 //! dielectric 1, which is what it uses when generalised Born is present; Lennard-Jones is cut off, neither switched nor shifted.
 
-use super::vector::{distance, dot, scale, subtract};
 use super::Scalar;
+use super::vector::{distance, dot, scale, subtract};
 use crate::system::COULOMB_CONSTANT;
 
 /// Parameters of one pair.

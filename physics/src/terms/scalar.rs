@@ -5,7 +5,13 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// What a term's energy formula needs of a number.
 pub trait Scalar:
-    Copy + PartialOrd + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+    Copy
+    + PartialOrd
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
 {
     /// A constant.
     fn constant(value: f64) -> Self;
@@ -23,7 +29,11 @@ pub trait Scalar:
     fn atan2(self, x: Self) -> Self;
     /// |x|
     fn abs(self) -> Self {
-        if self < Self::constant(0.0) { -self } else { self }
+        if self < Self::constant(0.0) {
+            -self
+        } else {
+            self
+        }
     }
 }
 
@@ -94,14 +104,20 @@ mod dual {
     impl Mul for Dual {
         type Output = Dual;
         fn mul(self, other: Dual) -> Dual {
-            dual(self.value * other.value, self.derivative * other.value + self.value * other.derivative)
+            dual(
+                self.value * other.value,
+                self.derivative * other.value + self.value * other.derivative,
+            )
         }
     }
     impl Div for Dual {
         type Output = Dual;
         fn div(self, other: Dual) -> Dual {
             let value = self.value / other.value;
-            dual(value, (self.derivative - value * other.derivative) / other.value)
+            dual(
+                value,
+                (self.derivative - value * other.derivative) / other.value,
+            )
         }
     }
     impl Neg for Dual {
@@ -133,7 +149,10 @@ mod dual {
         }
         fn atan2(self, x: Dual) -> Dual {
             let squared = self.value * self.value + x.value * x.value;
-            dual(self.value.atan2(x.value), (self.derivative * x.value - self.value * x.derivative) / squared)
+            dual(
+                self.value.atan2(x.value),
+                (self.derivative * x.value - self.value * x.derivative) / squared,
+            )
         }
     }
 }

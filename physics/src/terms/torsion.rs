@@ -32,9 +32,17 @@ pub fn energy_forces(torsion: &Torsion, positions: [[f64; 3]; 4]) -> (f64, [[f64
     let slope = -torsion.force_constant * periodicity * (periodicity * phi - torsion.phase).sin();
     let first = scale(slope * length / m_squared, m);
     let last = scale(-slope * length / n_squared, n);
-    let shift = subtract(scale(dot(b1, b2) / length_squared, first), scale(dot(b3, b2) / length_squared, last));
+    let shift = subtract(
+        scale(dot(b1, b2) / length_squared, first),
+        scale(dot(b3, b2) / length_squared, last),
+    );
     let second = subtract(scale(-1.0, first), shift);
     let third = subtract(shift, last);
-    debug_assert!(add(add(first, second), add(third, last)).iter().all(|sum| sum.abs() <= 1e-6 * (1.0 + slope.abs() * length / m_squared.sqrt().min(n_squared.sqrt()))));
+    debug_assert!(
+        add(add(first, second), add(third, last))
+            .iter()
+            .all(|sum| sum.abs()
+                <= 1e-6 * (1.0 + slope.abs() * length / m_squared.sqrt().min(n_squared.sqrt())))
+    );
     (value, [first, second, third, last])
 }
