@@ -59,7 +59,16 @@ pub fn gemm<T: Real>(
     if m * n * k == 0 {
         return;
     }
-    T::matmul(shape, alpha, &a[..m * k], transpose_a, &b[..k * n], transpose_b, beta != T::zero(), c);
+    T::matmul(
+        shape,
+        alpha,
+        &a[..m * k],
+        transpose_a,
+        &b[..k * n],
+        transpose_b,
+        beta != T::zero(),
+        c,
+    );
 }
 
 /// A batch of products of one shape. Matrix i of an operand starts at i times its stride; a stride of 0 uses one
@@ -81,7 +90,13 @@ pub struct BatchedGemmShape {
 impl BatchedGemmShape {
     /// Densely stored batches.
     pub fn contiguous(batch: usize, m: usize, n: usize, k: usize) -> Self {
-        Self { batch, shape: GemmShape { m, n, k }, stride_a: m * k, stride_b: k * n, stride_c: m * n }
+        Self {
+            batch,
+            shape: GemmShape { m, n, k },
+            stride_a: m * k,
+            stride_b: k * n,
+            stride_c: m * n,
+        }
     }
 }
 
@@ -120,7 +135,17 @@ pub fn batched_gemm_on<T: Real>(
     beta: T,
     c: &mut [T],
 ) {
-    batched(Some(tier), batch, alpha, a, transpose_a, b, transpose_b, beta, c);
+    batched(
+        Some(tier),
+        batch,
+        alpha,
+        a,
+        transpose_a,
+        b,
+        transpose_b,
+        beta,
+        c,
+    );
 }
 
 fn batched<T: Real>(
@@ -134,22 +159,42 @@ fn batched<T: Real>(
     beta: T,
     c: &mut [T],
 ) {
-    let BatchedGemmShape { batch: count, shape, stride_a, stride_b, stride_c } = batch;
+    let BatchedGemmShape {
+        batch: count,
+        shape,
+        stride_a,
+        stride_b,
+        stride_c,
+    } = batch;
     let GemmShape { m, n, k } = shape;
     if count == 0 || m * n == 0 {
         return;
     }
     let last = count - 1;
     assert!(
-        a.len() >= last * stride_a + m * k && b.len() >= last * stride_b + k * n && c.len() >= last * stride_c + m * n,
+        a.len() >= last * stride_a + m * k
+            && b.len() >= last * stride_b + k * n
+            && c.len() >= last * stride_c + m * n,
         "{batch:?} does not fit operands of {}, {} and {} elements",
         a.len(),
         b.len(),
         c.len()
     );
-    assert!(count == 1 || stride_c >= m * n, "{batch:?}: the results overlap");
+    assert!(
+        count == 1 || stride_c >= m * n,
+        "{batch:?}: the results overlap"
+    );
     if m.max(n).max(k) <= SMALL_LIMIT {
-        let kernel = small::SmallGemm { batch, alpha, a, transpose_a, b, transpose_b, beta, c };
+        let kernel = small::SmallGemm {
+            batch,
+            alpha,
+            a,
+            transpose_a,
+            b,
+            transpose_b,
+            beta,
+            c,
+        };
         match tier {
             Some(tier) => dispatch_on(tier, kernel),
             None => dispatch(kernel),
@@ -157,7 +202,16 @@ fn batched<T: Real>(
     } else {
         for i in 0..count {
             let c = &mut c[i * stride_c..][..m * n];
-            gemm(shape, alpha, &a[i * stride_a..], transpose_a, &b[i * stride_b..], transpose_b, beta, c);
+            gemm(
+                shape,
+                alpha,
+                &a[i * stride_a..],
+                transpose_a,
+                &b[i * stride_b..],
+                transpose_b,
+                beta,
+                c,
+            );
         }
     }
 }
@@ -211,7 +265,11 @@ macro_rules! backend {
                     MatRef::from_row_major_slice(b, k, n)
                 };
                 let c = MatMut::from_row_major_slice_mut(c, m, n);
-                let accumulation = if accumulate { Accum::Add } else { Accum::Replace };
+                let accumulation = if accumulate {
+                    Accum::Add
+                } else {
+                    Accum::Replace
+                };
                 faer::linalg::matmul::matmul(c, accumulation, a, b, alpha, Par::Seq);
             }
         }

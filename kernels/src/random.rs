@@ -39,7 +39,12 @@ pub struct Stream {
 impl Stream {
     /// The beginning of a stream.
     pub fn new(seed: u64, domain: u64, index: u64) -> Self {
-        Self::at(StreamPosition { seed, domain, index, word: 0 })
+        Self::at(StreamPosition {
+            seed,
+            domain,
+            index,
+            word: 0,
+        })
     }
 
     /// A stream continued from a saved position.
@@ -47,12 +52,18 @@ impl Stream {
         let mut generator = ChaCha8Rng::from_seed(key(position.seed, position.domain));
         generator.set_stream(position.index);
         generator.set_word_pos(u128::from(position.word));
-        Self { generator, position }
+        Self {
+            generator,
+            position,
+        }
     }
 
     /// The current position.
     pub fn position(&self) -> StreamPosition {
-        StreamPosition { word: self.generator.get_word_pos() as u64, ..self.position }
+        StreamPosition {
+            word: self.generator.get_word_pos() as u64,
+            ..self.position
+        }
     }
 
     /// The next 32 bits.
@@ -165,7 +176,8 @@ mod tests {
             let mut values = vec![T::zero(); 400_000];
             Stream::new(5, 0, 0).fill_standard_normal(&mut values);
             let count = values.len() as f64;
-            let moment = |power: i32| values.iter().map(|v| v.as_f64().powi(power)).sum::<f64>() / count;
+            let moment =
+                |power: i32| values.iter().map(|v| v.as_f64().powi(power)).sum::<f64>() / count;
             // Standard errors: 1/√n times 1, √2, √15, √96.
             let standard_error = 1.0 / count.sqrt();
             assert!(moment(1).abs() < 4.0 * standard_error);
@@ -184,6 +196,9 @@ mod tests {
         for _ in 0..7000 {
             seen[stream.below(7) as usize] += 1;
         }
-        assert!(seen.iter().all(|&count| (850..1150).contains(&count)), "{seen:?}");
+        assert!(
+            seen.iter().all(|&count| (850..1150).contains(&count)),
+            "{seen:?}"
+        );
     }
 }

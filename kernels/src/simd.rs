@@ -62,7 +62,10 @@ impl Tier {
 
     /// The tiers this processor can run, narrowest first.
     pub fn available() -> Vec<Tier> {
-        Tier::ALL.into_iter().filter(|tier| tier.is_available()).collect()
+        Tier::ALL
+            .into_iter()
+            .filter(|tier| tier.is_available())
+            .collect()
     }
 
     /// The tier [`dispatch`] uses: the widest available one, or the one the environment variable `BOLTZMAP_SIMD`
@@ -77,7 +80,11 @@ impl Tier {
                     _ => {
                         eprintln!(
                             "BOLTZMAP_SIMD={wanted} is not a tier of this machine ({}); using {}",
-                            Tier::available().iter().map(|tier| tier.name()).collect::<Vec<_>>().join(", "),
+                            Tier::available()
+                                .iter()
+                                .map(|tier| tier.name())
+                                .collect::<Vec<_>>()
+                                .join(", "),
                             widest.name()
                         );
                         widest
@@ -118,7 +125,11 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
 /// # Panics
 /// When the processor lacks the tier.
 pub fn dispatch_on<K: Kernel>(tier: Tier, kernel: K) -> K::Output {
-    assert!(tier.is_available(), "this processor has no {} instructions", tier.name());
+    assert!(
+        tier.is_available(),
+        "this processor has no {} instructions",
+        tier.name()
+    );
     enter(tier, kernel)
 }
 
@@ -250,7 +261,8 @@ pub trait Lanes:
     /// Bits rotated left by `LEFT`; `RIGHT` must be the scalar's size in bits minus `LEFT`.
     #[inline(always)]
     fn rotate_left<const LEFT: u32, const RIGHT: u32>(self) -> Self {
-        self.shift_left::<LEFT>().bit_or(self.shift_right::<RIGHT>())
+        self.shift_left::<LEFT>()
+            .bit_or(self.shift_right::<RIGHT>())
     }
     /// The magnitude of `self` with the sign bit of `sign`.
     #[inline(always)]
@@ -315,7 +327,9 @@ pub struct VirtualSum<L: Lanes> {
 impl<L: Lanes> Default for VirtualSum<L> {
     #[inline(always)]
     fn default() -> Self {
-        Self { parts: [L::zero(); 4] }
+        Self {
+            parts: [L::zero(); 4],
+        }
     }
 }
 

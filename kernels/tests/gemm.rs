@@ -5,7 +5,16 @@ use boltzmap_kernels::random::Stream;
 use boltzmap_kernels::{Real, Tier};
 use proptest::prelude::*;
 
-fn reference(shape: GemmShape, alpha: f64, a: &[f64], ta: bool, b: &[f64], tb: bool, beta: f64, c: &mut [f64]) {
+fn reference(
+    shape: GemmShape,
+    alpha: f64,
+    a: &[f64],
+    ta: bool,
+    b: &[f64],
+    tb: bool,
+    beta: f64,
+    c: &mut [f64],
+) {
     let GemmShape { m, n, k } = shape;
     for i in 0..m {
         for j in 0..n {
@@ -15,7 +24,12 @@ fn reference(shape: GemmShape, alpha: f64, a: &[f64], ta: bool, b: &[f64], tb: b
                 let b = if tb { b[j * k + p] } else { b[p * n + j] };
                 sum += a * b;
             }
-            c[i * n + j] = alpha * sum + if beta == 0.0 { 0.0 } else { beta * c[i * n + j] };
+            c[i * n + j] = alpha * sum
+                + if beta == 0.0 {
+                    0.0
+                } else {
+                    beta * c[i * n + j]
+                };
         }
     }
 }
@@ -28,7 +42,13 @@ fn random<T: Real>(stream: &mut Stream, count: usize) -> (Vec<T>, Vec<f64>) {
 }
 
 fn check<T: Real>(seed: u64, batch: BatchedGemmShape, ta: bool, tb: bool, alpha: f64, beta: f64) {
-    let BatchedGemmShape { batch: count, shape, stride_a, stride_b, stride_c } = batch;
+    let BatchedGemmShape {
+        batch: count,
+        shape,
+        stride_a,
+        stride_b,
+        stride_c,
+    } = batch;
     let GemmShape { m, n, k } = shape;
     let mut stream = Stream::new(seed, 0, 0);
     let (a, a_exact) = random::<T>(&mut stream, stride_a * count + m * k);
@@ -36,25 +56,56 @@ fn check<T: Real>(seed: u64, batch: BatchedGemmShape, ta: bool, tb: bool, alpha:
     let (c, mut c_exact) = random::<T>(&mut stream, stride_c * count + m * n);
     for i in 0..count {
         let c = &mut c_exact[i * stride_c..];
-        reference(shape, alpha, &a_exact[i * stride_a..], ta, &b_exact[i * stride_b..], tb, beta, c);
+        reference(
+            shape,
+            alpha,
+            &a_exact[i * stride_a..],
+            ta,
+            &b_exact[i * stride_b..],
+            tb,
+            beta,
+            c,
+        );
     }
     // Standard normal factors: a sum of k products, each rounding at most half a unit of the running sum.
     let tolerance = 4.0 * (k as f64 + 4.0) * T::epsilon().as_f64();
     let compare = |name: &str, result: &[T]| {
         for (index, (&value, &expected)) in result.iter().zip(&c_exact).enumerate() {
             let error = (value.as_f64() - expected).abs();
-            assert!(error <= tolerance, "{name} {batch:?} {ta} {tb} element {index}: {value} for {expected}");
+            assert!(
+                error <= tolerance,
+                "{name} {batch:?} {ta} {tb} element {index}: {value} for {expected}"
+            );
         }
     };
     for tier in Tier::available() {
         let mut result = c.clone();
-        batched_gemm_on(tier, batch, T::from_f64(alpha), &a, ta, &b, tb, T::from_f64(beta), &mut result);
+        batched_gemm_on(
+            tier,
+            batch,
+            T::from_f64(alpha),
+            &a,
+            ta,
+            &b,
+            tb,
+            T::from_f64(beta),
+            &mut result,
+        );
         compare(tier.name(), &result);
     }
     let mut result = c.clone();
     for i in 0..count {
         let c = &mut result[i * stride_c..];
-        gemm(shape, T::from_f64(alpha), &a[i * stride_a..], ta, &b[i * stride_b..], tb, T::from_f64(beta), c);
+        gemm(
+            shape,
+            T::from_f64(alpha),
+            &a[i * stride_a..],
+            ta,
+            &b[i * stride_b..],
+            tb,
+            T::from_f64(beta),
+            c,
+        );
     }
     compare("faer", &result);
 }
@@ -103,6 +154,15 @@ fn old_contents_are_not_read_when_beta_is_zero() {
         assert_eq!(c, [3.0, 4.0, 5.0, 6.0, 8.0, 10.0]);
     }
     let mut c = [f64::NAN; 2];
-    gemm(GemmShape { m: 1, n: 2, k: 0 }, 1.0, &[], false, &[], false, 0.0, &mut c);
+    gemm(
+        GemmShape { m: 1, n: 2, k: 0 },
+        1.0,
+        &[],
+        false,
+        &[],
+        false,
+        0.0,
+        &mut c,
+    );
     assert_eq!(c, [0.0; 2]);
 }

@@ -47,10 +47,28 @@ impl<T: Real> Kernel for SmallGemm<'_, T> {
             while column < columns {
                 let remaining = (columns - column) / width;
                 if remaining >= 2 {
-                    column_panel::<T, S, 2>(a, step, b, columns, column, scale, c, self.batch.shape);
+                    column_panel::<T, S, 2>(
+                        a,
+                        step,
+                        b,
+                        columns,
+                        column,
+                        scale,
+                        c,
+                        self.batch.shape,
+                    );
                     column += 2 * width;
                 } else {
-                    column_panel::<T, S, 1>(a, step, b, columns, column, scale, c, self.batch.shape);
+                    column_panel::<T, S, 1>(
+                        a,
+                        step,
+                        b,
+                        columns,
+                        column,
+                        scale,
+                        c,
+                        self.batch.shape,
+                    );
                     column += width;
                 }
             }

@@ -34,8 +34,20 @@ pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }
 
-operators!(F32x8, _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_div_ps);
-operators!(F64x4, _mm256_add_pd, _mm256_sub_pd, _mm256_mul_pd, _mm256_div_pd);
+operators!(
+    F32x8,
+    _mm256_add_ps,
+    _mm256_sub_ps,
+    _mm256_mul_ps,
+    _mm256_div_ps
+);
+operators!(
+    F64x4,
+    _mm256_add_pd,
+    _mm256_sub_pd,
+    _mm256_mul_pd,
+    _mm256_div_pd
+);
 
 /// The methods that differ between `f32` and `f64` by a suffix only.
 macro_rules! lanes {
@@ -181,12 +193,16 @@ macro_rules! lanes {
             #[inline(always)]
             fn shift_left<const N: u32>(self) -> Self {
                 // SAFETY: detection as above.
-                Self(unsafe { $from_integer($sll($to_integer(self.0), _mm_cvtsi32_si128(N as i32))) })
+                Self(unsafe {
+                    $from_integer($sll($to_integer(self.0), _mm_cvtsi32_si128(N as i32)))
+                })
             }
             #[inline(always)]
             fn shift_right<const N: u32>(self) -> Self {
                 // SAFETY: detection as above.
-                Self(unsafe { $from_integer($srl($to_integer(self.0), _mm_cvtsi32_si128(N as i32))) })
+                Self(unsafe {
+                    $from_integer($srl($to_integer(self.0), _mm_cvtsi32_si128(N as i32)))
+                })
             }
             #[inline(always)]
             fn reduce_sum(self) -> $scalar {
@@ -199,11 +215,35 @@ macro_rules! lanes {
 }
 
 lanes!(
-    F32x8, f32, u32, i32, 8, __m256,
-    _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_min_ps, _mm256_max_ps,
-    _mm256_sqrt_ps, _mm256_round_ps, _mm256_cmp_ps, _mm256_blendv_ps, _mm256_and_ps, _mm256_or_ps, _mm256_xor_ps,
-    _mm256_andnot_ps, _mm256_movemask_ps, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_set1_epi32,
-    _mm256_add_epi32, _mm256_sub_epi32, _mm256_sll_epi32, _mm256_srl_epi32,
+    F32x8,
+    f32,
+    u32,
+    i32,
+    8,
+    __m256,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_fmadd_ps,
+    _mm256_fnmadd_ps,
+    _mm256_min_ps,
+    _mm256_max_ps,
+    _mm256_sqrt_ps,
+    _mm256_round_ps,
+    _mm256_cmp_ps,
+    _mm256_blendv_ps,
+    _mm256_and_ps,
+    _mm256_or_ps,
+    _mm256_xor_ps,
+    _mm256_andnot_ps,
+    _mm256_movemask_ps,
+    _mm256_castps_si256,
+    _mm256_castsi256_ps,
+    _mm256_set1_epi32,
+    _mm256_add_epi32,
+    _mm256_sub_epi32,
+    _mm256_sll_epi32,
+    _mm256_srl_epi32,
     |sum| {
         let four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
         let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -212,11 +252,35 @@ lanes!(
 );
 
 lanes!(
-    F64x4, f64, u64, i64, 4, __m256d,
-    _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd, _mm256_fnmadd_pd, _mm256_min_pd, _mm256_max_pd,
-    _mm256_sqrt_pd, _mm256_round_pd, _mm256_cmp_pd, _mm256_blendv_pd, _mm256_and_pd, _mm256_or_pd, _mm256_xor_pd,
-    _mm256_andnot_pd, _mm256_movemask_pd, _mm256_castpd_si256, _mm256_castsi256_pd, _mm256_set1_epi64x,
-    _mm256_add_epi64, _mm256_sub_epi64, _mm256_sll_epi64, _mm256_srl_epi64,
+    F64x4,
+    f64,
+    u64,
+    i64,
+    4,
+    __m256d,
+    _mm256_set1_pd,
+    _mm256_loadu_pd,
+    _mm256_storeu_pd,
+    _mm256_fmadd_pd,
+    _mm256_fnmadd_pd,
+    _mm256_min_pd,
+    _mm256_max_pd,
+    _mm256_sqrt_pd,
+    _mm256_round_pd,
+    _mm256_cmp_pd,
+    _mm256_blendv_pd,
+    _mm256_and_pd,
+    _mm256_or_pd,
+    _mm256_xor_pd,
+    _mm256_andnot_pd,
+    _mm256_movemask_pd,
+    _mm256_castpd_si256,
+    _mm256_castsi256_pd,
+    _mm256_set1_epi64x,
+    _mm256_add_epi64,
+    _mm256_sub_epi64,
+    _mm256_sll_epi64,
+    _mm256_srl_epi64,
     |sum| {
         let two = _mm_add_pd(_mm256_castpd256_pd128(sum), _mm256_extractf128_pd::<1>(sum));
         _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))

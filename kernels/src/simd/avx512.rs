@@ -34,8 +34,20 @@ pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx512>()
 }
 
-operators!(F32x16, _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_div_ps);
-operators!(F64x8, _mm512_add_pd, _mm512_sub_pd, _mm512_mul_pd, _mm512_div_pd);
+operators!(
+    F32x16,
+    _mm512_add_ps,
+    _mm512_sub_ps,
+    _mm512_mul_ps,
+    _mm512_div_ps
+);
+operators!(
+    F64x8,
+    _mm512_add_pd,
+    _mm512_sub_pd,
+    _mm512_mul_pd,
+    _mm512_div_pd
+);
 
 /// The methods that differ between `f32` and `f64` by a suffix only.
 macro_rules! lanes {
@@ -213,28 +225,90 @@ fn first_lanes(count: usize) -> u32 {
 }
 
 lanes!(
-    F32x16, f32, u32, i32, 16, __mmask16,
-    _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_mask_loadu_ps, _mm512_mask_storeu_ps, _mm512_fmadd_ps,
-    _mm512_fnmadd_ps, _mm512_min_ps, _mm512_max_ps, _mm512_sqrt_ps, _mm512_roundscale_ps, _mm512_cmp_ps_mask,
-    _mm512_mask_blend_ps, _mm512_and_si512, _mm512_or_si512, _mm512_xor_si512, _mm512_abs_ps, _mm512_set1_epi32,
-    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_add_epi32, _mm512_sub_epi32, _mm512_slli_epi32, _mm512_srli_epi32,
+    F32x16,
+    f32,
+    u32,
+    i32,
+    16,
+    __mmask16,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_mask_loadu_ps,
+    _mm512_mask_storeu_ps,
+    _mm512_fmadd_ps,
+    _mm512_fnmadd_ps,
+    _mm512_min_ps,
+    _mm512_max_ps,
+    _mm512_sqrt_ps,
+    _mm512_roundscale_ps,
+    _mm512_cmp_ps_mask,
+    _mm512_mask_blend_ps,
+    _mm512_and_si512,
+    _mm512_or_si512,
+    _mm512_xor_si512,
+    _mm512_abs_ps,
+    _mm512_set1_epi32,
+    _mm512_castps_si512,
+    _mm512_castsi512_ps,
+    _mm512_add_epi32,
+    _mm512_sub_epi32,
+    _mm512_slli_epi32,
+    _mm512_srli_epi32,
     |sum| {
-        let eight = _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum));
-        let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let eight = _mm256_add_ps(
+            _mm512_castps512_ps256(sum),
+            _mm512_extractf32x8_ps::<1>(sum),
+        );
+        let four = _mm_add_ps(
+            _mm256_castps256_ps128(eight),
+            _mm256_extractf128_ps::<1>(eight),
+        );
         let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
         _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
     }
 );
 
 lanes!(
-    F64x8, f64, u64, i64, 8, __mmask8,
-    _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_mask_loadu_pd, _mm512_mask_storeu_pd, _mm512_fmadd_pd,
-    _mm512_fnmadd_pd, _mm512_min_pd, _mm512_max_pd, _mm512_sqrt_pd, _mm512_roundscale_pd, _mm512_cmp_pd_mask,
-    _mm512_mask_blend_pd, _mm512_and_si512, _mm512_or_si512, _mm512_xor_si512, _mm512_abs_pd, _mm512_set1_epi64,
-    _mm512_castpd_si512, _mm512_castsi512_pd, _mm512_add_epi64, _mm512_sub_epi64, _mm512_slli_epi64, _mm512_srli_epi64,
+    F64x8,
+    f64,
+    u64,
+    i64,
+    8,
+    __mmask8,
+    _mm512_set1_pd,
+    _mm512_loadu_pd,
+    _mm512_storeu_pd,
+    _mm512_mask_loadu_pd,
+    _mm512_mask_storeu_pd,
+    _mm512_fmadd_pd,
+    _mm512_fnmadd_pd,
+    _mm512_min_pd,
+    _mm512_max_pd,
+    _mm512_sqrt_pd,
+    _mm512_roundscale_pd,
+    _mm512_cmp_pd_mask,
+    _mm512_mask_blend_pd,
+    _mm512_and_si512,
+    _mm512_or_si512,
+    _mm512_xor_si512,
+    _mm512_abs_pd,
+    _mm512_set1_epi64,
+    _mm512_castpd_si512,
+    _mm512_castsi512_pd,
+    _mm512_add_epi64,
+    _mm512_sub_epi64,
+    _mm512_slli_epi64,
+    _mm512_srli_epi64,
     |sum| {
-        let four = _mm256_add_pd(_mm512_castpd512_pd256(sum), _mm512_extractf64x4_pd::<1>(sum));
-        let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
+        let four = _mm256_add_pd(
+            _mm512_castpd512_pd256(sum),
+            _mm512_extractf64x4_pd::<1>(sum),
+        );
+        let two = _mm_add_pd(
+            _mm256_castpd256_pd128(four),
+            _mm256_extractf128_pd::<1>(four),
+        );
         _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
     }
 );

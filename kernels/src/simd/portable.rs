@@ -119,7 +119,12 @@ macro_rules! portable_lanes {
                 // 1.5·2^(mantissa bits) forces rounding at the unit; larger magnitudes are integers already.
                 let magic = $vector::splat(1.5 / $scalar::EPSILON);
                 let rounded = ((self.0 + magic) - magic).abs() | (self.0 & $vector::splat(-0.0));
-                Self(self.0.abs().simd_lt($vector::splat(0.5 / $scalar::EPSILON)).bitselect(rounded, self.0))
+                Self(
+                    self.0
+                        .abs()
+                        .simd_lt($vector::splat(0.5 / $scalar::EPSILON))
+                        .bitselect(rounded, self.0),
+                )
             }
             #[inline(always)]
             fn floor(self) -> Self {
@@ -199,5 +204,6 @@ macro_rules! portable_lanes {
     };
 }
 
-portable_lanes!(F32x4, f32x4, u32x4, f32, u32, 4, |a| (a[0] + a[2]) + (a[1] + a[3]));
+portable_lanes!(F32x4, f32x4, u32x4, f32, u32, 4, |a| (a[0] + a[2])
+    + (a[1] + a[3]));
 portable_lanes!(F64x2, f64x2, u64x2, f64, u64, 2, |a| a[0] + a[1]);
