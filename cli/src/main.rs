@@ -1,2 +1,5 @@
-//! The boltzmap command.
-fn main() {}
+//! The `boltzmap` command.
+
+fn main() -> std::process::ExitCode {
+    boltzmap_cli::main()
+}

@@ -1,0 +1,107 @@
+//! From arguments to an exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::args::{Arguments, Command};
+use crate::commands;
+use crate::pipeline::Stage;
+use crate::progress::{self, Interrupted};
+
+/// Exit code of bad input and of failures.
+const FAILURE: u8 = 1;
+/// Exit code of a command line that cannot be understood.
+const USAGE: u8 = 2;
+/// Exit code of a bug.
+const BUG: i32 = 101;
+/// Exit code after Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// Runs the command line; the process's `main`.
+pub fn main() -> ExitCode {
+    install_panic_hook();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => {
+            complain(&format!("{error:#}"));
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(error) => {
+            complain(&format!("error: {error:#}"));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(usize::from(threads))
+            .build_global()
+            .with_context(|| format!("cannot start {threads} threads"))?;
+    }
+    progress::set_quiet(arguments.quiet);
+    match arguments.command {
+        Command::Run(arguments) => commands::run(&arguments),
+        Command::Md(arguments) => commands::stage(Stage::Data, &arguments),
+        Command::Train(arguments) => commands::stage(Stage::Train, &arguments),
+        Command::Sample(arguments) => commands::stage(Stage::Sample, &arguments),
+        Command::Evaluate(arguments) => commands::stage(Stage::Evaluate, &arguments),
+        Command::Info(arguments) => commands::info(&arguments),
+    }
+}
+
+/// Writes to standard error and ignores a closed one.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints clap's help, or its complaint as one sentence.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(USAGE);
+    }
+    let text = error.to_string();
+    let sentence: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    complain(&format!("{}; see boltzmap --help", sentence.join(" ")));
+    ExitCode::from(USAGE)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// A panic is a bug, wherever it happens: say so in one sentence and stop.
+fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|information| {
+        let place = information.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        let message = information.payload_as_str().unwrap_or("unknown cause").replace('\n', " ");
+        complain(&format!(
+            "error: boltzmap {} has a bug ({message}{place}); please report this sentence and the command you ran",
+            env!("CARGO_PKG_VERSION")
+        ));
+        std::process::exit(BUG);
+    }));
+}

@@ -1,0 +1,513 @@
+//! Configuration: presets, TOML files and `--set`, merged into one resolved [`Config`].
+//!
+//! The default preset's file holds every key with its documentation and default value. It is the schema too: a
+//! key that it lacks does not exist, and the type of its value is the type of the setting.
+
+mod merge;
+mod render;
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::args::ConfigArguments;
+
+/// The embedded presets: name and text.
+pub const PRESETS: [(&str, &str); 3] = [
+    ("ala2", include_str!("../presets/ala2.toml")),
+    ("ala2-tiny", include_str!("../presets/ala2-tiny.toml")),
+    ("ala2-long", include_str!("../presets/ala2-long.toml")),
+];
+
+/// The preset that holds every key.
+const DEFAULTS: &str = PRESETS[0].1;
+
+/// An enumeration that is written in configuration files by name.
+macro_rules! named_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name { $($(#[$variant_meta])* #[serde(rename = $text)] $variant),+ }
+
+        impl $name {
+            /// The names that configuration files use.
+            pub const NAMES: &'static [&'static str] = &[$($text),+];
+
+            /// The name that configuration files use.
+            pub fn name(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(self.name())
+            }
+        }
+    };
+}
+
+named_enum!(
+    /// The coordinates that the map acts on.
+    Chart {
+        /// Bonds, angles and torsions.
+        Internal = "internal",
+        /// Mean-free Cartesian positions.
+        Cartesian = "cartesian",
+    }
+);
+
+named_enum!(
+    /// The network.
+    NetworkKind {
+        /// Transformer over tokens.
+        Dit = "dit",
+        /// Residual multi-layer perceptron.
+        Mlp = "mlp",
+    }
+);
+
+named_enum!(
+    /// Spacing of the sampling times.
+    ScheduleKind {
+        /// Equal steps.
+        Uniform = "uniform",
+        /// t = sin(π/2 · i/n), denser towards the data.
+        Cosine = "cosine",
+        /// t = 1 − (1 − i/n)², denser towards the data.
+        Quadratic = "quadratic",
+    }
+);
+
+/// Settings whose value is one of a few names.
+const CHOICES: [(&str, &[&str]); 3] = [
+    ("coordinates.chart", Chart::NAMES),
+    ("network.kind", NetworkKind::NAMES),
+    ("sampling.schedule", ScheduleKind::NAMES),
+];
+
+/// What is simulated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemConfig {
+    /// Peptide sequence.
+    pub sequence: String,
+    /// Force field and implicit solvent.
+    pub force_field: String,
+    /// Temperature of the target, K.
+    pub temperature: f64,
+}
+
+/// The reference dynamics and the data drawn from them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Independent ladders of replica exchange.
+    pub ladders: usize,
+    /// Rungs of a ladder.
+    pub temperatures: usize,
+    /// Temperature of the hottest rung, K.
+    pub t_max: f64,
+    /// Time step, fs.
+    pub timestep_fs: f64,
+    /// Friction, 1/ps.
+    pub friction: f64,
+    /// Steps between exchange attempts.
+    pub exchange_interval: usize,
+    /// Steps between saved frames.
+    pub save_interval: usize,
+    /// Discarded at the start, ps per replica.
+    pub equilibration_ps: f64,
+    /// Kept, ps per replica.
+    pub production_ps: f64,
+    /// Frames for training.
+    pub train_frames: usize,
+    /// Unbiased frames at the target temperature for evaluation.
+    pub reference_frames: usize,
+    /// Fraction of training frames with φ in (0, 2) rad; 0 leaves them unbiased.
+    pub positive_phi_fraction: f64,
+}
+
+/// The coordinates that the map acts on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoordinatesConfig {
+    /// Which coordinates.
+    pub chart: Chart,
+    /// Scale every coordinate by the training data's standard deviation.
+    pub whiten: bool,
+    /// Map every methyl rotor to one of its three equivalent positions.
+    pub canonical_methyls: bool,
+}
+
+/// The network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Which network.
+    pub kind: NetworkKind,
+    /// Channels of a token.
+    pub width: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of a block's perceptron over `width`.
+    pub mlp_ratio: usize,
+}
+
+/// The objective and the optimiser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Seconds after which training stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_s: Option<f64>,
+    /// Samples in a step.
+    pub batch: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Steps of linear warm-up.
+    pub warmup: usize,
+    /// Decay of the exponential moving average.
+    pub ema: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of the gradient.
+    pub clip: f64,
+    /// Fraction of a batch with s = t.
+    pub diagonal_fraction: f64,
+    /// Longest step t − s learnt off the diagonal.
+    pub max_gap: f64,
+    /// Weight of the flow-matching loss.
+    pub velocity_weight: f64,
+    /// Weight of the diagonal's divergence loss.
+    pub divergence_weight: f64,
+    /// Weight of the map's self-distillation.
+    pub map_weight: f64,
+    /// Weight of the log-determinant's self-distillation.
+    pub log_det_weight: f64,
+    /// Times lie in [ε, 1 − ε].
+    pub epsilon: f64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: usize,
+    /// Steps that calibrate the likelihood head after training.
+    pub calibration_steps: usize,
+}
+
+/// The proposal samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplingConfig {
+    /// Samples to draw.
+    pub samples: usize,
+    /// Network evaluations per sample.
+    pub steps: usize,
+    /// Spacing of their times.
+    pub schedule: ScheduleKind,
+}
+
+/// The audit of the likelihoods.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    /// Samples whose likelihood is also computed exactly.
+    pub samples: usize,
+}
+
+/// The evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Bootstrap replicates for error bars.
+    pub bootstrap: usize,
+}
+
+/// A resolved configuration: every setting of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the run.
+    pub name: String,
+    /// Seed of every random number.
+    pub seed: u64,
+    /// What is simulated.
+    pub system: SystemConfig,
+    /// Reference dynamics and data.
+    pub data: DataConfig,
+    /// Coordinates of the map.
+    pub coordinates: CoordinatesConfig,
+    /// The network.
+    pub network: NetworkConfig,
+    /// Objective and optimiser.
+    pub training: TrainingConfig,
+    /// Proposal samples.
+    pub sampling: SamplingConfig,
+    /// Audit of the likelihoods.
+    pub audit: AuditConfig,
+    /// Evaluation.
+    pub evaluation: EvaluationConfig,
+}
+
+impl Config {
+    /// Resolves command-line arguments: the defaults, then the preset or file, then `--set`, then `--seed`.
+    pub fn resolve(arguments: &ConfigArguments) -> Result<Config> {
+        let source = arguments.source.as_deref().unwrap_or(PRESETS[0].0);
+        let mut table = merge::defaults();
+        if let Some((_, text)) = PRESETS.iter().find(|(name, _)| *name == source) {
+            merge::text(&mut table, text, &format!("the preset {source}"))?;
+        } else if source.ends_with(".toml") || Path::new(source).exists() {
+            let path = Path::new(source);
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the configuration file {source}"))?;
+            if let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) {
+                table.insert("name".into(), stem.into());
+            }
+            merge::text(&mut table, &text, source)?;
+        } else {
+            let names = PRESETS.map(|(name, _)| name);
+            let hint = merge::nearest(source, names.iter().copied())
+                .map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            bail!(
+                "there is no preset or configuration file named '{source}' (presets: {}){hint}",
+                names.join(", ")
+            );
+        }
+        for assignment in &arguments.set {
+            merge::assignment(&mut table, assignment)?;
+        }
+        if let Some(seed) = arguments.seed {
+            table.insert("seed".into(), toml::Value::Integer(i64::try_from(seed)?));
+        }
+        Config::from_table(table)
+    }
+
+    /// Reads a run directory's resolved configuration.
+    pub fn read(path: &Path) -> Result<Config> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+        let mut table = merge::defaults();
+        merge::text(&mut table, &text, &path.display().to_string())?;
+        Config::from_table(table)
+    }
+
+    fn from_table(table: toml::Table) -> Result<Config> {
+        let config: Config = table.try_into().map_err(|error: toml::de::Error| {
+            anyhow::anyhow!("the configuration is not valid: {}", error.message())
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The whole configuration as commented TOML; reading it back gives the same configuration.
+    pub fn to_toml(&self) -> String {
+        render::render(self)
+    }
+
+    /// The first setting in which two configurations differ: its path and both values.
+    pub fn first_difference(&self, other: &Config) -> Option<(String, String, String)> {
+        let (mine, theirs) = (merge::flatten(&merge::table_of(self)), merge::flatten(&merge::table_of(other)));
+        let show = |value: Option<&toml::Value>| value.map_or_else(|| "unset".to_owned(), ToString::to_string);
+        merge::paths().into_iter().find_map(|path| {
+            let (a, b) = (mine.get(&path), theirs.get(&path));
+            (a != b).then(|| (path, show(a), show(b)))
+        })
+    }
+
+    fn validate(&self) -> Result<()> {
+        fn at_least(path: &str, value: usize, least: usize) -> Result<()> {
+            ensure!(value >= least, "{path} must be at least {least}, got {value}");
+            Ok(())
+        }
+        fn positive(path: &str, value: f64) -> Result<()> {
+            ensure!(value > 0.0 && value.is_finite(), "{path} must be positive, got {value}");
+            Ok(())
+        }
+        fn not_negative(path: &str, value: f64) -> Result<()> {
+            ensure!(value >= 0.0 && value.is_finite(), "{path} must not be negative, got {value}");
+            Ok(())
+        }
+        fn within(path: &str, value: f64, low: f64, high: f64) -> Result<()> {
+            ensure!((low..=high).contains(&value), "{path} must lie between {low} and {high}, got {value}");
+            Ok(())
+        }
+
+        let name_is_plain = self.name.chars().all(|c| c.is_alphanumeric() || "-_.+".contains(c));
+        ensure!(
+            !self.name.is_empty() && name_is_plain && !self.name.starts_with('.'),
+            "name must consist of letters, digits and -_.+, got '{}'",
+            self.name
+        );
+        positive("system.temperature", self.system.temperature)?;
+
+        let data = &self.data;
+        at_least("data.ladders", data.ladders, 1)?;
+        at_least("data.temperatures", data.temperatures, 1)?;
+        ensure!(
+            data.t_max >= self.system.temperature && data.t_max.is_finite(),
+            "data.t_max must be at least system.temperature ({} K), got {}",
+            self.system.temperature,
+            data.t_max
+        );
+        positive("data.timestep_fs", data.timestep_fs)?;
+        within("data.timestep_fs", data.timestep_fs, 0.0, 4.0)?;
+        positive("data.friction", data.friction)?;
+        at_least("data.exchange_interval", data.exchange_interval, 1)?;
+        at_least("data.save_interval", data.save_interval, 1)?;
+        not_negative("data.equilibration_ps", data.equilibration_ps)?;
+        positive("data.production_ps", data.production_ps)?;
+        at_least("data.train_frames", data.train_frames, 1)?;
+        at_least("data.reference_frames", data.reference_frames, 2)?;
+        within("data.positive_phi_fraction", data.positive_phi_fraction, 0.0, 0.95)?;
+
+        let network = &self.network;
+        at_least("network.width", network.width, 1)?;
+        at_least("network.layers", network.layers, 1)?;
+        at_least("network.heads", network.heads, 1)?;
+        at_least("network.mlp_ratio", network.mlp_ratio, 1)?;
+        ensure!(
+            network.width.is_multiple_of(network.heads),
+            "network.heads must divide network.width ({}), got {}",
+            network.width,
+            network.heads
+        );
+
+        let training = &self.training;
+        at_least("training.steps", training.steps, 1)?;
+        if let Some(limit) = training.time_limit_s {
+            positive("training.time_limit_s", limit)?;
+        }
+        at_least("training.batch", training.batch, 1)?;
+        positive("training.learning_rate", training.learning_rate)?;
+        ensure!(
+            (0.0..1.0).contains(&training.ema),
+            "training.ema must lie between 0 and 1 (excluded), got {}",
+            training.ema
+        );
+        not_negative("training.weight_decay", training.weight_decay)?;
+        positive("training.clip", training.clip)?;
+        within("training.diagonal_fraction", training.diagonal_fraction, 0.0, 1.0)?;
+        positive("training.max_gap", training.max_gap)?;
+        within("training.max_gap", training.max_gap, 0.0, 1.0)?;
+        not_negative("training.velocity_weight", training.velocity_weight)?;
+        not_negative("training.divergence_weight", training.divergence_weight)?;
+        not_negative("training.map_weight", training.map_weight)?;
+        not_negative("training.log_det_weight", training.log_det_weight)?;
+        positive("training.epsilon", training.epsilon)?;
+        within("training.epsilon", training.epsilon, 0.0, 0.1)?;
+        at_least("training.checkpoint_every", training.checkpoint_every, 1)?;
+
+        at_least("sampling.samples", self.sampling.samples, 2)?;
+        at_least("sampling.steps", self.sampling.steps, 1)?;
+        ensure!(
+            self.audit.samples <= self.sampling.samples,
+            "audit.samples must not exceed sampling.samples ({}), got {}",
+            self.sampling.samples,
+            self.audit.samples
+        );
+        at_least("evaluation.bootstrap", self.evaluation.bootstrap, 2)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(source: &str, set: &[&str]) -> Result<Config> {
+        Config::resolve(&ConfigArguments {
+            source: Some(source.into()),
+            set: set.iter().map(|&text| text.to_owned()).collect(),
+            seed: None,
+        })
+    }
+
+    fn message(source: &str, set: &[&str]) -> String {
+        format!("{:#}", resolve(source, set).expect_err("must be refused"))
+    }
+
+    #[test]
+    fn every_preset_resolves_and_round_trips() {
+        for (name, _) in PRESETS {
+            let config = resolve(name, &[]).unwrap();
+            assert_eq!(config.name, name);
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("config.toml");
+            std::fs::write(&path, config.to_toml()).unwrap();
+            assert_eq!(Config::read(&path).unwrap(), config, "{name}");
+        }
+    }
+
+    #[test]
+    fn rendering_keeps_values_comments_and_optional_settings() {
+        let config = resolve(
+            "ala2-tiny",
+            &["training.time_limit_s=12", "system.sequence=Ace-AA-Nme", "training.learning_rate=3e-7"],
+        )
+        .unwrap();
+        assert_eq!(config.training.time_limit_s, Some(12.0));
+        let text = config.to_toml();
+        assert!(text.contains("\ntime_limit_s = 12.0\n"), "{text}");
+        assert!(text.contains("\nsequence = \"Ace-AA-Nme\"\n"), "{text}");
+        assert!(text.contains("# Peptide:"), "{text}");
+        let read: Config = toml::from_str(&text).unwrap();
+        assert_eq!(read, config);
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let mut documented = false;
+        for line in DEFAULTS.lines() {
+            let key = line.contains(" = ") && (!line.starts_with('#') || line.starts_with("# time_limit_s"));
+            assert!(!key || documented, "no comment above: {line}");
+            documented = line.starts_with('#');
+        }
+    }
+
+    #[test]
+    fn misspelt_keys_name_the_nearest() {
+        let text = message("ala2", &["training.stpes=3"]);
+        assert!(text.contains("training.stpes") && text.contains("training.steps"), "{text}");
+        let text = message("ala2", &["learning_rate=3"]);
+        assert!(text.contains("training.learning_rate"), "{text}");
+        let text = message("ala2", &["trainng.batch=3"]);
+        assert!(text.contains("training.batch"), "{text}");
+        let text = message("ala2", &["network.kind=dti"]);
+        assert!(text.contains("\"dit\" or \"mlp\""), "{text}");
+        let text = message("ala3", &[]);
+        assert!(text.contains("did you mean ala2"), "{text}");
+    }
+
+    #[test]
+    fn wrong_types_and_ranges_say_what_was_expected() {
+        let text = message("ala2", &["training.steps=1.5"]);
+        assert!(text.contains("expected an integer, got the number 1.5"), "{text}");
+        let text = message("ala2", &["coordinates.whiten=1"]);
+        assert!(text.contains("expected true or false, got the integer 1"), "{text}");
+        let text = message("ala2", &["training.steps=-4"]);
+        assert!(text.contains("training.steps") && text.contains("negative"), "{text}");
+        let text = message("ala2", &["training.learning_rate=nan"]);
+        assert!(text.contains("must be positive"), "{text}");
+        let text = message("ala2", &["network.heads=3"]);
+        assert!(text.contains("must divide"), "{text}");
+        let text = message("ala2", &["training=3"]);
+        assert!(text.contains("section"), "{text}");
+        let text = message("ala2", &["training.steps"]);
+        assert!(text.contains("KEY=VALUE"), "{text}");
+        // An integer is a number.
+        assert_eq!(resolve("ala2", &["system.temperature=310"]).unwrap().system.temperature, 310.0);
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let a = resolve("ala2", &[]).unwrap();
+        let b = resolve("ala2", &["training.batch=7"]).unwrap();
+        assert_eq!(a.first_difference(&a), None);
+        let (path, mine, theirs) = a.first_difference(&b).unwrap();
+        assert_eq!((path.as_str(), mine, theirs.as_str()), ("training.batch", a.training.batch.to_string(), "7"));
+    }
+}

@@ -1,0 +1,16 @@
+//! The `boltzmap` command: arguments, configuration, run directories, stages and the report.
+//!
+//! Everything that is specific to a command line lives here; the libraries below know of no files but the formats
+//! they define. Errors become one sentence on standard error, results go to standard output.
+
+pub mod args;
+pub mod commands;
+pub mod config;
+pub mod npz;
+pub mod pipeline;
+pub mod progress;
+pub mod run_dir;
+
+mod app;
+
+pub use app::main;
