@@ -12,7 +12,10 @@ fn git(arguments: &[&str]) -> Option<String> {
 
 fn main() {
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).filter(|text| !text.is_empty());
-    println!("cargo::rustc-env=BOLTZMAP_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+    println!(
+        "cargo::rustc-env=BOLTZMAP_COMMIT={}",
+        commit.as_deref().unwrap_or("unknown")
+    );
     // The log of HEAD changes with every commit and checkout, HEAD itself only with a checkout.
     for file in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", file]) {

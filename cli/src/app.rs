@@ -52,6 +52,9 @@ fn run(arguments: Arguments) -> Result<()> {
     progress::set_quiet(arguments.quiet);
     match arguments.command {
         Command::Run(arguments) => commands::run(&arguments),
+        Command::Build(_) | Command::Energy(_) => {
+            anyhow::bail!("this command is not part of this build")
+        }
         Command::Md(arguments) => commands::stage(Stage::Data, &arguments),
         Command::Train(arguments) => commands::stage(Stage::Train, &arguments),
         Command::Sample(arguments) => commands::stage(Stage::Sample, &arguments),
@@ -67,7 +70,10 @@ fn complain(text: &str) {
 
 /// Prints clap's help, or its complaint as one sentence.
 fn usage(error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
@@ -96,8 +102,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// A panic is a bug, wherever it happens: say so in one sentence and stop.
 fn install_panic_hook() {
     std::panic::set_hook(Box::new(|information| {
-        let place = information.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
-        let message = information.payload_as_str().unwrap_or("unknown cause").replace('\n', " ");
+        let place = information
+            .location()
+            .map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        let message = information
+            .payload_as_str()
+            .unwrap_or("unknown cause")
+            .replace('\n', " ");
         complain(&format!(
             "error: boltzmap {} has a bug ({message}{place}); please report this sentence and the command you ran",
             env!("CARGO_PKG_VERSION")

@@ -17,17 +17,28 @@ use crate::run_dir::RunDir;
 /// Writes to standard output. A closed pipe is an error that `main` turns into a quiet end.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut output = std::io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).context("cannot write to standard output")
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .context("cannot write to standard output")
 }
 
 /// `boltzmap run`: all stages.
 pub fn run(arguments: &RunArguments) -> Result<()> {
     let config = Config::resolve(&arguments.config)?;
     pipeline::check(&config)?;
-    let root = arguments.out.clone().unwrap_or_else(|| RunDir::default_path(&config));
+    let root = arguments
+        .out
+        .clone()
+        .unwrap_or_else(|| RunDir::default_path(&config));
     let run = RunDir::create(&root, &config, arguments.resume)?;
     progress::install_interrupt_handler()?;
-    progress::note(&format!("{}: {} in {}", config.name, config.system.sequence, run.root().display()));
+    progress::note(&format!(
+        "{}: {} in {}",
+        config.name,
+        config.system.sequence,
+        run.root().display()
+    ));
     for stage in Stage::ALL {
         pipeline::run_stage(&run, &config, stage, arguments.resume)?;
     }

@@ -310,8 +310,13 @@ impl Config {
 
     /// The first setting in which two configurations differ: its path and both values.
     pub fn first_difference(&self, other: &Config) -> Option<(String, String, String)> {
-        let (mine, theirs) = (merge::flatten(&merge::table_of(self)), merge::flatten(&merge::table_of(other)));
-        let show = |value: Option<&toml::Value>| value.map_or_else(|| "unset".to_owned(), ToString::to_string);
+        let (mine, theirs) = (
+            merge::flatten(&merge::table_of(self)),
+            merge::flatten(&merge::table_of(other)),
+        );
+        let show = |value: Option<&toml::Value>| {
+            value.map_or_else(|| "unset".to_owned(), ToString::to_string)
+        };
         merge::paths().into_iter().find_map(|path| {
             let (a, b) = (mine.get(&path), theirs.get(&path));
             (a != b).then(|| (path, show(a), show(b)))
@@ -320,23 +325,38 @@ impl Config {
 
     fn validate(&self) -> Result<()> {
         fn at_least(path: &str, value: usize, least: usize) -> Result<()> {
-            ensure!(value >= least, "{path} must be at least {least}, got {value}");
+            ensure!(
+                value >= least,
+                "{path} must be at least {least}, got {value}"
+            );
             Ok(())
         }
         fn positive(path: &str, value: f64) -> Result<()> {
-            ensure!(value > 0.0 && value.is_finite(), "{path} must be positive, got {value}");
+            ensure!(
+                value > 0.0 && value.is_finite(),
+                "{path} must be positive, got {value}"
+            );
             Ok(())
         }
         fn not_negative(path: &str, value: f64) -> Result<()> {
-            ensure!(value >= 0.0 && value.is_finite(), "{path} must not be negative, got {value}");
+            ensure!(
+                value >= 0.0 && value.is_finite(),
+                "{path} must not be negative, got {value}"
+            );
             Ok(())
         }
         fn within(path: &str, value: f64, low: f64, high: f64) -> Result<()> {
-            ensure!((low..=high).contains(&value), "{path} must lie between {low} and {high}, got {value}");
+            ensure!(
+                (low..=high).contains(&value),
+                "{path} must lie between {low} and {high}, got {value}"
+            );
             Ok(())
         }
 
-        let name_is_plain = self.name.chars().all(|c| c.is_alphanumeric() || "-_.+".contains(c));
+        let name_is_plain = self
+            .name
+            .chars()
+            .all(|c| c.is_alphanumeric() || "-_.+".contains(c));
         ensure!(
             !self.name.is_empty() && name_is_plain && !self.name.starts_with('.'),
             "name must consist of letters, digits and -_.+, got '{}'",
@@ -362,7 +382,12 @@ impl Config {
         positive("data.production_ps", data.production_ps)?;
         at_least("data.train_frames", data.train_frames, 1)?;
         at_least("data.reference_frames", data.reference_frames, 2)?;
-        within("data.positive_phi_fraction", data.positive_phi_fraction, 0.0, 0.95)?;
+        within(
+            "data.positive_phi_fraction",
+            data.positive_phi_fraction,
+            0.0,
+            0.95,
+        )?;
 
         let network = &self.network;
         at_least("network.width", network.width, 1)?;
@@ -390,7 +415,12 @@ impl Config {
         );
         not_negative("training.weight_decay", training.weight_decay)?;
         positive("training.clip", training.clip)?;
-        within("training.diagonal_fraction", training.diagonal_fraction, 0.0, 1.0)?;
+        within(
+            "training.diagonal_fraction",
+            training.diagonal_fraction,
+            0.0,
+            1.0,
+        )?;
         positive("training.max_gap", training.max_gap)?;
         within("training.max_gap", training.max_gap, 0.0, 1.0)?;
         not_negative("training.velocity_weight", training.velocity_weight)?;
@@ -446,7 +476,11 @@ mod tests {
     fn rendering_keeps_values_comments_and_optional_settings() {
         let config = resolve(
             "ala2-tiny",
-            &["training.time_limit_s=12", "system.sequence=Ace-AA-Nme", "training.learning_rate=3e-7"],
+            &[
+                "training.time_limit_s=12",
+                "system.sequence=Ace-AA-Nme",
+                "training.learning_rate=3e-7",
+            ],
         )
         .unwrap();
         assert_eq!(config.training.time_limit_s, Some(12.0));
@@ -462,7 +496,8 @@ mod tests {
     fn every_key_is_documented() {
         let mut documented = false;
         for line in DEFAULTS.lines() {
-            let key = line.contains(" = ") && (!line.starts_with('#') || line.starts_with("# time_limit_s"));
+            let key = line.contains(" = ")
+                && (!line.starts_with('#') || line.starts_with("# time_limit_s"));
             assert!(!key || documented, "no comment above: {line}");
             documented = line.starts_with('#');
         }
@@ -471,7 +506,10 @@ mod tests {
     #[test]
     fn misspelt_keys_name_the_nearest() {
         let text = message("ala2", &["training.stpes=3"]);
-        assert!(text.contains("training.stpes") && text.contains("training.steps"), "{text}");
+        assert!(
+            text.contains("training.stpes") && text.contains("training.steps"),
+            "{text}"
+        );
         let text = message("ala2", &["learning_rate=3"]);
         assert!(text.contains("training.learning_rate"), "{text}");
         let text = message("ala2", &["trainng.batch=3"]);
@@ -485,11 +523,20 @@ mod tests {
     #[test]
     fn wrong_types_and_ranges_say_what_was_expected() {
         let text = message("ala2", &["training.steps=1.5"]);
-        assert!(text.contains("expected an integer, got the number 1.5"), "{text}");
+        assert!(
+            text.contains("expected an integer, got the number 1.5"),
+            "{text}"
+        );
         let text = message("ala2", &["coordinates.whiten=1"]);
-        assert!(text.contains("expected true or false, got the integer 1"), "{text}");
+        assert!(
+            text.contains("expected true or false, got the integer 1"),
+            "{text}"
+        );
         let text = message("ala2", &["training.steps=-4"]);
-        assert!(text.contains("training.steps") && text.contains("negative"), "{text}");
+        assert!(
+            text.contains("training.steps") && text.contains("negative"),
+            "{text}"
+        );
         let text = message("ala2", &["training.learning_rate=nan"]);
         assert!(text.contains("must be positive"), "{text}");
         let text = message("ala2", &["network.heads=3"]);
@@ -499,7 +546,13 @@ mod tests {
         let text = message("ala2", &["training.steps"]);
         assert!(text.contains("KEY=VALUE"), "{text}");
         // An integer is a number.
-        assert_eq!(resolve("ala2", &["system.temperature=310"]).unwrap().system.temperature, 310.0);
+        assert_eq!(
+            resolve("ala2", &["system.temperature=310"])
+                .unwrap()
+                .system
+                .temperature,
+            310.0
+        );
     }
 
     #[test]
@@ -508,6 +561,9 @@ mod tests {
         let b = resolve("ala2", &["training.batch=7"]).unwrap();
         assert_eq!(a.first_difference(&a), None);
         let (path, mine, theirs) = a.first_difference(&b).unwrap();
-        assert_eq!((path.as_str(), mine, theirs.as_str()), ("training.batch", a.training.batch.to_string(), "7"));
+        assert_eq!(
+            (path.as_str(), mine, theirs.as_str()),
+            ("training.batch", a.training.batch.to_string(), "7")
+        );
     }
 }

@@ -148,14 +148,19 @@ pub struct Array<T> {
 }
 
 fn parse<T: Element>(bytes: &[u8], what: &str) -> Result<Array<T>, ArrayError> {
-    let fail = |reason: String| ArrayError::Array { what: what.to_owned(), reason };
+    let fail = |reason: String| ArrayError::Array {
+        what: what.to_owned(),
+        reason,
+    };
     if !bytes.starts_with(b"\x93NUMPY") {
         return Err(fail("it is not in the npy format".into()));
     }
     let file = npyz::NpyFile::new(bytes).map_err(|error| fail(incomplete(error)))?;
     let shape: Vec<usize> = file.shape().iter().map(|&axis| axis as usize).collect();
     // A damaged header must not make us reserve memory for elements that the file cannot hold.
-    let elements = shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis));
+    let elements = shape
+        .iter()
+        .try_fold(1_usize, |product, &axis| product.checked_mul(axis));
     if elements.is_none_or(|elements| elements > bytes.len()) {
         return Err(fail("it is truncated".into()));
     }
@@ -175,7 +180,13 @@ fn row_major<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
         strides[axis] = strides[axis - 1] * shape[axis - 1];
     }
     (0..values.len())
-        .map(|index| values[indices(index, shape).iter().zip(&strides).map(|(i, stride)| i * stride).sum::<usize>()])
+        .map(|index| {
+            values[indices(index, shape)
+                .iter()
+                .zip(&strides)
+                .map(|(i, stride)| i * stride)
+                .sum::<usize>()]
+        })
         .collect()
 }
 
@@ -198,12 +209,18 @@ impl<T: Element> Array<T> {
     /// Checks the shape; `None` stands for any length.
     fn expect_shape(self, expected: &[Option<usize>], what: &str) -> Result<Array<T>, ArrayError> {
         let fits = self.shape.len() == expected.len()
-            && self.shape.iter().zip(expected).all(|(found, expected)| expected.is_none_or(|axis| axis == *found));
+            && self
+                .shape
+                .iter()
+                .zip(expected)
+                .all(|(found, expected)| expected.is_none_or(|axis| axis == *found));
         if fits {
             return Ok(self);
         }
-        let axes: Vec<String> =
-            expected.iter().map(|axis| axis.map_or_else(|| "n".to_owned(), |axis| axis.to_string())).collect();
+        let axes: Vec<String> = expected
+            .iter()
+            .map(|axis| axis.map_or_else(|| "n".to_owned(), |axis| axis.to_string()))
+            .collect();
         Err(ArrayError::Shape {
             what: what.to_owned(),
             found: show_shape(&self.shape),
@@ -213,15 +230,23 @@ impl<T: Element> Array<T> {
 
     /// Index of the first value that is not finite.
     pub fn first_not_finite(&self) -> Option<Vec<usize>> {
-        let position = self.values.iter().position(|value| !value.to_f64().is_finite())?;
+        let position = self
+            .values
+            .iter()
+            .position(|value| !value.to_f64().is_finite())?;
         Some(indices(position, &self.shape))
     }
 }
 
 /// Reads one array from a `.npy` file.
-pub fn read_npy<T: Element>(path: &Path, expected: &[Option<usize>]) -> Result<Array<T>, ArrayError> {
-    let bytes =
-        std::fs::read(path).map_err(|source| ArrayError::Read { path: path.to_owned(), source })?;
+pub fn read_npy<T: Element>(
+    path: &Path,
+    expected: &[Option<usize>],
+) -> Result<Array<T>, ArrayError> {
+    let bytes = std::fs::read(path).map_err(|source| ArrayError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let what = path.display().to_string();
     parse::<T>(&bytes, &what)?.expect_shape(expected, &what)
 }
@@ -235,14 +260,22 @@ pub struct NpzFile {
 impl NpzFile {
     /// Reads a file whole and checks its checksums.
     pub fn open(path: &Path) -> Result<NpzFile, ArrayError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| ArrayError::Read { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| ArrayError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         let members = zip::read(&bytes)
-            .map_err(|reason| ArrayError::Archive { path: path.to_owned(), reason })?
+            .map_err(|reason| ArrayError::Archive {
+                path: path.to_owned(),
+                reason,
+            })?
             .into_iter()
             .map(|(name, data)| (name.strip_suffix(".npy").unwrap_or(&name).to_owned(), data))
             .collect();
-        Ok(NpzFile { path: path.to_owned(), members })
+        Ok(NpzFile {
+            path: path.to_owned(),
+            members,
+        })
     }
 
     /// The names of the arrays, in the order of the file.
@@ -256,7 +289,11 @@ impl NpzFile {
     }
 
     /// Reads an array; `None` in `expected` stands for any length.
-    pub fn array<T: Element>(&self, name: &str, expected: &[Option<usize>]) -> Result<Array<T>, ArrayError> {
+    pub fn array<T: Element>(
+        &self,
+        name: &str,
+        expected: &[Option<usize>],
+    ) -> Result<Array<T>, ArrayError> {
         let Some((_, bytes)) = self.members.iter().find(|(held, _)| held == name) else {
             return Err(ArrayError::Missing {
                 path: self.path.clone(),
@@ -269,12 +306,19 @@ impl NpzFile {
     }
 
     /// Reads an array and refuses NaN and infinities.
-    pub fn finite<T: Element>(&self, name: &str, expected: &[Option<usize>]) -> Result<Array<T>, ArrayError> {
+    pub fn finite<T: Element>(
+        &self,
+        name: &str,
+        expected: &[Option<usize>],
+    ) -> Result<Array<T>, ArrayError> {
         let array = self.array::<T>(name, expected)?;
         match array.first_not_finite() {
             None => Ok(array),
             Some(index) => {
-                let position = index.iter().zip(&array.shape).fold(0, |position, (i, axis)| position * axis + i);
+                let position = index
+                    .iter()
+                    .zip(&array.shape)
+                    .fold(0, |position, (i, axis)| position * axis + i);
                 Err(ArrayError::NotFinite {
                     what: self.describe(name),
                     value: array.values[position].to_f64(),
@@ -304,14 +348,20 @@ impl NpzWriter {
     /// Adds an array. The number of values must be the product of the shape.
     #[must_use]
     pub fn array<T: Element>(mut self, name: &str, shape: &[usize], values: &[T]) -> NpzWriter {
-        assert_eq!(shape.iter().product::<usize>(), values.len(), "array '{name}' of shape {shape:?}");
-        self.members.push((format!("{name}.npy"), to_npy(shape, values)));
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            values.len(),
+            "array '{name}' of shape {shape:?}"
+        );
+        self.members
+            .push((format!("{name}.npy"), to_npy(shape, values)));
         self
     }
 
     /// Writes the file under a temporary name and renames it.
     pub fn write(self, path: &Path) -> anyhow::Result<()> {
-        let bytes = zip::write(&self.members).map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
+        let bytes = zip::write(&self.members)
+            .map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
         run_dir::write_atomically(path, &bytes)
     }
 }
@@ -353,35 +403,67 @@ mod tests {
         sample().write(&path).unwrap();
         let first = std::fs::read(&path).unwrap();
         sample().write(&path).unwrap();
-        assert_eq!(first, std::fs::read(&path).unwrap(), "the same arrays give the same bytes");
+        assert_eq!(
+            first,
+            std::fs::read(&path).unwrap(),
+            "the same arrays give the same bytes"
+        );
         let file = NpzFile::open(&path).unwrap();
         assert_eq!(file.names().collect::<Vec<_>>(), ["x", "y", "n", "b", "u"]);
         let x = file.finite::<f64>("x", &[None, Some(3)]).unwrap();
-        assert_eq!((x.shape, x.values), (vec![2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.5]));
-        assert_eq!(file.array::<f32>("x", &[None, None]).unwrap().values[5], 6.5);
+        assert_eq!(
+            (x.shape, x.values),
+            (vec![2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.5])
+        );
+        assert_eq!(
+            file.array::<f32>("x", &[None, None]).unwrap().values[5],
+            6.5
+        );
         assert_eq!(file.array::<i64>("n", &[]).unwrap().values, [-7]);
-        assert_eq!(file.array::<bool>("b", &[None]).unwrap().values, [true, false, true]);
+        assert_eq!(
+            file.array::<bool>("b", &[None]).unwrap().values,
+            [true, false, true]
+        );
         assert!(file.array::<u8>("u", &[None]).unwrap().values.is_empty());
 
-        let shape = file.array::<f64>("x", &[None, Some(4)]).unwrap_err().to_string();
-        assert!(shape.ends_with("has the shape [2, 3], expected [n, 4]"), "{shape}");
+        let shape = file
+            .array::<f64>("x", &[None, Some(4)])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            shape.ends_with("has the shape [2, 3], expected [n, 4]"),
+            "{shape}"
+        );
         let not_finite = file.finite::<f64>("y", &[None]).unwrap_err().to_string();
         assert!(not_finite.contains("NaN at index [1]"), "{not_finite}");
         let missing = file.array::<f64>("z", &[None]).err().unwrap().to_string();
-        assert!(missing.contains("no array 'z' (it holds: x, y, n, b, u)"), "{missing}");
+        assert!(
+            missing.contains("no array 'z' (it holds: x, y, n, b, u)"),
+            "{missing}"
+        );
         let kind = file.array::<f64>("b", &[None]).unwrap_err().to_string();
-        assert!(kind.contains("its element type is b1, expected f8 or f4"), "{kind}");
+        assert!(
+            kind.contains("its element type is b1, expected f8 or f4"),
+            "{kind}"
+        );
     }
 
     #[test]
     fn every_truncation_and_flipped_bit_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.npz");
-        NpzWriter::new().array("x", &[4], &[1.0_f64, 2.0, 3.0, 4.0]).write(&path).unwrap();
+        NpzWriter::new()
+            .array("x", &[4], &[1.0_f64, 2.0, 3.0, 4.0])
+            .write(&path)
+            .unwrap();
         let bytes = std::fs::read(&path).unwrap();
         for length in 0..bytes.len() {
             std::fs::write(&path, &bytes[..length]).unwrap();
-            assert!(NpzFile::open(&path).is_err(), "cut to {length} of {}", bytes.len());
+            assert!(
+                NpzFile::open(&path).is_err(),
+                "cut to {length} of {}",
+                bytes.len()
+            );
         }
         let data = bytes.len() - 22 - 46 - "x.npy".len() - 8;
         let mut flipped = bytes.clone();
@@ -403,10 +485,16 @@ mod tests {
         let path = directory.path().join("a.npy");
         let bytes = to_npy(&[2, 2], &[1.0_f64, 2.0, 3.0, 4.0]);
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(read_npy::<f64>(&path, &[None, Some(2)]).unwrap().values, [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(
+            read_npy::<f64>(&path, &[None, Some(2)]).unwrap().values,
+            [1.0, 2.0, 3.0, 4.0]
+        );
         for length in 0..bytes.len() {
             std::fs::write(&path, &bytes[..length]).unwrap();
-            assert!(read_npy::<f64>(&path, &[None, None]).is_err(), "cut to {length}");
+            assert!(
+                read_npy::<f64>(&path, &[None, None]).is_err(),
+                "cut to {length}"
+            );
         }
     }
 }

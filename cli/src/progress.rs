@@ -44,7 +44,10 @@ pub fn install_interrupt_handler() -> Result<()> {
             std::process::exit(130);
         }
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "stopping at the next safe point (Ctrl-C again stops at once)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "stopping at the next safe point (Ctrl-C again stops at once)"
+        );
     })
     .context("cannot catch Ctrl-C")
 }
@@ -61,7 +64,11 @@ pub fn interrupt_flag() -> &'static AtomicBool {
 
 /// Fails with [`Interrupted`] if Ctrl-C was pressed.
 pub fn check_interrupt() -> Result<()> {
-    if interrupted() { Err(Interrupted.into()) } else { Ok(()) }
+    if interrupted() {
+        Err(Interrupted.into())
+    } else {
+        Ok(())
+    }
 }
 
 /// Progress of one stage: a bar with an estimate on a terminal, a plain line now and then elsewhere.
@@ -97,9 +104,17 @@ impl Progress {
             Display::Bar(bar)
         } else {
             note(&format!("{stage}: started"));
-            Display::Lines { last: Instant::now() }
+            Display::Lines {
+                last: Instant::now(),
+            }
         };
-        Progress { stage: stage.to_owned(), total, start: Instant::now(), first: done, display }
+        Progress {
+            stage: stage.to_owned(),
+            total,
+            start: Instant::now(),
+            first: done,
+            display,
+        }
     }
 
     /// Reports that `done` of the total units are done; `message` says where things stand, such as the loss.
@@ -120,13 +135,22 @@ impl Progress {
                     let left = match fresh {
                         0 => String::new(),
                         fresh => {
-                            let seconds = elapsed / fresh as f64 * self.total.saturating_sub(done) as f64;
+                            let seconds =
+                                elapsed / fresh as f64 * self.total.saturating_sub(done) as f64;
                             format!(", about {} left", duration(seconds))
                         }
                     };
                     let message = message();
-                    let message = if message.is_empty() { message } else { format!("  {message}") };
-                    note(&format!("{}: {:.0} %{left}{message}", self.stage, 100.0 * fraction));
+                    let message = if message.is_empty() {
+                        message
+                    } else {
+                        format!("  {message}")
+                    };
+                    note(&format!(
+                        "{}: {:.0} %{left}{message}",
+                        self.stage,
+                        100.0 * fraction
+                    ));
                 }
             }
         }
@@ -138,8 +162,16 @@ impl Progress {
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
         }
-        let message = if message.is_empty() { String::new() } else { format!("  {message}") };
-        note(&format!("{}: done in {}{message}", self.stage, duration(seconds)));
+        let message = if message.is_empty() {
+            String::new()
+        } else {
+            format!("  {message}")
+        };
+        note(&format!(
+            "{}: done in {}{message}",
+            self.stage,
+            duration(seconds)
+        ));
         seconds
     }
 }

@@ -49,18 +49,30 @@ impl Provenance {
 
 /// A time as `2026-01-31T12:00:00Z`.
 fn timestamp(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs());
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |duration| duration.as_secs());
     let (days, rest) = (seconds / 86400, seconds % 86400);
     // Civil date from days since 1970 in years that begin in March, so that the leap day comes last.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = 400 * era + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
 }
 
 /// The directory of one run.
@@ -77,27 +89,41 @@ impl RunDir {
 
     /// Makes a new run directory, or with `resume` goes on with one that was made with the same configuration.
     pub fn create(root: &Path, config: &Config, resume: bool) -> Result<RunDir> {
-        let run = RunDir { root: root.to_owned() };
+        let run = RunDir {
+            root: root.to_owned(),
+        };
         let shown = root.display();
         match fs::metadata(root) {
             Err(_) => {}
-            Ok(metadata) if !metadata.is_dir() => bail!("{shown} is a file, not a directory; choose another --out"),
+            Ok(metadata) if !metadata.is_dir() => {
+                bail!("{shown} is a file, not a directory; choose another --out")
+            }
             Ok(_) if run.config().exists() => {
                 if !resume && run.summary().exists() {
-                    bail!("{shown} already holds a finished run; choose another --out or remove it");
+                    bail!(
+                        "{shown} already holds a finished run; choose another --out or remove it"
+                    );
                 }
                 if !resume {
-                    bail!("{shown} already holds an unfinished run; go on with --resume or choose another --out");
+                    bail!(
+                        "{shown} already holds an unfinished run; go on with --resume or choose another --out"
+                    );
                 }
                 let held = Config::read(&run.config())?;
                 if let Some((path, there, here)) = held.first_difference(config) {
-                    bail!("cannot resume {shown}: its {path} is {there}, not {here}; choose another --out");
+                    bail!(
+                        "cannot resume {shown}: its {path} is {there}, not {here}; choose another --out"
+                    );
                 }
                 return Ok(run);
             }
             Ok(_) => {
-                let mut entries = fs::read_dir(root).with_context(|| format!("cannot read the directory {shown}"))?;
-                ensure!(entries.next().is_none(), "{shown} is not empty and is no run directory; choose another --out");
+                let mut entries = fs::read_dir(root)
+                    .with_context(|| format!("cannot read the directory {shown}"))?;
+                ensure!(
+                    entries.next().is_none(),
+                    "{shown} is not empty and is no run directory; choose another --out"
+                );
             }
         }
         fs::create_dir_all(root).with_context(|| format!("cannot create the directory {shown}"))?;
@@ -107,8 +133,14 @@ impl RunDir {
 
     /// Opens the directory of a run for one of its stages.
     pub fn open(root: &Path) -> Result<(RunDir, Config)> {
-        let run = RunDir { root: root.to_owned() };
-        ensure!(root.is_dir(), "there is no run directory {}", root.display());
+        let run = RunDir {
+            root: root.to_owned(),
+        };
+        ensure!(
+            root.is_dir(),
+            "there is no run directory {}",
+            root.display()
+        );
         ensure!(
             run.config().exists(),
             "{} holds no config.toml; make one with 'boltzmap info ala2 > {}'",
@@ -122,7 +154,10 @@ impl RunDir {
     /// Writes the resolved configuration and the provenance.
     pub fn record(&self, config: &Config) -> Result<()> {
         let provenance = serde_json::to_string_pretty(&Provenance::now(config.seed))?;
-        write_atomically(&self.root.join("provenance.json"), format!("{provenance}\n").as_bytes())?;
+        write_atomically(
+            &self.root.join("provenance.json"),
+            format!("{provenance}\n").as_bytes(),
+        )?;
         write_atomically(&self.config(), config.to_toml().as_bytes())
     }
 
@@ -178,7 +213,10 @@ impl RunDir {
             Some((_, total)) => *total += seconds,
             None => timings.push((stage.to_owned(), seconds)),
         }
-        write_atomically(&self.timings(), format!("{}\n", serde_json::to_string(&timings)?).as_bytes())
+        write_atomically(
+            &self.timings(),
+            format!("{}\n", serde_json::to_string(&timings)?).as_bytes(),
+        )
     }
 
     /// The seconds of every stage so far, in the order of the stages.
@@ -187,7 +225,8 @@ impl RunDir {
         match fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-            Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display())),
+            Ok(text) => serde_json::from_str(&text)
+                .with_context(|| format!("{} is damaged", path.display())),
         }
     }
 }
@@ -210,13 +249,19 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// A hidden name in the same directory, for writers that need a path; rename it when it is complete.
 pub fn temporary_name(path: &Path) -> PathBuf {
-    let name = path.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
+    let name = path
+        .file_name()
+        .map_or_else(Default::default, |name| name.to_string_lossy());
     path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
 /// Fails early, before long work, if a file cannot be written at this path.
 pub fn check_writable(path: &Path) -> Result<()> {
-    ensure!(!path.is_dir(), "cannot write {}: it is a directory", path.display());
+    ensure!(
+        !path.is_dir(),
+        "cannot write {}: it is a directory",
+        path.display()
+    );
     let temporary = temporary_name(path);
     File::create(&temporary).with_context(|| format!("cannot write {}", path.display()))?;
     fs::remove_file(&temporary).with_context(|| format!("cannot write {}", path.display()))
@@ -245,18 +290,24 @@ impl MetricsLog {
             .append(true)
             .open(path)
             .with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(MetricsLog { path: path.to_owned(), writer: BufWriter::new(file) })
+        Ok(MetricsLog {
+            path: path.to_owned(),
+            writer: BufWriter::new(file),
+        })
     }
 
     /// Appends one object; it must have a `step`.
     pub fn append(&mut self, line: &serde_json::Value) -> Result<()> {
         debug_assert!(step_of(line).is_some(), "a line of the metrics has a step");
-        writeln!(self.writer, "{line}").with_context(|| format!("cannot write {}", self.path.display()))
+        writeln!(self.writer, "{line}")
+            .with_context(|| format!("cannot write {}", self.path.display()))
     }
 
     /// Writes out what is buffered; to be called before a checkpoint is.
     pub fn flush(&mut self) -> Result<()> {
-        self.writer.flush().with_context(|| format!("cannot write {}", self.path.display()))
+        self.writer
+            .flush()
+            .with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
@@ -314,7 +365,10 @@ mod tests {
         let root = directory.path().join("a/b");
         let run = RunDir::create(&root, &config(&[]), false).unwrap();
         let refuse = |root: &Path, config: &Config, resume| {
-            RunDir::create(root, config, resume).err().expect("must be refused").to_string()
+            RunDir::create(root, config, resume)
+                .err()
+                .expect("must be refused")
+                .to_string()
         };
         assert!(refuse(&root, &config(&[]), false).contains("unfinished run"));
         RunDir::create(&root, &config(&[]), true).unwrap();
@@ -333,7 +387,10 @@ mod tests {
         let target = directory.path().join("x");
         fs::create_dir(&target).unwrap();
         fs::write(target.join("inside"), "").unwrap();
-        assert!(write_atomically(&target, b"text").is_err(), "a file cannot replace a directory");
+        assert!(
+            write_atomically(&target, b"text").is_err(),
+            "a file cannot replace a directory"
+        );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         assert!(check_writable(&target).is_err());
         check_writable(&directory.path().join("y")).unwrap();
@@ -346,19 +403,26 @@ mod tests {
         let path = directory.path().join("metrics.jsonl");
         let mut log = MetricsLog::open(&path, None).unwrap();
         for step in 0..10 {
-            log.append(&serde_json::json!({"step": step, "loss": 0.5})).unwrap();
+            log.append(&serde_json::json!({"step": step, "loss": 0.5}))
+                .unwrap();
         }
         log.flush().unwrap();
         let whole = fs::read(&path).unwrap();
         fs::write(&path, [&whole[..], b"{\"step\": 10, \"lo"].concat()).unwrap();
         let mut log = MetricsLog::open(&path, Some(6)).unwrap();
         for step in 7..10 {
-            log.append(&serde_json::json!({"step": step, "loss": 0.5})).unwrap();
+            log.append(&serde_json::json!({"step": step, "loss": 0.5}))
+                .unwrap();
         }
         log.flush().unwrap();
         assert_eq!(whole, fs::read(&path).unwrap());
         fs::write(&path, "{\n{}\n").unwrap();
-        assert!(read_metrics(&path).unwrap_err().to_string().contains("line 1 of"));
+        assert!(
+            read_metrics(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("line 1 of")
+        );
     }
 
     #[test]
@@ -368,6 +432,9 @@ mod tests {
         run.add_seconds("data", 1.0).unwrap();
         run.add_seconds("train", 2.0).unwrap();
         run.add_seconds("train", 3.0).unwrap();
-        assert_eq!(run.seconds().unwrap(), [("data".to_owned(), 1.0), ("train".to_owned(), 5.0)]);
+        assert_eq!(
+            run.seconds().unwrap(),
+            [("data".to_owned(), 1.0), ("train".to_owned(), 5.0)]
+        );
     }
 }

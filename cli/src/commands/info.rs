@@ -11,9 +11,16 @@ use crate::run_dir::{COMMIT, VERSION};
 
 /// The first comment of a preset: what it is for.
 fn description(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map_while(|line| line.strip_prefix("# "))
+        .collect();
     let text = lines.join(" ");
-    text.split_inclusive(". ").next().unwrap_or_default().trim().to_owned()
+    text.split_inclusive(". ")
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Runs the command.
@@ -29,8 +36,10 @@ pub fn info(arguments: &InfoArguments) -> Result<()> {
     let threads = rayon::current_num_threads();
     let tiers: Vec<&str> = Tier::available().iter().map(|tier| tier.name()).collect();
     if arguments.json {
-        let presets: serde_json::Map<String, serde_json::Value> =
-            PRESETS.iter().map(|(name, text)| ((*name).to_owned(), description(text).into())).collect();
+        let presets: serde_json::Map<String, serde_json::Value> = PRESETS
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), description(text).into()))
+            .collect();
         let value = json!({
             "version": VERSION,
             "commit": COMMIT,

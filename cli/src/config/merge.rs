@@ -12,7 +12,9 @@ const OPTIONAL: [(&str, Value); 1] = [("training.time_limit_s", Value::Float(600
 
 /// The default values of all settings that have one.
 pub(super) fn defaults() -> Table {
-    DEFAULTS.parse().expect("the embedded default configuration is valid TOML")
+    DEFAULTS
+        .parse()
+        .expect("the embedded default configuration is valid TOML")
 }
 
 /// All settings in the order of the documentation, with a value of each one's type.
@@ -51,7 +53,10 @@ pub(super) fn flatten(table: &Table) -> BTreeMap<String, Value> {
 }
 
 /// The candidate nearest to a misspelt word, if any is near.
-pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     let leaf = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let distance = |candidate: &str| {
         let whole = strsim::damerau_levenshtein(word, candidate);
@@ -68,8 +73,10 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
 
 fn unknown(path: &str, origin: &str) -> anyhow::Error {
     let paths = paths();
-    let hint = nearest(path, paths.iter().map(String::as_str))
-        .map_or_else(|| "'boltzmap info ala2' lists all".to_owned(), |name| format!("did you mean {name}?"));
+    let hint = nearest(path, paths.iter().map(String::as_str)).map_or_else(
+        || "'boltzmap info ala2' lists all".to_owned(),
+        |name| format!("did you mean {name}?"),
+    );
     anyhow!("unknown setting '{path}' in {origin}; {hint}")
 }
 
@@ -100,7 +107,9 @@ fn insert(table: &mut Table, path: &str, value: Value, origin: &str) -> Result<(
     let schema = schema();
     let Some(example) = schema.get(path) else {
         if defaults().get(path).is_some_and(Value::is_table) {
-            bail!("'{path}' in {origin} is a section, not a setting; name one of its settings, such as {path}.…=…");
+            bail!(
+                "'{path}' in {origin} is a section, not a setting; name one of its settings, such as {path}.…=…"
+            );
         }
         return Err(unknown(path, origin));
     };
@@ -110,14 +119,21 @@ fn insert(table: &mut Table, path: &str, value: Value, origin: &str) -> Result<(
             bail!("{path} must not be negative, got {number} in {origin}")
         }
         (example, value) if kind(example) == kind(&value) => value,
-        (example, value) => bail!("{path} in {origin}: expected {}, got {}", kind(example), found(&value)),
+        (example, value) => bail!(
+            "{path} in {origin}: expected {}, got {}",
+            kind(example),
+            found(&value)
+        ),
     };
     if let Some((_, names)) = CHOICES.iter().find(|(choice, _)| *choice == path)
         && !value.as_str().is_some_and(|text| names.contains(&text))
     {
         let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
         let (last, others) = names.split_last().expect("an enumeration has names");
-        bail!("{path} in {origin}: expected {} or {last}, got {value}", others.join(", "));
+        bail!(
+            "{path} in {origin}: expected {} or {last}, got {value}",
+            others.join(", ")
+        );
     }
     match path.split_once('.') {
         None => table.insert(path.to_owned(), value),
@@ -133,8 +149,13 @@ fn insert(table: &mut Table, path: &str, value: Value, origin: &str) -> Result<(
 /// Merges a TOML text into a table.
 pub(super) fn text(table: &mut Table, text: &str, origin: &str) -> Result<()> {
     let incoming: Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-        anyhow!("{origin} is not valid TOML, line {line}: {}", error.message().replace('\n', ", "))
+        let line = error.span().map_or(1, |span| {
+            1 + text[..span.start.min(text.len())].matches('\n').count()
+        });
+        anyhow!(
+            "{origin} is not valid TOML, line {line}: {}",
+            error.message().replace('\n', ", ")
+        )
     })?;
     for (key, value) in incoming {
         let is_section = table.get(&key).is_some_and(Value::is_table);
@@ -146,7 +167,10 @@ pub(super) fn text(table: &mut Table, text: &str, origin: &str) -> Result<()> {
             }
             Value::Table(section) => {
                 // Name a setting inside the unknown section, which gives the better suggestion.
-                let path = section.keys().next().map_or(key.clone(), |name| format!("{key}.{name}"));
+                let path = section
+                    .keys()
+                    .next()
+                    .map_or(key.clone(), |name| format!("{key}.{name}"));
                 return Err(unknown(&path, origin));
             }
             value => insert(table, &key, value, origin)?,
@@ -162,7 +186,10 @@ pub(super) fn assignment(table: &mut Table, text: &str) -> Result<()> {
     };
     let (path, value) = (path.trim(), value.trim());
     let is_string = matches!(schema().get(path), Some(Value::String(_)));
-    let parsed: Option<Value> = format!("value = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("value"));
+    let parsed: Option<Value> = format!("value = {value}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut t| t.remove("value"));
     let value = match parsed {
         Some(parsed) if !is_string || parsed.is_str() => parsed,
         _ => Value::String(value.to_owned()),

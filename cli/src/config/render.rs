@@ -11,14 +11,20 @@ pub(super) fn render(config: &Config) -> String {
     let mut output = String::from("# Resolved configuration: every setting of this run.\n");
     // The first comment speaks of the preset file.
     for line in DEFAULTS.lines().skip_while(|line| !line.is_empty()) {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
             section = format!("{name}.");
         }
         let (commented, setting) = match line.strip_prefix("# ") {
             Some(rest) => (true, rest),
             None => (false, line),
         };
-        let key = setting.split_once(" = ").map(|(key, _)| key).filter(|key| is_key(key));
+        let key = setting
+            .split_once(" = ")
+            .map(|(key, _)| key)
+            .filter(|key| is_key(key));
         match key.map(|key| (key, values.get(&format!("{section}{key}")))) {
             Some((key, Some(value))) => output += &format!("{key} = {}\n", literal(value)),
             _ if commented || key.is_none() => output += &format!("{line}\n"),

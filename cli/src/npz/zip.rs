@@ -21,7 +21,11 @@ fn crc32(bytes: &[u8]) -> u32 {
             let mut value = byte as u32;
             let mut bit = 0;
             while bit < 8 {
-                value = if value & 1 == 1 { (value >> 1) ^ 0xEDB8_8320 } else { value >> 1 };
+                value = if value & 1 == 1 {
+                    (value >> 1) ^ 0xEDB8_8320
+                } else {
+                    value >> 1
+                };
                 bit += 1;
             }
             table[byte] = value;
@@ -29,7 +33,9 @@ fn crc32(bytes: &[u8]) -> u32 {
         }
         table
     };
-    !bytes.iter().fold(!0, |crc, &byte| (crc >> 8) ^ TABLE[((crc ^ u32::from(byte)) & 0xFF) as usize])
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (crc >> 8) ^ TABLE[((crc ^ u32::from(byte)) & 0xFF) as usize]
+    })
 }
 
 /// An archive of stored members.
@@ -40,7 +46,8 @@ pub(super) fn write(members: &[(String, Vec<u8>)]) -> Result<Vec<u8>, String> {
     for (name, data) in members {
         let offset = u32::try_from(bytes.len()).map_err(|_| too_large())?;
         let length = u32::try_from(data.len()).map_err(|_| too_large())?;
-        let name_length = u16::try_from(name.len()).map_err(|_| format!("the name {name} is too long"))?;
+        let name_length =
+            u16::try_from(name.len()).map_err(|_| format!("the name {name} is too long"))?;
         let mut common = Vec::with_capacity(26);
         for value in [20, 0, STORED, 0, DATE] {
             common.extend_from_slice(&u16::to_le_bytes(value));
@@ -96,7 +103,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, String> {
         return Err("it does not begin like one".into());
     }
     // The end record is last but for a comment of at most 64 KiB.
-    let last = bytes.len().checked_sub(END_LENGTH).ok_or("it is truncated")?;
+    let last = bytes
+        .len()
+        .checked_sub(END_LENGTH)
+        .ok_or("it is truncated")?;
     let end = (last.saturating_sub(usize::from(u16::MAX))..=last)
         .rev()
         .find(|&at| u32_at(bytes, at) == Ok(END))
@@ -117,7 +127,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, String> {
         let extra_length = usize::from(u16_at(bytes, at + 30)?);
         let comment_length = usize::from(u16_at(bytes, at + 32)?);
         let local = u32_at(bytes, at + 42)? as usize;
-        let name = bytes.get(at + 46..at + 46 + name_length).ok_or("it is truncated")?;
+        let name = bytes
+            .get(at + 46..at + 46 + name_length)
+            .ok_or("it is truncated")?;
         let name = String::from_utf8_lossy(name).into_owned();
         at += 46 + name_length + extra_length + comment_length;
 
@@ -130,13 +142,20 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, String> {
         if u32_at(bytes, local)? != LOCAL {
             return Err(format!("its member '{name}' is damaged"));
         }
-        let start = local + 30 + usize::from(u16_at(bytes, local + 26)?) + usize::from(u16_at(bytes, local + 28)?);
+        let start = local
+            + 30
+            + usize::from(u16_at(bytes, local + 26)?)
+            + usize::from(u16_at(bytes, local + 28)?);
         let data = bytes.get(start..start + packed).ok_or("it is truncated")?;
         let data = match method {
             STORED => data.to_vec(),
             DEFLATED => miniz_oxide::inflate::decompress_to_vec_with_limit(data, unpacked)
                 .map_err(|_| format!("its member '{name}' cannot be unpacked"))?,
-            other => return Err(format!("its member '{name}' is packed by the unsupported method {other}")),
+            other => {
+                return Err(format!(
+                    "its member '{name}' is packed by the unsupported method {other}"
+                ));
+            }
         };
         if data.len() != unpacked || crc32(&data) != crc {
             return Err(format!("its member '{name}' does not match its checksum"));
