@@ -2,6 +2,9 @@
 
 pub mod element;
 pub mod energy;
+pub mod chart;
+pub mod metrics;
+pub mod observables;
 pub mod system;
 pub mod terms;
 pub mod topology;

@@ -1,0 +1,3 @@
+//! Metrics of weighted samples.
+
+pub mod weights;

@@ -1,0 +1,101 @@
+//! Importance weights: effective sample size, clipping, normalisation.
+
+/// The logarithm of Σ exp(v), safe against overflow; −∞ for an empty slice or all −∞.
+pub fn log_sum_exp(values: &[f64]) -> f64 {
+    let top = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if top == f64::NEG_INFINITY {
+        return top;
+    }
+    top + values.iter().map(|v| (v - top).exp()).sum::<f64>().ln()
+}
+
+/// Weights that sum to one, from log-weights; `None` when no weight is positive or one is NaN or +∞.
+pub fn normalised(log_weights: &[f64]) -> Option<Vec<f64>> {
+    let total = log_sum_exp(log_weights);
+    let weights: Vec<f64> = log_weights.iter().map(|v| (v - total).exp()).collect();
+    (total.is_finite() && weights.iter().all(|w| w.is_finite())).then_some(weights)
+}
+
+/// Kish's normalised effective sample size (Σw)²/(n Σw²), in (0, 1]; 0 when no weight is positive, NaN if a weight is NaN.
+pub fn ess(log_weights: &[f64]) -> f64 {
+    if log_weights.iter().any(|v| v.is_nan()) {
+        return f64::NAN;
+    }
+    let doubled: Vec<f64> = log_weights.iter().map(|v| 2.0 * v).collect();
+    let (first, second) = (log_sum_exp(log_weights), log_sum_exp(&doubled));
+    if first == f64::NEG_INFINITY {
+        return 0.0;
+    }
+    (2.0 * first - second).exp() / log_weights.len() as f64
+}
+
+/// The effective number of samples (Σw)²/Σw².
+pub fn effective_sample_size(log_weights: &[f64]) -> f64 {
+    ess(log_weights) * log_weights.len() as f64
+}
+
+/// What clipping the largest weights did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clipped {
+    /// The log-weights, −∞ where dropped, `[n]`
+    pub log_weights: Vec<f64>,
+    /// How many were dropped.
+    pub dropped: usize,
+    /// The share of the total weight that they carried: what the estimate lost.
+    pub dropped_mass: f64,
+    /// Normalised effective sample size of those that remain, over the number that remain.
+    pub ess: f64,
+}
+
+/// Drops the `fraction` of samples with the largest weights (0.002 in the literature, ⌊fraction·n⌋ samples), and says what that cost.
+pub fn clip(log_weights: &[f64], fraction: f64) -> Clipped {
+    let dropped =
+        ((fraction.clamp(0.0, 1.0) * log_weights.len() as f64) as usize).min(log_weights.len());
+    let mut order: Vec<usize> = (0..log_weights.len()).collect();
+    order.sort_by(|&a, &b| log_weights[b].total_cmp(&log_weights[a]).then(a.cmp(&b)));
+    let mut clipped = log_weights.to_vec();
+    for &i in &order[..dropped] {
+        clipped[i] = f64::NEG_INFINITY;
+    }
+    let top: Vec<f64> = order[..dropped].iter().map(|&i| log_weights[i]).collect();
+    let kept: Vec<f64> = order[dropped..].iter().map(|&i| log_weights[i]).collect();
+    Clipped {
+        log_weights: clipped,
+        dropped,
+        dropped_mass: (log_sum_exp(&top) - log_sum_exp(log_weights)).exp(),
+        ess: ess(&kept),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ess_of_known_weights() {
+        assert!((ess(&[3.0; 7]) - 1.0).abs() < 1e-15);
+        // Weights 1, 2, 3: 36/(3·14).
+        let w = [1.0f64.ln(), 2.0f64.ln(), 3.0f64.ln()];
+        assert!((ess(&w) - 36.0 / 42.0).abs() < 1e-15);
+        // A constant of any size cancels.
+        let far: Vec<f64> = w.iter().map(|v| v + 5000.0).collect();
+        assert!((ess(&far) - 36.0 / 42.0).abs() < 1e-11);
+        assert!((ess(&[f64::NEG_INFINITY, 0.0]) - 0.5).abs() < 1e-15);
+        assert_eq!(ess(&[f64::NEG_INFINITY; 2]), 0.0);
+        assert!(ess(&[f64::NAN, 0.0]).is_nan());
+    }
+
+    #[test]
+    fn clipping_reports_the_mass_it_drops() {
+        let w: Vec<f64> = [1.0f64, 1.0, 1.0, 1.0, 6.0]
+            .iter()
+            .map(|v: &f64| v.ln())
+            .collect();
+        let clipped = clip(&w, 0.2);
+        assert_eq!(clipped.dropped, 1);
+        assert!((clipped.dropped_mass - 0.6).abs() < 1e-15);
+        assert!((clipped.ess - 1.0).abs() < 1e-15);
+        assert_eq!(clipped.log_weights[4], f64::NEG_INFINITY);
+        assert_eq!(clip(&w, 0.0).dropped_mass, 0.0);
+    }
+}
