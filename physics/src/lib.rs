@@ -1,8 +1,8 @@
 //! Peptide topology, the native force field, dynamics, observables and metrics.
 
+pub mod chart;
 pub mod element;
 pub mod energy;
-pub mod chart;
 pub mod metrics;
 pub mod observables;
 pub mod system;
