@@ -72,7 +72,13 @@ impl Builder {
     /// Joins arrays along an axis.
     #[track_caller]
     pub fn concat<'b>(&'b self, parts: &[Var<'b>], axis: usize) -> Var<'b> {
-        self.emit(Op::Concat { operands: parts.iter().map(|v| v.id).collect(), axis }, &[])
+        self.emit(
+            Op::Concat {
+                operands: parts.iter().map(|v| v.id).collect(),
+                axis,
+            },
+            &[],
+        )
     }
 
     /// Records everything a program does to these arguments; returns its outputs.
@@ -108,7 +114,10 @@ impl Builder {
         for instruction in &program.instructions {
             values.push(match &instruction.op {
                 Op::Input(i) => arguments[*i],
-                op => self.emit(op.map_operands(|v| values[v.index()].id), &instruction.shape),
+                op => self.emit(
+                    op.map_operands(|v| values[v.index()].id),
+                    &instruction.shape,
+                ),
             });
         }
         values
@@ -146,8 +155,10 @@ impl Builder {
         let shape = {
             let state = self.state.borrow();
             let operands = op.operands();
-            let shapes: Vec<&[usize]> =
-                operands.iter().map(|v| state.instructions[v.index()].shape.as_slice()).collect();
+            let shapes: Vec<&[usize]> = operands
+                .iter()
+                .map(|v| state.instructions[v.index()].shape.as_slice())
+                .collect();
             match result_shape(&op, &shapes, declared) {
                 Ok(shape) => shape,
                 Err(error) => panic!("{error}"),
@@ -162,7 +173,9 @@ impl Builder {
             Some(simpler) => simpler.id,
             None => {
                 let mut state = self.state.borrow_mut();
-                let id = ValueId(u32::try_from(state.instructions.len()).expect("fewer than 2^32 instructions"));
+                let id = ValueId(
+                    u32::try_from(state.instructions.len()).expect("fewer than 2^32 instructions"),
+                );
                 state.instructions.push(Instruction { op, shape });
                 id
             }
@@ -182,19 +195,40 @@ fn key(op: &Op, shape: &[usize]) -> Vec<u64> {
         Op::Unary(function, _) => key.push(*function as u64),
         Op::Binary(function, _, _) => key.push(*function as u64),
         Op::Permute { permutation, .. } => key.extend(permutation.iter().map(|&i| i as u64)),
-        Op::Slice { axis, start, length, .. } => key.extend([*axis as u64, *start as u64, *length as u64]),
-        Op::Pad { axis, before, after, .. } => key.extend([*axis as u64, *before as u64, *after as u64]),
+        Op::Slice {
+            axis,
+            start,
+            length,
+            ..
+        } => key.extend([*axis as u64, *start as u64, *length as u64]),
+        Op::Pad {
+            axis,
+            before,
+            after,
+            ..
+        } => key.extend([*axis as u64, *before as u64, *after as u64]),
         Op::Concat { axis, .. } => key.push(*axis as u64),
         Op::Gather { axis, indices, .. } => {
             key.push(*axis as u64);
             key.extend(indices.iter().map(|&i| i as u64));
         }
-        Op::ScatterAdd { axis, indices, size, .. } => {
+        Op::ScatterAdd {
+            axis,
+            indices,
+            size,
+            ..
+        } => {
             key.extend([*axis as u64, *size as u64]);
             key.extend(indices.iter().map(|&i| i as u64));
         }
-        Op::MatMul { transpose_a, transpose_b, .. } => key.extend([u64::from(*transpose_a), u64::from(*transpose_b)]),
-        Op::LayerNorm { epsilon, .. } | Op::RowReciprocalStd { epsilon, .. } => key.push(epsilon.to_bits()),
+        Op::MatMul {
+            transpose_a,
+            transpose_b,
+            ..
+        } => key.extend([u64::from(*transpose_a), u64::from(*transpose_b)]),
+        Op::LayerNorm { epsilon, .. } | Op::RowReciprocalStd { epsilon, .. } => {
+            key.push(epsilon.to_bits())
+        }
         Op::Select { .. }
         | Op::StopGradient(_)
         | Op::BroadcastTo(_)
@@ -254,12 +288,16 @@ macro_rules! unary_methods {
 impl<'b> Var<'b> {
     /// Shape of the value; empty for a scalar.
     pub fn shape(self) -> Vec<usize> {
-        self.builder.state.borrow().instructions[self.id.index()].shape.clone()
+        self.builder.state.borrow().instructions[self.id.index()]
+            .shape
+            .clone()
     }
 
     /// Number of axes.
     pub fn rank(self) -> usize {
-        self.builder.state.borrow().instructions[self.id.index()].shape.len()
+        self.builder.state.borrow().instructions[self.id.index()]
+            .shape
+            .len()
     }
 
     /// The builder this value is traced by.
@@ -308,8 +346,12 @@ impl<'b> Var<'b> {
 
     #[track_caller]
     fn binary(self, function: Binary, other: Var<'b>) -> Self {
-        debug_assert!(std::ptr::eq(self.builder, other.builder), "the operands are traced by different builders");
-        self.builder.emit(Op::Binary(function, self.id, other.id), &[])
+        debug_assert!(
+            std::ptr::eq(self.builder, other.builder),
+            "the operands are traced by different builders"
+        );
+        self.builder
+            .emit(Op::Binary(function, self.id, other.id), &[])
     }
 
     /// max(self, other); at a tie the derivative goes to `self`.
@@ -333,8 +375,18 @@ impl<'b> Var<'b> {
     /// With `self` as the mask: `on_true` where it is not 0, `on_false` elsewhere.
     #[track_caller]
     pub fn select(self, on_true: impl IntoVar<'b>, on_false: impl IntoVar<'b>) -> Self {
-        let (on_true, on_false) = (on_true.into_var(self.builder).id, on_false.into_var(self.builder).id);
-        self.builder.emit(Op::Select { mask: self.id, on_true, on_false }, &[])
+        let (on_true, on_false) = (
+            on_true.into_var(self.builder).id,
+            on_false.into_var(self.builder).id,
+        );
+        self.builder.emit(
+            Op::Select {
+                mask: self.id,
+                on_true,
+                on_false,
+            },
+            &[],
+        )
     }
 
     /// The same value with derivative zero.
@@ -359,7 +411,10 @@ impl<'b> Var<'b> {
     pub fn sum_keep(self, axes: &[usize]) -> Self {
         let mut shape = self.shape();
         for &axis in axes {
-            assert!(axis < shape.len(), "sum: axis {axis} is out of range for the shape {shape:?}");
+            assert!(
+                axis < shape.len(),
+                "sum: axis {axis} is out of range for the shape {shape:?}"
+            );
             shape[axis] = 1;
         }
         self.sum_to(&shape)
@@ -369,8 +424,13 @@ impl<'b> Var<'b> {
     #[track_caller]
     pub fn sum(self, axes: &[usize]) -> Self {
         let kept = self.sum_keep(axes);
-        let shape: Vec<usize> =
-            self.shape().into_iter().enumerate().filter(|(axis, _)| !axes.contains(axis)).map(|(_, size)| size).collect();
+        let shape: Vec<usize> = self
+            .shape()
+            .into_iter()
+            .enumerate()
+            .filter(|(axis, _)| !axes.contains(axis))
+            .map(|(_, size)| size)
+            .collect();
         kept.reshape(&shape)
     }
 
@@ -397,14 +457,24 @@ impl<'b> Var<'b> {
     /// Axis i of the result is axis `permutation[i]` of this value.
     #[track_caller]
     pub fn permute(self, permutation: &[usize]) -> Self {
-        self.builder.emit(Op::Permute { operand: self.id, permutation: permutation.to_vec() }, &[])
+        self.builder.emit(
+            Op::Permute {
+                operand: self.id,
+                permutation: permutation.to_vec(),
+            },
+            &[],
+        )
     }
 
     /// The last two axes exchanged.
     #[track_caller]
     pub fn transpose_last(self) -> Self {
         let rank = self.rank();
-        assert!(rank >= 2, "transpose_last: two axes are needed, the shape is {:?}", self.shape());
+        assert!(
+            rank >= 2,
+            "transpose_last: two axes are needed, the shape is {:?}",
+            self.shape()
+        );
         let mut permutation: Vec<usize> = (0..rank).collect();
         permutation.swap(rank - 2, rank - 1);
         self.permute(&permutation)
@@ -413,13 +483,29 @@ impl<'b> Var<'b> {
     /// `length` entries from `start` along `axis`.
     #[track_caller]
     pub fn slice(self, axis: usize, start: usize, length: usize) -> Self {
-        self.builder.emit(Op::Slice { operand: self.id, axis, start, length }, &[])
+        self.builder.emit(
+            Op::Slice {
+                operand: self.id,
+                axis,
+                start,
+                length,
+            },
+            &[],
+        )
     }
 
     /// Zeros before and after along `axis`.
     #[track_caller]
     pub fn pad(self, axis: usize, before: usize, after: usize) -> Self {
-        self.builder.emit(Op::Pad { operand: self.id, axis, before, after }, &[])
+        self.builder.emit(
+            Op::Pad {
+                operand: self.id,
+                axis,
+                before,
+                after,
+            },
+            &[],
+        )
     }
 
     /// Joins arrays along an axis.
@@ -432,13 +518,28 @@ impl<'b> Var<'b> {
     /// Entry j along `axis` of the result is entry `indices[j]` of this value.
     #[track_caller]
     pub fn gather(self, axis: usize, indices: &[usize]) -> Self {
-        self.builder.emit(Op::Gather { operand: self.id, axis, indices: Arc::new(indices.to_vec()) }, &[])
+        self.builder.emit(
+            Op::Gather {
+                operand: self.id,
+                axis,
+                indices: Arc::new(indices.to_vec()),
+            },
+            &[],
+        )
     }
 
     /// Adds entry j along `axis` to entry `indices[j]` of a zero array with `size` entries there.
     #[track_caller]
     pub fn scatter_add(self, axis: usize, indices: &[usize], size: usize) -> Self {
-        self.builder.emit(Op::ScatterAdd { operand: self.id, axis, indices: Arc::new(indices.to_vec()), size }, &[])
+        self.builder.emit(
+            Op::ScatterAdd {
+                operand: self.id,
+                axis,
+                indices: Arc::new(indices.to_vec()),
+                size,
+            },
+            &[],
+        )
     }
 
     /// Matrix product over the last two axes, leading axes broadcasting: `[…, m, k]` · `[…, k, n]`.
@@ -455,7 +556,15 @@ impl<'b> Var<'b> {
 
     #[track_caller]
     pub(crate) fn matmul_flags(self, other: Var<'b>, transpose_a: bool, transpose_b: bool) -> Self {
-        self.builder.emit(Op::MatMul { a: self.id, b: other.id, transpose_a, transpose_b }, &[])
+        self.builder.emit(
+            Op::MatMul {
+                a: self.id,
+                b: other.id,
+                transpose_a,
+                transpose_b,
+            },
+            &[],
+        )
     }
 
     /// Softmax over the last axis.
@@ -467,26 +576,51 @@ impl<'b> Var<'b> {
     /// (x − mean)/√(variance + ε) over the last axis (biased variance), no gain or bias.
     #[track_caller]
     pub fn layer_norm(self, epsilon: f64) -> Self {
-        self.builder.emit(Op::LayerNorm { operand: self.id, epsilon }, &[])
+        self.builder.emit(
+            Op::LayerNorm {
+                operand: self.id,
+                epsilon,
+            },
+            &[],
+        )
     }
 
     /// 1/√(variance + ε) over the last axis, which becomes 1.
     #[track_caller]
     pub fn row_reciprocal_std(self, epsilon: f64) -> Self {
-        self.builder.emit(Op::RowReciprocalStd { operand: self.id, epsilon }, &[])
+        self.builder.emit(
+            Op::RowReciprocalStd {
+                operand: self.id,
+                epsilon,
+            },
+            &[],
+        )
     }
 
     /// With `self` the output y of a softmax: y ⊙ (v − Σ y⊙v).
     #[track_caller]
     pub fn softmax_tangent(self, direction: Var<'b>) -> Self {
-        self.builder.emit(Op::SoftmaxTangent { softmax: self.id, direction: direction.id }, &[])
+        self.builder.emit(
+            Op::SoftmaxTangent {
+                softmax: self.id,
+                direction: direction.id,
+            },
+            &[],
+        )
     }
 
     /// With `self` the output y of a layer-norm: r ⊙ (v − mean(v) − y·mean(y⊙v)).
     #[track_caller]
     pub fn layer_norm_tangent(self, reciprocal_std: Var<'b>, direction: Var<'b>) -> Self {
         let (reciprocal_std, direction) = (reciprocal_std.id, direction.id);
-        self.builder.emit(Op::LayerNormTangent { normalized: self.id, reciprocal_std, direction }, &[])
+        self.builder.emit(
+            Op::LayerNormTangent {
+                normalized: self.id,
+                reciprocal_std,
+                direction,
+            },
+            &[],
+        )
     }
 }
 

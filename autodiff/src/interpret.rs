@@ -10,15 +10,28 @@ use crate::shape::element_count;
 /// If the number of inputs or the length of one does not match the program.
 pub fn interpret<I: AsRef<[f64]>>(program: &Program, inputs: &[I]) -> Vec<Vec<f64>> {
     let values = interpret_values(program, inputs);
-    program.outputs.iter().map(|v| values[v.index()].clone()).collect()
+    program
+        .outputs
+        .iter()
+        .map(|v| values[v.index()].clone())
+        .collect()
 }
 
 /// As [`interpret`], but returns the value of every instruction.
 pub fn interpret_values<I: AsRef<[f64]>>(program: &Program, inputs: &[I]) -> Vec<Vec<f64>> {
-    assert_eq!(inputs.len(), program.inputs.len(), "the program takes {} inputs", program.inputs.len());
+    assert_eq!(
+        inputs.len(),
+        program.inputs.len(),
+        "the program takes {} inputs",
+        program.inputs.len()
+    );
     for (i, input) in inputs.iter().enumerate() {
         let (name, shape) = (&program.input_names[i], program.input_shape(i));
-        assert_eq!(input.as_ref().len(), element_count(shape), "input {name} has the shape {shape:?}");
+        assert_eq!(
+            input.as_ref().len(),
+            element_count(shape),
+            "input {name} has the shape {shape:?}"
+        );
     }
     let mut values: Vec<Vec<f64>> = Vec::with_capacity(program.instructions.len());
     for instruction in &program.instructions {
@@ -26,7 +39,10 @@ pub fn interpret_values<I: AsRef<[f64]>>(program: &Program, inputs: &[I]) -> Vec
             inputs[i].as_ref().to_vec()
         } else {
             let operands: Vec<Operand> = (instruction.op.operands().iter())
-                .map(|&v| Operand { values: &values[v.index()], shape: program.shape(v) })
+                .map(|&v| Operand {
+                    values: &values[v.index()],
+                    shape: program.shape(v),
+                })
                 .collect();
             evaluate(&instruction.op, &operands, &instruction.shape)
         };
@@ -45,9 +61,13 @@ impl Operand<'_> {
     /// The element that broadcasting shows at `index` of a result.
     fn at(&self, index: &[usize]) -> f64 {
         let offset = index.len() - self.shape.len();
-        let flat = self.shape.iter().enumerate().fold(0, |flat, (axis, &size)| {
-            flat * size + if size == 1 { 0 } else { index[axis + offset] }
-        });
+        let flat = self
+            .shape
+            .iter()
+            .enumerate()
+            .fold(0, |flat, (axis, &size)| {
+                flat * size + if size == 1 { 0 } else { index[axis + offset] }
+            });
         self.values[flat]
     }
 }
@@ -81,7 +101,9 @@ fn map_rows(shape: &[usize], mut row: impl FnMut(&[usize], &mut [f64])) -> Vec<f
         return result;
     }
     let mut chunks = result.chunks_mut(width);
-    for_each_index(&shape[..shape.len() - 1], |index| row(index, chunks.next().expect("one chunk per row")));
+    for_each_index(&shape[..shape.len() - 1], |index| {
+        row(index, chunks.next().expect("one chunk per row"))
+    });
     result
 }
 
@@ -98,9 +120,17 @@ pub(crate) fn evaluate(op: &Op, operands: &[Operand], shape: &[usize]) -> Vec<f6
         Op::Input(_) => unreachable!("inputs are given, not computed"),
         Op::Constant(value) => vec![*value; element_count(shape)],
         Op::ConstantTensor(values) => values.to_vec(),
-        Op::Unary(function, _) => operands[0].values.iter().map(|&x| unary(*function, x)).collect(),
-        Op::Binary(function, _, _) => build(shape, |i| binary(*function, operands[0].at(i), operands[1].at(i))),
-        Op::Select { .. } => build(shape, |i| operands[if operands[0].at(i) != 0.0 { 1 } else { 2 }].at(i)),
+        Op::Unary(function, _) => operands[0]
+            .values
+            .iter()
+            .map(|&x| unary(*function, x))
+            .collect(),
+        Op::Binary(function, _, _) => build(shape, |i| {
+            binary(*function, operands[0].at(i), operands[1].at(i))
+        }),
+        Op::Select { .. } => build(shape, |i| {
+            operands[if operands[0].at(i) != 0.0 { 1 } else { 2 }].at(i)
+        }),
         Op::StopGradient(_) | Op::Reshape(_) => operands[0].values.to_vec(),
         Op::BroadcastTo(_) => build(shape, |i| operands[0].at(i)),
         Op::SumTo(_) => {
@@ -108,8 +138,9 @@ pub(crate) fn evaluate(op: &Op, operands: &[Operand], shape: &[usize]) -> Vec<f6
             let mut source = operands[0].values.iter();
             let offset = operands[0].shape.len() - shape.len();
             for_each_index(operands[0].shape, |i| {
-                let flat = (shape.iter().enumerate())
-                    .fold(0, |flat, (axis, &size)| flat * size + if size == 1 { 0 } else { i[axis + offset] });
+                let flat = (shape.iter().enumerate()).fold(0, |flat, (axis, &size)| {
+                    flat * size + if size == 1 { 0 } else { i[axis + offset] }
+                });
                 result[flat] += source.next().expect("one element per index");
             });
             result
@@ -153,13 +184,18 @@ pub(crate) fn evaluate(op: &Op, operands: &[Operand], shape: &[usize]) -> Vec<f6
         Op::ScatterAdd { axis, indices, .. } => {
             let mut result = vec![0.0; element_count(shape)];
             for_each_index(operands[0].shape, |i| {
-                let flat = (shape.iter().enumerate())
-                    .fold(0, |flat, (a, &size)| flat * size + if a == *axis { indices[i[a]] } else { i[a] });
+                let flat = (shape.iter().enumerate()).fold(0, |flat, (a, &size)| {
+                    flat * size + if a == *axis { indices[i[a]] } else { i[a] }
+                });
                 result[flat] += operands[0].at(i);
             });
             result
         }
-        Op::MatMul { transpose_a, transpose_b, .. } => {
+        Op::MatMul {
+            transpose_a,
+            transpose_b,
+            ..
+        } => {
             let (a, b) = (&operands[0], &operands[1]);
             let inner = a.shape[a.shape.len() - if *transpose_a { 2 } else { 1 }];
             build(shape, |i| {
@@ -167,8 +203,13 @@ pub(crate) fn evaluate(op: &Op, operands: &[Operand], shape: &[usize]) -> Vec<f6
                 let (mut index_a, mut index_b) = (i.to_vec(), i.to_vec());
                 let last = i.len() - 1;
                 (0..inner).fold(0.0, |sum, k| {
-                    (index_a[last - 1], index_a[last]) = if *transpose_a { (k, row) } else { (row, k) };
-                    (index_b[last - 1], index_b[last]) = if *transpose_b { (column, k) } else { (k, column) };
+                    (index_a[last - 1], index_a[last]) =
+                        if *transpose_a { (k, row) } else { (row, k) };
+                    (index_b[last - 1], index_b[last]) = if *transpose_b {
+                        (column, k)
+                    } else {
+                        (k, column)
+                    };
                     sum + a.at(&index_a) * b.at(&index_b)
                 })
             })
@@ -181,15 +222,20 @@ pub(crate) fn evaluate(op: &Op, operands: &[Operand], shape: &[usize]) -> Vec<f6
             out.iter_mut().for_each(|x| *x /= sum);
         }),
         Op::SoftmaxTangent { .. } => map_rows(shape, |row, out| {
-            let y: Vec<f64> = (0..out.len()).map(|j| at_row(&operands[0], row, j)).collect();
-            let v: Vec<f64> = (0..out.len()).map(|j| at_row(&operands[1], row, j)).collect();
+            let y: Vec<f64> = (0..out.len())
+                .map(|j| at_row(&operands[0], row, j))
+                .collect();
+            let v: Vec<f64> = (0..out.len())
+                .map(|j| at_row(&operands[1], row, j))
+                .collect();
             let dot: f64 = y.iter().zip(&v).map(|(y, v)| y * v).sum();
             (0..out.len()).for_each(|j| out[j] = y[j] * (v[j] - dot));
         }),
         Op::LayerNorm { epsilon, .. } => map_rows(shape, |row, out| {
             (0..out.len()).for_each(|j| out[j] = at_row(&operands[0], row, j));
             let (mean, reciprocal_std) = row_moments(out, *epsilon);
-            out.iter_mut().for_each(|x| *x = (*x - mean) * reciprocal_std);
+            out.iter_mut()
+                .for_each(|x| *x = (*x - mean) * reciprocal_std);
         }),
         Op::RowReciprocalStd { epsilon, .. } => {
             let width = operands[0].shape[operands[0].shape.len() - 1];
@@ -200,9 +246,13 @@ pub(crate) fn evaluate(op: &Op, operands: &[Operand], shape: &[usize]) -> Vec<f6
         }
         Op::LayerNormTangent { .. } => map_rows(shape, |row, out| {
             let width = out.len() as f64;
-            let y: Vec<f64> = (0..out.len()).map(|j| at_row(&operands[0], row, j)).collect();
+            let y: Vec<f64> = (0..out.len())
+                .map(|j| at_row(&operands[0], row, j))
+                .collect();
             let r = at_row(&operands[1], row, 0);
-            let v: Vec<f64> = (0..out.len()).map(|j| at_row(&operands[2], row, j)).collect();
+            let v: Vec<f64> = (0..out.len())
+                .map(|j| at_row(&operands[2], row, j))
+                .collect();
             let mean = v.iter().sum::<f64>() / width;
             let correlation = y.iter().zip(&v).map(|(y, v)| y * v).sum::<f64>() / width;
             (0..out.len()).for_each(|j| out[j] = r * (v[j] - mean - y[j] * correlation));
@@ -243,7 +293,9 @@ fn unary(function: Unary, x: f64) -> f64 {
         Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Unary::Erf => erf(x),
         Unary::Gelu => x * normal_distribution(x),
-        Unary::GeluPrime => normal_distribution(x) + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt(),
+        Unary::GeluPrime => {
+            normal_distribution(x) + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
+        }
     }
 }
 
@@ -301,7 +353,9 @@ fn erfc(x: f64) -> f64 {
         return 1.0 - erf(x);
     }
     let magnitude = x.abs();
-    let fraction = (1..=120).rev().fold(magnitude, |tail, n| magnitude + 0.5 * f64::from(n) / tail);
+    let fraction = (1..=120)
+        .rev()
+        .fold(magnitude, |tail, n| magnitude + 0.5 * f64::from(n) / tail);
     let tail = 0.5 * std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() / fraction;
     if x > 0.0 { tail } else { 2.0 - tail }
 }
@@ -320,7 +374,11 @@ mod tests {
             (3.0, 2.209_049_699_858_544e-5),
             (5.0, 1.537_459_794_428_035e-12),
         ] {
-            assert!((erfc(x) / expected - 1.0).abs() < 1e-12, "erfc({x}) = {:e}", erfc(x));
+            assert!(
+                (erfc(x) / expected - 1.0).abs() < 1e-12,
+                "erfc({x}) = {:e}",
+                erfc(x)
+            );
             assert!((erfc(-x) - (2.0 - expected)).abs() < 4e-16 * 4.0);
         }
     }

@@ -3,8 +3,8 @@
 pub mod builder;
 pub mod interpret;
 pub mod ir;
-pub mod optimize;
 mod operands;
+pub mod optimize;
 mod print;
 pub mod shape;
 mod simplify;

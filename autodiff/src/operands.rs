@@ -21,10 +21,18 @@ impl Op {
             | Op::LayerNorm { operand, .. }
             | Op::RowReciprocalStd { operand, .. } => vec![*operand],
             Op::Binary(_, a, b) | Op::MatMul { a, b, .. } => vec![*a, *b],
-            Op::Select { mask, on_true, on_false } => vec![*mask, *on_true, *on_false],
+            Op::Select {
+                mask,
+                on_true,
+                on_false,
+            } => vec![*mask, *on_true, *on_false],
             Op::Concat { operands, .. } => operands.clone(),
             Op::SoftmaxTangent { softmax, direction } => vec![*softmax, *direction],
-            Op::LayerNormTangent { normalized, reciprocal_std, direction } => {
+            Op::LayerNormTangent {
+                normalized,
+                reciprocal_std,
+                direction,
+            } => {
                 vec![*normalized, *reciprocal_std, *direction]
             }
         }
@@ -52,7 +60,11 @@ impl Op {
                 *a = image(*a);
                 *b = image(*b);
             }
-            Op::Select { mask, on_true, on_false } => {
+            Op::Select {
+                mask,
+                on_true,
+                on_false,
+            } => {
                 *mask = image(*mask);
                 *on_true = image(*on_true);
                 *on_false = image(*on_false);
@@ -62,7 +74,11 @@ impl Op {
                 *softmax = image(*softmax);
                 *direction = image(*direction);
             }
-            Op::LayerNormTangent { normalized, reciprocal_std, direction } => {
+            Op::LayerNormTangent {
+                normalized,
+                reciprocal_std,
+                direction,
+            } => {
                 *normalized = image(*normalized);
                 *reciprocal_std = image(*reciprocal_std);
                 *direction = image(*direction);

@@ -22,7 +22,11 @@ pub fn element_count(shape: &[usize]) -> usize {
 /// The numpy broadcast of two shapes, aligned at their last axes; `None` if they do not fit.
 pub fn broadcast_shapes(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
-    let entry = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
+    let entry = |shape: &[usize], axis: usize| {
+        (axis + shape.len())
+            .checked_sub(rank)
+            .map_or(1, |i| shape[i])
+    };
     (0..rank)
         .map(|axis| match (entry(a, axis), entry(b, axis)) {
             (x, y) if x == y => Some(x),
@@ -41,16 +45,28 @@ pub fn broadcasts_to(from: &[usize], to: &[usize]) -> bool {
 /// The shape of the result of `op`, given its operands' shapes. `declared` is the shape written at the instruction; it
 /// decides the result of the operations that carry their target there (inputs, constants, broadcast, sum, reshape) and
 /// is not looked at by the others.
-pub fn result_shape(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Result<Vec<usize>, ShapeError> {
+pub fn result_shape(
+    op: &Op,
+    operands: &[&[usize]],
+    declared: &[usize],
+) -> Result<Vec<usize>, ShapeError> {
     let fail = |reason: String| {
-        Err(ShapeError { op: op.name(), operands: operands.iter().map(|s| s.to_vec()).collect(), reason })
+        Err(ShapeError {
+            op: op.name(),
+            operands: operands.iter().map(|s| s.to_vec()).collect(),
+            reason,
+        })
     };
-    let axis_error = |axis: usize, rank: usize| format!("axis {axis} is out of range for rank {rank}");
+    let axis_error =
+        |axis: usize, rank: usize| format!("axis {axis} is out of range for rank {rank}");
     match op {
         Op::Input(_) | Op::Constant(_) => Ok(declared.to_vec()),
         Op::ConstantTensor(values) => {
             if values.len() != element_count(declared) {
-                return fail(format!("{} values do not fill the shape {declared:?}", values.len()));
+                return fail(format!(
+                    "{} values do not fill the shape {declared:?}",
+                    values.len()
+                ));
             }
             Ok(declared.to_vec())
         }
@@ -89,26 +105,43 @@ pub fn result_shape(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Resul
             let mut seen = vec![false; rank];
             for &axis in permutation {
                 if axis >= rank || std::mem::replace(&mut seen[axis], true) {
-                    return fail(format!("{permutation:?} is not a permutation of its {rank} axes"));
+                    return fail(format!(
+                        "{permutation:?} is not a permutation of its {rank} axes"
+                    ));
                 }
             }
             if permutation.len() != rank {
-                return fail(format!("{permutation:?} is not a permutation of its {rank} axes"));
+                return fail(format!(
+                    "{permutation:?} is not a permutation of its {rank} axes"
+                ));
             }
             Ok(permutation.iter().map(|&axis| operands[0][axis]).collect())
         }
-        Op::Slice { axis, start, length, .. } => {
+        Op::Slice {
+            axis,
+            start,
+            length,
+            ..
+        } => {
             let mut shape = operands[0].to_vec();
             match shape.get_mut(*axis) {
                 None => return fail(axis_error(*axis, operands[0].len())),
                 Some(size) if start + length > *size => {
-                    return fail(format!("entries {start}..{} exceed axis {axis} of size {size}", start + length));
+                    return fail(format!(
+                        "entries {start}..{} exceed axis {axis} of size {size}",
+                        start + length
+                    ));
                 }
                 Some(size) => *size = *length,
             }
             Ok(shape)
         }
-        Op::Pad { axis, before, after, .. } => {
+        Op::Pad {
+            axis,
+            before,
+            after,
+            ..
+        } => {
             let mut shape = operands[0].to_vec();
             match shape.get_mut(*axis) {
                 None => return fail(axis_error(*axis, operands[0].len())),
@@ -117,7 +150,9 @@ pub fn result_shape(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Resul
             Ok(shape)
         }
         Op::Concat { axis, .. } => {
-            let Some(first) = operands.first() else { return fail("there is nothing to join".into()) };
+            let Some(first) = operands.first() else {
+                return fail("there is nothing to join".into());
+            };
             if *axis >= first.len() {
                 return fail(axis_error(*axis, first.len()));
             }
@@ -125,7 +160,11 @@ pub fn result_shape(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Resul
             shape[*axis] = 0;
             for operand in operands {
                 let fits = operand.len() == first.len()
-                    && operand.iter().zip(*first).enumerate().all(|(i, (x, y))| i == *axis || x == y);
+                    && operand
+                        .iter()
+                        .zip(*first)
+                        .enumerate()
+                        .all(|(i, (x, y))| i == *axis || x == y);
                 if !fits {
                     return fail(format!("the shapes differ outside axis {axis}"));
                 }
@@ -146,13 +185,21 @@ pub fn result_shape(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Resul
             }
             Ok(shape)
         }
-        Op::ScatterAdd { axis, indices, size, .. } => {
+        Op::ScatterAdd {
+            axis,
+            indices,
+            size,
+            ..
+        } => {
             let mut shape = operands[0].to_vec();
             match shape.get_mut(*axis) {
                 None => return fail(axis_error(*axis, operands[0].len())),
                 Some(length) => {
                     if *length != indices.len() {
-                        return fail(format!("axis {axis} has {length} entries for {} indices", indices.len()));
+                        return fail(format!(
+                            "axis {axis} has {length} entries for {} indices",
+                            indices.len()
+                        ));
                     }
                     *length = *size;
                 }
@@ -162,15 +209,27 @@ pub fn result_shape(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Resul
                 None => Ok(shape),
             }
         }
-        Op::MatMul { transpose_a, transpose_b, .. } => {
+        Op::MatMul {
+            transpose_a,
+            transpose_b,
+            ..
+        } => {
             let (a, b) = (operands[0], operands[1]);
             if a.len() < 2 || b.len() < 2 {
                 return fail("both factors need two axes or more".into());
             }
             let (batch_a, matrix_a) = a.split_at(a.len() - 2);
             let (batch_b, matrix_b) = b.split_at(b.len() - 2);
-            let (m, k) = if *transpose_a { (matrix_a[1], matrix_a[0]) } else { (matrix_a[0], matrix_a[1]) };
-            let (k_b, n) = if *transpose_b { (matrix_b[1], matrix_b[0]) } else { (matrix_b[0], matrix_b[1]) };
+            let (m, k) = if *transpose_a {
+                (matrix_a[1], matrix_a[0])
+            } else {
+                (matrix_a[0], matrix_a[1])
+            };
+            let (k_b, n) = if *transpose_b {
+                (matrix_b[1], matrix_b[0])
+            } else {
+                (matrix_b[0], matrix_b[1])
+            };
             if k != k_b {
                 return fail(format!(
                     "the inner sizes {k} and {k_b} differ (transpose_a={transpose_a}, transpose_b={transpose_b})"
@@ -209,8 +268,14 @@ pub fn result_shape(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Resul
         }
         Op::LayerNormTangent { .. } => {
             let (normalized, reciprocal_std, direction) = (operands[0], operands[1], operands[2]);
-            if normalized.is_empty() || normalized.last() != direction.last() || reciprocal_std.last() != Some(&1) {
-                return fail("the last axes must be the same, and 1 in the reciprocal standard deviation".into());
+            if normalized.is_empty()
+                || normalized.last() != direction.last()
+                || reciprocal_std.last() != Some(&1)
+            {
+                return fail(
+                    "the last axes must be the same, and 1 in the reciprocal standard deviation"
+                        .into(),
+                );
             }
             let shape = broadcast_shapes(normalized, direction);
             match shape.and_then(|shape| broadcast_shapes(&shape, reciprocal_std)) {

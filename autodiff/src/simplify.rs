@@ -20,7 +20,11 @@ impl Builder {
         }
         let keep = |id: ValueId| Some(self.var(id));
         match op {
-            Op::Input(_) | Op::Constant(_) | Op::Softmax(_) | Op::LayerNorm { .. } | Op::RowReciprocalStd { .. } => None,
+            Op::Input(_)
+            | Op::Constant(_)
+            | Op::Softmax(_)
+            | Op::LayerNorm { .. }
+            | Op::RowReciprocalStd { .. } => None,
             Op::ConstantTensor(values) => {
                 let first = values.first()?;
                 let uniform = values.iter().all(|v| v.to_bits() == first.to_bits());
@@ -36,22 +40,48 @@ impl Builder {
                 _ => None,
             },
             Op::Binary(function, a, b) => self.simplify_binary(*function, *a, *b, shape),
-            Op::Select { mask, on_true, on_false } => match self.instruction(*mask).op {
-                Op::Constant(value) => emit(Op::BroadcastTo(if value != 0.0 { *on_true } else { *on_false })),
+            Op::Select {
+                mask,
+                on_true,
+                on_false,
+            } => match self.instruction(*mask).op {
+                Op::Constant(value) => emit(Op::BroadcastTo(if value != 0.0 {
+                    *on_true
+                } else {
+                    *on_false
+                })),
                 _ => self.broadcast_implicitly(op, shape, true),
             },
-            Op::MatMul { a, b, transpose_a, transpose_b } => {
+            Op::MatMul {
+                a,
+                b,
+                transpose_a,
+                transpose_b,
+            } => {
                 if let Some(a) = self.exchanges_last_axes(*a) {
-                    return emit(Op::MatMul { a, b: *b, transpose_a: !transpose_a, transpose_b: *transpose_b });
+                    return emit(Op::MatMul {
+                        a,
+                        b: *b,
+                        transpose_a: !transpose_a,
+                        transpose_b: *transpose_b,
+                    });
                 }
                 if let Some(b) = self.exchanges_last_axes(*b) {
-                    return emit(Op::MatMul { a: *a, b, transpose_a: *transpose_a, transpose_b: !transpose_b });
+                    return emit(Op::MatMul {
+                        a: *a,
+                        b,
+                        transpose_a: *transpose_a,
+                        transpose_b: !transpose_b,
+                    });
                 }
                 self.broadcast_implicitly(op, shape, false)
             }
-            Op::SoftmaxTangent { .. } | Op::LayerNormTangent { .. } => self.broadcast_implicitly(op, shape, false),
+            Op::SoftmaxTangent { .. } | Op::LayerNormTangent { .. } => {
+                self.broadcast_implicitly(op, shape, false)
+            }
             Op::StopGradient(operand) => {
-                matches!(self.instruction(*operand).op, Op::StopGradient(_)).then(|| self.var(*operand))
+                matches!(self.instruction(*operand).op, Op::StopGradient(_))
+                    .then(|| self.var(*operand))
             }
             Op::BroadcastTo(operand) => {
                 let inner = self.instruction(*operand);
@@ -77,34 +107,64 @@ impl Builder {
                     _ => None,
                 }
             }
-            Op::Permute { operand, permutation } => {
+            Op::Permute {
+                operand,
+                permutation,
+            } => {
                 if permutation.iter().enumerate().all(|(i, &axis)| i == axis) {
                     return keep(*operand);
                 }
                 match self.instruction(*operand).op {
-                    Op::Permute { operand, permutation: first } => {
+                    Op::Permute {
+                        operand,
+                        permutation: first,
+                    } => {
                         let permutation = permutation.iter().map(|&axis| first[axis]).collect();
-                        emit(Op::Permute { operand, permutation })
+                        emit(Op::Permute {
+                            operand,
+                            permutation,
+                        })
                     }
                     _ => None,
                 }
             }
-            Op::Slice { operand, axis, start, length } => {
+            Op::Slice {
+                operand,
+                axis,
+                start,
+                length,
+            } => {
                 let inner = self.instruction(*operand);
                 if inner.shape == shape {
                     return keep(*operand);
                 }
                 match inner.op {
-                    Op::Slice { operand, axis: first, start: offset, .. } if first == *axis => {
-                        emit(Op::Slice { operand, axis: first, start: start + offset, length: *length })
-                    }
-                    Op::Concat { operands, axis: joined } if joined == *axis => {
+                    Op::Slice {
+                        operand,
+                        axis: first,
+                        start: offset,
+                        ..
+                    } if first == *axis => emit(Op::Slice {
+                        operand,
+                        axis: first,
+                        start: start + offset,
+                        length: *length,
+                    }),
+                    Op::Concat {
+                        operands,
+                        axis: joined,
+                    } if joined == *axis => {
                         let mut offset = 0;
                         for part in operands {
                             let size = self.var(part).shape()[*axis];
                             if *start >= offset && start + length <= offset + size {
                                 let start = start - offset;
-                                return emit(Op::Slice { operand: part, axis: *axis, start, length: *length });
+                                return emit(Op::Slice {
+                                    operand: part,
+                                    axis: *axis,
+                                    start,
+                                    length: *length,
+                                });
                             }
                             offset += size;
                         }
@@ -113,14 +173,27 @@ impl Builder {
                     _ => None,
                 }
             }
-            Op::Pad { operand, axis, before, after } => {
+            Op::Pad {
+                operand,
+                axis,
+                before,
+                after,
+            } => {
                 if before + after == 0 {
                     return keep(*operand);
                 }
                 match self.instruction(*operand).op {
-                    Op::Pad { operand, axis: first, before: b, after: a } if first == *axis => {
-                        emit(Op::Pad { operand, axis: first, before: before + b, after: after + a })
-                    }
+                    Op::Pad {
+                        operand,
+                        axis: first,
+                        before: b,
+                        after: a,
+                    } if first == *axis => emit(Op::Pad {
+                        operand,
+                        axis: first,
+                        before: before + b,
+                        after: after + a,
+                    }),
                     _ => None,
                 }
             }
@@ -131,7 +204,14 @@ impl Builder {
                 let mut flat = Vec::new();
                 for &part in operands {
                     match self.instruction(part) {
-                        Instruction { op: Op::Concat { operands, axis: inner }, .. } if inner == *axis => {
+                        Instruction {
+                            op:
+                                Op::Concat {
+                                    operands,
+                                    axis: inner,
+                                },
+                            ..
+                        } if inner == *axis => {
                             flat.extend(operands);
                         }
                         Instruction { shape, .. } if shape[*axis] == 0 => {}
@@ -141,21 +221,49 @@ impl Builder {
                 if flat.is_empty() || flat == *operands {
                     return None;
                 }
-                emit(Op::Concat { operands: flat, axis: *axis })
+                emit(Op::Concat {
+                    operands: flat,
+                    axis: *axis,
+                })
             }
-            Op::Gather { operand, axis, indices } => {
+            Op::Gather {
+                operand,
+                axis,
+                indices,
+            } => {
                 let start = consecutive(indices)?;
-                emit(Op::Slice { operand: *operand, axis: *axis, start, length: indices.len() })
+                emit(Op::Slice {
+                    operand: *operand,
+                    axis: *axis,
+                    start,
+                    length: indices.len(),
+                })
             }
-            Op::ScatterAdd { operand, axis, indices, size } => {
+            Op::ScatterAdd {
+                operand,
+                axis,
+                indices,
+                size,
+            } => {
                 let before = consecutive(indices)?;
                 let after = size - before - indices.len();
-                emit(Op::Pad { operand: *operand, axis: *axis, before, after })
+                emit(Op::Pad {
+                    operand: *operand,
+                    axis: *axis,
+                    before,
+                    after,
+                })
             }
         }
     }
 
-    fn simplify_binary(&self, function: Binary, a: ValueId, b: ValueId, shape: &[usize]) -> Option<Var<'_>> {
+    fn simplify_binary(
+        &self,
+        function: Binary,
+        a: ValueId,
+        b: ValueId,
+        shape: &[usize],
+    ) -> Option<Var<'_>> {
         let (first, second) = (self.instruction(a), self.instruction(b));
         let emit = |function, a, b| Some(self.emit(Op::Binary(function, a, b), shape));
         // Commuting operands in one order, a constant last, let equal expressions meet.
@@ -166,7 +274,10 @@ impl Builder {
             }
         }
         // Compute on the operands as they were before broadcasting.
-        let (source_a, source_b) = (self.before_broadcast(a, true), self.before_broadcast(b, true));
+        let (source_a, source_b) = (
+            self.before_broadcast(a, true),
+            self.before_broadcast(b, true),
+        );
         if (source_a, source_b) != (a, b) {
             let small = self.emit(Op::Binary(function, source_a, source_b), &[]);
             return Some(small.broadcast_to(shape));
@@ -176,12 +287,16 @@ impl Builder {
         match (function, &first.op, &second.op) {
             (Binary::Add, _, Op::Constant(0.0)) | (Binary::Sub, _, Op::Constant(0.0)) => keep(a),
             (Binary::Mul, _, Op::Constant(1.0)) | (Binary::Div, _, Op::Constant(1.0)) => keep(a),
-            (Binary::Mul, _, Op::Constant(-1.0)) | (Binary::Div, _, Op::Constant(-1.0)) => negate(a),
+            (Binary::Mul, _, Op::Constant(-1.0)) | (Binary::Div, _, Op::Constant(-1.0)) => {
+                negate(a)
+            }
             (Binary::Sub, Op::Constant(0.0), _) => negate(b),
             (Binary::Add, _, &Op::Unary(Unary::Neg, inner)) => emit(Binary::Sub, a, inner),
             (Binary::Add, &Op::Unary(Unary::Neg, inner), _) => emit(Binary::Sub, b, inner),
             (Binary::Sub, _, &Op::Unary(Unary::Neg, inner)) => emit(Binary::Add, a, inner),
-            (Binary::Mul, &Op::Unary(Unary::Neg, x), &Op::Unary(Unary::Neg, y)) => emit(Binary::Mul, x, y),
+            (Binary::Mul, &Op::Unary(Unary::Neg, x), &Op::Unary(Unary::Neg, y)) => {
+                emit(Binary::Mul, x, y)
+            }
             (Binary::Mul, &Op::Unary(Unary::Neg, inner), &Op::Constant(c)) => {
                 emit(Binary::Mul, inner, self.constant(-c, &[]).id)
             }
@@ -193,8 +308,18 @@ impl Builder {
             }
             (
                 Binary::Add,
-                &Op::Pad { operand: x, axis, before: before_x, after: after_x },
-                &Op::Pad { operand: y, axis: axis_y, before: before_y, after: after_y },
+                &Op::Pad {
+                    operand: x,
+                    axis,
+                    before: before_x,
+                    after: after_x,
+                },
+                &Op::Pad {
+                    operand: y,
+                    axis: axis_y,
+                    before: before_y,
+                    after: after_y,
+                },
             ) if axis == axis_y && first.shape == second.shape => {
                 // The cotangents of neighbouring slices join without any addition.
                 let (size_x, size_y) = (self.var(x).shape()[axis], self.var(y).shape()[axis]);
@@ -205,7 +330,16 @@ impl Builder {
                 } else {
                     return None;
                 };
-                Some(self.emit(Op::Concat { operands: parts.to_vec(), axis }, &[]).pad(axis, before, after))
+                Some(
+                    self.emit(
+                        Op::Concat {
+                            operands: parts.to_vec(),
+                            axis,
+                        },
+                        &[],
+                    )
+                    .pad(axis, before, after),
+                )
             }
             _ => None,
         }
@@ -274,11 +408,17 @@ impl Builder {
     /// The operand of a permutation that exchanges the last two axes and leaves the others.
     fn exchanges_last_axes(&self, value: ValueId) -> Option<ValueId> {
         match self.instruction(value).op {
-            Op::Permute { operand, permutation } => {
+            Op::Permute {
+                operand,
+                permutation,
+            } => {
                 let rank = permutation.len();
                 let exchanged = rank >= 2
                     && permutation[rank - 2..] == [rank - 1, rank - 2]
-                    && permutation[..rank - 2].iter().enumerate().all(|(i, &axis)| i == axis);
+                    && permutation[..rank - 2]
+                        .iter()
+                        .enumerate()
+                        .all(|(i, &axis)| i == axis);
                 exchanged.then_some(operand)
             }
             _ => None,
@@ -287,7 +427,8 @@ impl Builder {
 
     /// The result of an operation on constants.
     fn fold_constants(&self, op: &Op, shape: &[usize]) -> Option<Var<'_>> {
-        let operands: Vec<Instruction> = op.operands().iter().map(|&v| self.instruction(v)).collect();
+        let operands: Vec<Instruction> =
+            op.operands().iter().map(|&v| self.instruction(v)).collect();
         let constant = |i: &Instruction| matches!(i.op, Op::Constant(_) | Op::ConstantTensor(_));
         if operands.is_empty() || !operands.iter().all(constant) {
             return None;
@@ -296,13 +437,40 @@ impl Builder {
             return Some(self.constant(*value, shape));
         }
         if let (Op::Constant(a), Op::Unary(_, _)) = (&operands[0].op, op) {
-            let folded = evaluate(op, &[Operand { values: &[*a], shape: &[] }], &[])[0];
+            let folded = evaluate(
+                op,
+                &[Operand {
+                    values: &[*a],
+                    shape: &[],
+                }],
+                &[],
+            )[0];
             return Some(self.constant(folded, shape));
         }
-        if let (Op::Binary(_, _, _), [Instruction { op: Op::Constant(a), .. }, Instruction { op: Op::Constant(b), .. }]) =
-            (op, operands.as_slice())
+        if let (
+            Op::Binary(_, _, _),
+            [
+                Instruction {
+                    op: Op::Constant(a),
+                    ..
+                },
+                Instruction {
+                    op: Op::Constant(b),
+                    ..
+                },
+            ],
+        ) = (op, operands.as_slice())
         {
-            let scalars = [Operand { values: &[*a], shape: &[] }, Operand { values: &[*b], shape: &[] }];
+            let scalars = [
+                Operand {
+                    values: &[*a],
+                    shape: &[],
+                },
+                Operand {
+                    values: &[*b],
+                    shape: &[],
+                },
+            ];
             return Some(self.constant(evaluate(op, &scalars, &[])[0], shape));
         }
         let sizes: usize = operands.iter().map(|i| element_count(&i.shape)).sum();
@@ -316,9 +484,18 @@ impl Builder {
                 _ => unreachable!("all operands are constants"),
             })
             .collect();
-        let arguments: Vec<Operand> =
-            values.iter().zip(&operands).map(|(values, i)| Operand { values, shape: &i.shape }).collect();
-        Some(self.emit(Op::ConstantTensor(Arc::new(evaluate(op, &arguments, shape))), shape))
+        let arguments: Vec<Operand> = values
+            .iter()
+            .zip(&operands)
+            .map(|(values, i)| Operand {
+                values,
+                shape: &i.shape,
+            })
+            .collect();
+        Some(self.emit(
+            Op::ConstantTensor(Arc::new(evaluate(op, &arguments, shape))),
+            shape,
+        ))
     }
 }
 
@@ -338,5 +515,9 @@ fn keeps_uniform(op: &Op) -> bool {
 /// The first of consecutive rising indices.
 fn consecutive(indices: &[usize]) -> Option<usize> {
     let start = *indices.first()?;
-    indices.iter().enumerate().all(|(i, &index)| index == start + i).then_some(start)
+    indices
+        .iter()
+        .enumerate()
+        .all(|(i, &index)| index == start + i)
+        .then_some(start)
 }

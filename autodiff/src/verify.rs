@@ -7,7 +7,9 @@ use crate::shape::{ShapeError, result_shape};
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum VerifyError {
     /// An instruction reads a value that is not made before it.
-    #[error("instruction %{instruction} ({op}) reads %{operand}, which is not made before it; reorder the program")]
+    #[error(
+        "instruction %{instruction} ({op}) reads %{operand}, which is not made before it; reorder the program"
+    )]
     OperandOrder {
         /// reading instruction
         instruction: usize,
@@ -25,7 +27,9 @@ pub enum VerifyError {
         error: ShapeError,
     },
     /// The shape written at an instruction is not the one its operation yields.
-    #[error("instruction %{instruction} ({op}) declares the shape {declared:?}, but its operation yields {derived:?}")]
+    #[error(
+        "instruction %{instruction} ({op}) declares the shape {declared:?}, but its operation yields {derived:?}"
+    )]
     DeclaredShape {
         /// instruction
         instruction: usize,
@@ -53,11 +57,20 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
         let operands = instruction.op.operands();
         if let Some(late) = operands.iter().find(|v| v.index() >= position) {
             let op = instruction.op.name();
-            return Err(VerifyError::OperandOrder { instruction: position, op, operand: late.0 });
+            return Err(VerifyError::OperandOrder {
+                instruction: position,
+                op,
+                operand: late.0,
+            });
         }
         let shapes: Vec<&[usize]> = operands.iter().map(|&v| program.shape(v)).collect();
-        let derived = result_shape(&instruction.op, &shapes, &instruction.shape)
-            .map_err(|error| VerifyError::Shape { instruction: position, error })?;
+        let derived =
+            result_shape(&instruction.op, &shapes, &instruction.shape).map_err(|error| {
+                VerifyError::Shape {
+                    instruction: position,
+                    error,
+                }
+            })?;
         if derived != instruction.shape {
             return Err(VerifyError::DeclaredShape {
                 instruction: position,
@@ -67,24 +80,38 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
             });
         }
         if let Op::Input(i) = instruction.op
-            && program.inputs.get(i).map(|v| v.index()) != Some(position) {
-                let reason = format!("instruction %{position} is input {i}, which the table does not point at");
-                return Err(VerifyError::Table { table: "inputs", reason });
-            }
+            && program.inputs.get(i).map(|v| v.index()) != Some(position)
+        {
+            let reason =
+                format!("instruction %{position} is input {i}, which the table does not point at");
+            return Err(VerifyError::Table {
+                table: "inputs",
+                reason,
+            });
+        }
     }
     let table = |table, reason| Err(VerifyError::Table { table, reason });
     if program.inputs.len() != program.input_names.len() {
         return table("inputs", "there is not one name for each".into());
     }
     for (i, input) in program.inputs.iter().enumerate() {
-        if program.instructions.get(input.index()).map(|instruction| &instruction.op) != Some(&Op::Input(i)) {
+        if program
+            .instructions
+            .get(input.index())
+            .map(|instruction| &instruction.op)
+            != Some(&Op::Input(i))
+        {
             return table("inputs", format!("%{} is not input {i}", input.0));
         }
     }
     if program.outputs.len() != program.output_names.len() {
         return table("outputs", "there is not one name for each".into());
     }
-    match program.outputs.iter().find(|v| v.index() >= program.instructions.len()) {
+    match program
+        .outputs
+        .iter()
+        .find(|v| v.index() >= program.instructions.len())
+    {
         Some(missing) => table("outputs", format!("%{} does not exist", missing.0)),
         None => Ok(()),
     }
@@ -93,8 +120,9 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
 /// Passes a program on, verified in builds with debug assertions.
 pub(crate) fn debug_verify(program: Program) -> Program {
     if cfg!(debug_assertions)
-        && let Err(error) = verify(&program) {
-            panic!("a transformation made an invalid program: {error}\n{program}");
-        }
+        && let Err(error) = verify(&program)
+    {
+        panic!("a transformation made an invalid program: {error}\n{program}");
+    }
     program
 }
