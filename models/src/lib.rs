@@ -1,1 +1,16 @@
 //! Networks, flow maps, continuous flows, parameters and checkpoints.
+//!
+//! Everything here transports states `[B, T, C]` (batch, tokens, channels) between noise at t = 0 and data at t = 1
+//! and knows nothing of what the tokens stand for. A [`flow_map::FlowMap`] traces programs; [`deploy`] runs them as a
+//! few-step sampler with a likelihood, [`continuous_flow`] integrates the same velocity as an ordinary differential
+//! equation. A map returns `(y, log_det)` with `log q(y) = log q(x) − log_det`.
+
+pub mod checkpoint;
+pub mod error;
+pub mod flow_map;
+pub mod layers;
+pub mod network;
+pub mod parameters;
+pub mod subspace;
+
+pub use error::ModelError;

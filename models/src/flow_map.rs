@@ -1,0 +1,219 @@
+//! The flow map with its log-determinant, written around the exact flow map of unit Gaussian data.
+//!
+//! Along the linear interpolant x_t = t x₁ + (1 − t) z, data x₁ ~ N(0, I) has x_t ~ N(0, S_t² I) with
+//! S_t² = t² + (1 − t)² and the flow map x S_t/S_s. The network only predicts what differs from it, n and h:
+//!
+//! * X_{s,t}(x) = x S_t/S_s + (t − s) n(x, s, t), that is X = x + (t − s) u with the mean velocity
+//!   u = x · 2(t + s − 1)/(S_s (S_t + S_s)) + n, which has no singularity at s = t;
+//! * v(x, t) = u(x, t, t) = x (2t − 1)/S_t² + n(x, t, t);
+//! * Λ_i(x, s, t) = κ ½ ln(S_t²/S_s²) + (t − s) h_i(x, s, t), D_i(x, t, t) = κ (2t − 1)/S_t² + h_i(x, t, t),
+//!   with κ the subspace's share d/(T C) of a coordinate;
+//! * log q_t(X_{s,t}(x)) = log q_s(x) − Σ_i Λ_i(x, s, t).
+//!
+//! Networks see x/S_s, which has unit variance for unit Gaussian data at every time.
+
+use boltzmap_autodiff::builder::{Builder, Var};
+use boltzmap_autodiff::ir::Program;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ModelError;
+use crate::network::{Network, NetworkConfig};
+use crate::parameters::{Bound, ParameterLayout};
+use crate::subspace::Subspace;
+
+/// Configuration of a [`FlowMap`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowMapConfig {
+    /// Subspace of the states.
+    pub subspace: Subspace,
+    /// The network that predicts the corrections.
+    pub network: NetworkConfig,
+}
+
+/// Flow map X_{s,t} and per-coordinate log-determinant Λ_{s,t} of states `[B, T, C]`.
+#[derive(Clone, Debug)]
+pub struct FlowMap {
+    network: Network,
+    subspace: Subspace,
+    layout: ParameterLayout,
+}
+
+/// Traced values of one step from s to t.
+#[derive(Clone, Copy)]
+pub struct Step<'b> {
+    /// X_{s,t}(x) `[B, T, C]`.
+    pub state: Var<'b>,
+    /// Mean velocity u = (X − x)/(t − s) `[B, T, C]`, regular at s = t.
+    pub mean_velocity: Var<'b>,
+    /// Network correction n `[B, T, C]`, on the subspace.
+    pub correction: Var<'b>,
+    /// Divergence correction h `[B, T, C]`.
+    pub divergence_correction: Var<'b>,
+    /// Λ_i `[B, T, C]`.
+    pub log_det_terms: Var<'b>,
+    /// Λ = Σ_i Λ_i `[B]`.
+    pub log_det: Var<'b>,
+}
+
+/// Traced values on the diagonal s = t.
+#[derive(Clone, Copy)]
+pub struct Diagonal<'b> {
+    /// v(x, t) `[B, T, C]`.
+    pub velocity: Var<'b>,
+    /// D_i(x, t, t) `[B, T, C]`, the head's ∂v_i/∂x_i.
+    pub divergence_terms: Var<'b>,
+}
+
+/// S_t² = t² + (1 − t)².
+pub fn reference_variance(t: f64) -> f64 {
+    t * t + (1.0 - t) * (1.0 - t)
+}
+
+/// Traced S_t² of times of any shape.
+fn variance(t: Var<'_>) -> Var<'_> {
+    t.square() + (-t + 1.0).square()
+}
+
+impl FlowMap {
+    /// Makes the network of a configuration.
+    ///
+    /// # Errors
+    /// If a size is zero, sizes do not fit each other, or a mean-free state has a single token.
+    pub fn new(config: &FlowMapConfig) -> Result<Self, ModelError> {
+        let network = Network::new(&config.network)?;
+        if config.subspace == Subspace::MeanFree && network.tokens() < 2 {
+            return Err(ModelError::Configuration(
+                "a mean-free state of one token is always zero; give it two tokens or the full subspace".into(),
+            ));
+        }
+        let layout = ParameterLayout::new(network.parameters());
+        Ok(Self { network, subspace: config.subspace, layout })
+    }
+
+    /// The configuration the map was made from.
+    pub fn config(&self) -> FlowMapConfig {
+        FlowMapConfig { subspace: self.subspace, network: self.network.config() }
+    }
+
+    /// Order, names and shapes of the parameters.
+    pub fn layout(&self) -> &ParameterLayout {
+        &self.layout
+    }
+
+    /// Subspace of the states.
+    pub fn subspace(&self) -> Subspace {
+        self.subspace
+    }
+
+    /// T.
+    pub fn tokens(&self) -> usize {
+        self.network.tokens()
+    }
+
+    /// C.
+    pub fn channels(&self) -> usize {
+        self.network.channels()
+    }
+
+    /// T·C, numbers in one state.
+    pub fn state_size(&self) -> usize {
+        self.tokens() * self.channels()
+    }
+
+    /// d, dimension of the subspace.
+    pub fn dimension(&self) -> usize {
+        self.subspace.dimension(self.tokens(), self.channels())
+    }
+
+    /// κ = d/(T C), the reference divergence's share per coordinate.
+    pub fn share(&self) -> f64 {
+        self.subspace.share(self.tokens())
+    }
+
+    /// Network corrections (n, h) `[B, T, C]` of x `[B, T, C]` at times s, t `[B]`; n is projected to the subspace.
+    pub fn corrections<'b>(&self, p: &Bound<'b>, x: Var<'b>, s: Var<'b>, t: Var<'b>) -> (Var<'b>, Var<'b>) {
+        let batch = x.shape()[0];
+        let normalized = x * variance(s).rsqrt().reshape(&[batch, 1, 1]); // [B, T, C]
+        let (n, h) = self.network.build(p, normalized, s, t); // [B, T, C] each
+        (self.subspace.project(n), h)
+    }
+
+    /// One step from s to t `[B]` of x `[B, T, C]`, with everything losses need.
+    pub fn step<'b>(&self, p: &Bound<'b>, x: Var<'b>, s: Var<'b>, t: Var<'b>) -> Step<'b> {
+        let batch = x.shape()[0];
+        let (n, h) = self.corrections(p, x, s, t);
+        let column = |v: Var<'b>| v.reshape(&[batch, 1, 1]);
+        let (variance_s, variance_t) = (variance(s), variance(t)); // [B]
+        let (scale_s, scale_t) = (variance_s.sqrt(), variance_t.sqrt()); // [B]
+        let slope = (s + t - 1.0) * 2.0 / (scale_s * (scale_t + scale_s)); // [B]
+        let mean_velocity = x * column(slope) + n; // [B, T, C]
+        let elapsed = column(t - s); // [B, 1, 1]
+        let state = x * column(scale_t / scale_s) + elapsed * n; // [B, T, C]
+        let reference = (variance_t / variance_s).ln() * (0.5 * self.share()); // [B]
+        let log_det_terms = elapsed * h + column(reference); // [B, T, C]
+        Step {
+            state,
+            mean_velocity,
+            correction: n,
+            divergence_correction: h,
+            log_det_terms,
+            log_det: log_det_terms.sum(&[1, 2]), // [B]
+        }
+    }
+
+    /// Velocity and divergence terms at time t `[B]` of x `[B, T, C]`.
+    pub fn diagonal<'b>(&self, p: &Bound<'b>, x: Var<'b>, t: Var<'b>) -> Diagonal<'b> {
+        let batch = x.shape()[0];
+        let (n, h) = self.corrections(p, x, t, t);
+        let slope = ((t * 2.0 - 1.0) / variance(t)).reshape(&[batch, 1, 1]); // [B, 1, 1]
+        Diagonal { velocity: x * slope + n, divergence_terms: h + slope * self.share() }
+    }
+
+    /// v(x, t) `[B, T, C]`.
+    pub fn velocity<'b>(&self, p: &Bound<'b>, x: Var<'b>, t: Var<'b>) -> Var<'b> {
+        self.diagonal(p, x, t).velocity
+    }
+
+    /// Program (parameters…, x `[B, T, C]`, t `[B]`) → `velocity` `[B, T, C]`.
+    pub fn velocity_program(&self, batch: usize) -> Program {
+        let b = Builder::new();
+        let p = self.layout.bind(&b);
+        let (x, t) = (self.state_input(&b, batch), b.input("t", &[batch]));
+        let velocity = self.velocity(&p, x, t);
+        b.finish(&[("velocity", velocity)])
+    }
+
+    /// Program (parameters…, x `[B, T, C]`, t `[B]`) → `velocity` `[B, T, C]`, `divergence_terms` `[B, T, C]`.
+    pub fn diagonal_program(&self, batch: usize) -> Program {
+        let b = Builder::new();
+        let p = self.layout.bind(&b);
+        let (x, t) = (self.state_input(&b, batch), b.input("t", &[batch]));
+        let diagonal = self.diagonal(&p, x, t);
+        b.finish(&[("velocity", diagonal.velocity), ("divergence_terms", diagonal.divergence_terms)])
+    }
+
+    /// Program (parameters…, x `[B, T, C]`, s `[B]`, t `[B]`) → `state` `[B, T, C]`, `log_det` `[B]`.
+    pub fn step_program(&self, batch: usize) -> Program {
+        let b = Builder::new();
+        let p = self.layout.bind(&b);
+        let x = self.state_input(&b, batch);
+        let (s, t) = (b.input("s", &[batch]), b.input("t", &[batch]));
+        let step = self.step(&p, x, s, t);
+        b.finish(&[("state", step.state), ("log_det", step.log_det)])
+    }
+
+    /// Program (parameters…, x, s, t) → `state` `[B, T, C]` alone, for Jacobians.
+    pub fn map_program(&self, batch: usize) -> Program {
+        let b = Builder::new();
+        let p = self.layout.bind(&b);
+        let x = self.state_input(&b, batch);
+        let (s, t) = (b.input("s", &[batch]), b.input("t", &[batch]));
+        let step = self.step(&p, x, s, t);
+        b.finish(&[("state", step.state)])
+    }
+
+    fn state_input<'b>(&self, b: &'b Builder, batch: usize) -> Var<'b> {
+        b.input("x", &[batch, self.tokens(), self.channels()])
+    }
+}
