@@ -10,7 +10,9 @@ pub mod error;
 pub mod flow_map;
 pub mod layers;
 pub mod network;
+pub mod ode;
 pub mod parameters;
+pub mod schedule;
 pub mod subspace;
 
 pub use error::ModelError;

@@ -274,7 +274,7 @@ impl<T: Real> Parameters<T> {
 
     /// The same values in another precision.
     pub fn convert<U: Real>(&self) -> Parameters<U> {
-        let values = self.values.iter().map(|&v| U::from_f64(Real::to_f64(v))).collect();
+        let values = self.values.iter().map(|&v| U::from_f64(Real::as_f64(v))).collect();
         Parameters { layout: self.layout.clone(), values }
     }
 }

@@ -79,11 +79,11 @@ impl Subspace {
         }
         for state in states.chunks_exact_mut(tokens * channels) {
             for c in 0..channels {
-                let sum: f64 = (0..tokens).map(|token| Real::to_f64(state[token * channels + c])).sum();
+                let sum: f64 = (0..tokens).map(|token| Real::as_f64(state[token * channels + c])).sum();
                 let mean = sum / tokens as f64;
                 for token in 0..tokens {
                     let value = &mut state[token * channels + c];
-                    *value = T::from_f64(Real::to_f64(*value) - mean);
+                    *value = T::from_f64(Real::as_f64(*value) - mean);
                 }
             }
         }
@@ -115,7 +115,7 @@ impl Subspace {
         states
             .chunks_exact(tokens * channels)
             .map(|state| {
-                let squares: f64 = state.iter().map(|&v| Real::to_f64(v) * Real::to_f64(v)).sum();
+                let squares: f64 = state.iter().map(|&v| Real::as_f64(v) * Real::as_f64(v)).sum();
                 -0.5 * squares - constant
             })
             .collect()

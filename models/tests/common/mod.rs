@@ -1,0 +1,63 @@
+//! Small flow maps with random parameters, shared by the tests.
+#![allow(dead_code)]
+
+use boltzmap_kernels::random::Stream;
+use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
+use boltzmap_models::network::{DitConfig, MlpConfig, NetworkConfig};
+use boltzmap_models::parameters::Parameters;
+use boltzmap_models::subspace::Subspace;
+
+pub fn dit(tokens: usize, channels: usize) -> NetworkConfig {
+    NetworkConfig::Dit(DitConfig {
+        tokens,
+        channels,
+        width: 8,
+        layers: 2,
+        heads: 2,
+        mlp_ratio: 2,
+        conditioning_width: 8,
+        time_frequencies: 3,
+    })
+}
+
+pub fn mlp(tokens: usize, channels: usize) -> NetworkConfig {
+    NetworkConfig::Mlp(MlpConfig {
+        tokens,
+        channels,
+        width: 10,
+        blocks: 2,
+        conditioning_width: 8,
+        time_frequencies: 3,
+    })
+}
+
+/// Both networks on both subspaces.
+pub fn maps(tokens: usize, channels: usize) -> Vec<FlowMap> {
+    [
+        (dit(tokens, channels), Subspace::MeanFree),
+        (dit(tokens, channels), Subspace::Full),
+        (mlp(tokens, channels), Subspace::MeanFree),
+        (mlp(tokens, channels), Subspace::Full),
+    ]
+    .into_iter()
+    .map(|(network, subspace)| FlowMap::new(&FlowMapConfig { subspace, network }).unwrap())
+    .collect()
+}
+
+/// Start values plus noise in every tensor, heads and gates included.
+pub fn random_parameters(map: &FlowMap, seed: u64, size: f64) -> Parameters<f64> {
+    let mut parameters = Parameters::<f64>::initialize(map.layout(), seed);
+    let mut noise = vec![0.0; parameters.flat().len()];
+    Stream::new(seed, 77, 0).fill_standard_normal(&mut noise);
+    for (value, noise) in parameters.flat_mut().iter_mut().zip(noise) {
+        *value += size * noise;
+    }
+    parameters
+}
+
+/// The inputs of a program: parameters, then the rest.
+pub fn inputs<'a>(parameters: &'a Parameters<f64>, rest: &[&'a [f64]]) -> Vec<&'a [f64]> {
+    let mut all = parameters.slices();
+    all.extend_from_slice(rest);
+    all
+}
