@@ -37,14 +37,21 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// An empty checkpoint with this document.
     pub fn new(metadata: serde_json::Value) -> Self {
-        Self { metadata, tensors: BTreeMap::new() }
+        Self {
+            metadata,
+            tensors: BTreeMap::new(),
+        }
     }
 
     /// Stores parameters under `prefix`.
     pub fn insert_parameters(&mut self, prefix: &str, parameters: &Parameters<f32>) {
         for (i, spec) in parameters.layout().specs().iter().enumerate() {
-            let tensor = Tensor { shape: spec.shape.clone(), values: parameters.tensor(i).to_vec() };
-            self.tensors.insert(format!("{prefix}{}", spec.name), tensor);
+            let tensor = Tensor {
+                shape: spec.shape.clone(),
+                values: parameters.tensor(i).to_vec(),
+            };
+            self.tensors
+                .insert(format!("{prefix}{}", spec.name), tensor);
         }
     }
 
@@ -52,14 +59,27 @@ impl Checkpoint {
     ///
     /// # Errors
     /// If one is missing, has another shape, or is not finite, or if the prefix holds a tensor the layout lacks.
-    pub fn parameters(&self, prefix: &str, layout: &ParameterLayout) -> Result<Parameters<f32>, ModelError> {
+    pub fn parameters(
+        &self,
+        prefix: &str,
+        layout: &ParameterLayout,
+    ) -> Result<Parameters<f32>, ModelError> {
         let mut parameters = Parameters::zeros(layout);
         for (i, spec) in layout.specs().iter().enumerate() {
             let name = format!("{prefix}{}", spec.name);
-            let fail = |problem: String| ModelError::Tensor { name: name.clone(), problem };
-            let tensor = self.tensors.get(&name).ok_or_else(|| fail("is missing from the checkpoint".into()))?;
+            let fail = |problem: String| ModelError::Tensor {
+                name: name.clone(),
+                problem,
+            };
+            let tensor = self
+                .tensors
+                .get(&name)
+                .ok_or_else(|| fail("is missing from the checkpoint".into()))?;
             if tensor.shape != spec.shape {
-                return Err(fail(format!("has shape {:?} where the model needs {:?}", tensor.shape, spec.shape)));
+                return Err(fail(format!(
+                    "has shape {:?} where the model needs {:?}",
+                    tensor.shape, spec.shape
+                )));
             }
             if let Some(at) = tensor.values.iter().position(|v| !v.is_finite()) {
                 return Err(fail(format!("holds {} at element {at}", tensor.values[at])));
@@ -71,7 +91,10 @@ impl Checkpoint {
                 && (!prefix.is_empty() || !rest.contains('/'))
                 && layout.position(rest).is_none()
             {
-                return Err(ModelError::Tensor { name: name.clone(), problem: "is not part of the model".into() });
+                return Err(ModelError::Tensor {
+                    name: name.clone(),
+                    problem: "is not part of the model".into(),
+                });
             }
         }
         Ok(parameters)
@@ -91,11 +114,19 @@ impl Checkpoint {
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let views = self.tensors.iter().map(|(name, tensor)| {
-            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytemuck::cast_slice(&tensor.values));
-            (name.as_str(), view.expect("the number of elements matches the shape"))
+            let view = TensorView::new(
+                Dtype::F32,
+                tensor.shape.clone(),
+                bytemuck::cast_slice(&tensor.values),
+            );
+            (
+                name.as_str(),
+                view.expect("the number of elements matches the shape"),
+            )
         });
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), self.metadata.to_string())]);
-        safetensors::serialize(views, Some(metadata)).expect("f32 tensors and one string always serialise")
+        safetensors::serialize(views, Some(metadata))
+            .expect("f32 tensors and one string always serialise")
     }
 
     /// Writes to a temporary name in the same directory, then renames, so that the file is never half-written.
@@ -104,7 +135,11 @@ impl Checkpoint {
     /// If the system refuses.
     pub fn write(&self, path: &Path) -> Result<(), ModelError> {
         let temporary = temporary_name(path);
-        let fail = |source| ModelError::File { action: "cannot write", path: path.to_owned(), source };
+        let fail = |source| ModelError::File {
+            action: "cannot write",
+            path: path.to_owned(),
+            source,
+        };
         let result = (|| {
             let mut file = fs::File::create(&temporary)?;
             file.write_all(&self.to_bytes())?;
@@ -133,7 +168,11 @@ impl Checkpoint {
 
     fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, ModelError> {
         const REMEDY: &str = "write it again or use an earlier one";
-        let fail = |problem: String| ModelError::Checkpoint { path: path.to_owned(), problem, remedy: REMEDY };
+        let fail = |problem: String| ModelError::Checkpoint {
+            path: path.to_owned(),
+            problem,
+            remedy: REMEDY,
+        };
         let damaged = |e| fail(format!("is truncated or not a safetensors file ({e})"));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
         let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
@@ -141,17 +180,34 @@ impl Checkpoint {
             .metadata()
             .as_ref()
             .and_then(|entries| entries.get(METADATA_KEY))
-            .ok_or_else(|| fail(format!("has no \"{METADATA_KEY}\" document, so it was not written by this program")))?;
-        let metadata =
-            serde_json::from_str(document).map_err(|e| fail(format!("has a document that is not JSON ({e})")))?;
+            .ok_or_else(|| {
+                fail(format!(
+                    "has no \"{METADATA_KEY}\" document, so it was not written by this program"
+                ))
+            })?;
+        let metadata = serde_json::from_str(document)
+            .map_err(|e| fail(format!("has a document that is not JSON ({e})")))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
             if view.dtype() != Dtype::F32 {
-                return Err(fail(format!("tensor {name} holds {:?} where F32 is needed", view.dtype())));
+                return Err(fail(format!(
+                    "tensor {name} holds {:?} where F32 is needed",
+                    view.dtype()
+                )));
             }
             // The file does not align its data, so the bytes are collected element by element.
-            let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-            tensors.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), values });
+            let values = view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
+            tensors.insert(
+                name.to_owned(),
+                Tensor {
+                    shape: view.shape().to_vec(),
+                    values,
+                },
+            );
         }
         Ok(Self { metadata, tensors })
     }
@@ -187,8 +243,14 @@ mod tests {
         checkpoint.write(&path).unwrap();
         let read = Checkpoint::read(&path).unwrap();
         assert_eq!(read, checkpoint);
-        assert_eq!(read.parameters("model/", &layout).unwrap(), Parameters::initialize(&layout, 5));
-        assert_eq!(read.parameters("ema/", &layout).unwrap(), Parameters::initialize(&layout, 6));
+        assert_eq!(
+            read.parameters("model/", &layout).unwrap(),
+            Parameters::initialize(&layout, 5)
+        );
+        assert_eq!(
+            read.parameters("ema/", &layout).unwrap(),
+            Parameters::initialize(&layout, 6)
+        );
         assert_eq!(read.to_bytes(), checkpoint.to_bytes());
         let files: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
         assert_eq!(files.len(), 1, "no temporary file stays behind");
@@ -199,8 +261,13 @@ mod tests {
         let (_, checkpoint) = example();
         let bytes = checkpoint.to_bytes();
         for length in 0..bytes.len() {
-            let message = Checkpoint::from_bytes(&bytes[..length], Path::new("c.safetensors")).unwrap_err().to_string();
-            assert!(message.starts_with("checkpoint c.safetensors: is truncated"), "{message}");
+            let message = Checkpoint::from_bytes(&bytes[..length], Path::new("c.safetensors"))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.starts_with("checkpoint c.safetensors: is truncated"),
+                "{message}"
+            );
             assert!(!message.contains('\n'), "{message}");
         }
     }
@@ -208,10 +275,20 @@ mod tests {
     #[test]
     fn wrong_shape_missing_and_surplus_tensors_and_bad_numbers_are_named() {
         let (layout, mut checkpoint) = example();
-        let other = ParameterLayout::new(vec![ParameterSpec::new("a.weight", &[3, 2], Initializer::Zeros)]);
-        let message = |c: &Checkpoint, l: &ParameterLayout| c.parameters("model/", l).unwrap_err().to_string();
+        let other = ParameterLayout::new(vec![ParameterSpec::new(
+            "a.weight",
+            &[3, 2],
+            Initializer::Zeros,
+        )]);
+        let message = |c: &Checkpoint, l: &ParameterLayout| {
+            c.parameters("model/", l).unwrap_err().to_string()
+        };
         assert!(message(&checkpoint, &other).contains("model/a.weight: has shape [2, 3]"));
-        let fewer = ParameterLayout::new(vec![ParameterSpec::new("a.weight", &[2, 3], Initializer::Zeros)]);
+        let fewer = ParameterLayout::new(vec![ParameterSpec::new(
+            "a.weight",
+            &[2, 3],
+            Initializer::Zeros,
+        )]);
         assert!(message(&checkpoint, &fewer).contains("model/a.bias: is not part of the model"));
         checkpoint.tensors.get_mut("model/a.bias").unwrap().values[1] = f32::NAN;
         assert!(message(&checkpoint, &layout).contains("model/a.bias: holds NaN at element 1"));
@@ -223,7 +300,10 @@ mod tests {
     fn an_unwritable_place_is_one_sentence_and_leaves_nothing() {
         let (_, checkpoint) = example();
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("absent").join("checkpoint.safetensors");
+        let path = directory
+            .path()
+            .join("absent")
+            .join("checkpoint.safetensors");
         let message = checkpoint.write(&path).unwrap_err().to_string();
         assert!(message.starts_with("cannot write"), "{message}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);

@@ -13,7 +13,9 @@ pub enum ModelError {
     #[error("schedule of times: {0}")]
     Schedule(String),
     /// An array has the wrong number of elements.
-    #[error("{what} holds {found} numbers but {expected} are needed; pass a whole number of states of the model's shape")]
+    #[error(
+        "{what} holds {found} numbers but {expected} are needed; pass a whole number of states of the model's shape"
+    )]
     Length {
         /// the array
         what: String,
@@ -51,7 +53,9 @@ pub enum ModelError {
         problem: String,
     },
     /// A computed number is not finite.
-    #[error("{what} is not finite for sample {sample}; the parameters or the input state are damaged or far outside the training range")]
+    #[error(
+        "{what} is not finite for sample {sample}; the parameters or the input state are damaged or far outside the training range"
+    )]
     NotFinite {
         /// the quantity
         what: &'static str,
@@ -59,7 +63,9 @@ pub enum ModelError {
         sample: usize,
     },
     /// An adaptive integration could not meet its tolerance.
-    #[error("integration stopped at t = {time}: {problem}; loosen the tolerances or raise the step limit")]
+    #[error(
+        "integration stopped at t = {time}: {problem}; loosen the tolerances or raise the step limit"
+    )]
     Integration {
         /// time reached
         time: f64,

@@ -88,12 +88,19 @@ impl FlowMap {
             ));
         }
         let layout = ParameterLayout::new(network.parameters());
-        Ok(Self { network, subspace: config.subspace, layout })
+        Ok(Self {
+            network,
+            subspace: config.subspace,
+            layout,
+        })
     }
 
     /// The configuration the map was made from.
     pub fn config(&self) -> FlowMapConfig {
-        FlowMapConfig { subspace: self.subspace, network: self.network.config() }
+        FlowMapConfig {
+            subspace: self.subspace,
+            network: self.network.config(),
+        }
     }
 
     /// Order, names and shapes of the parameters.
@@ -132,7 +139,13 @@ impl FlowMap {
     }
 
     /// Network corrections (n, h) `[B, T, C]` of x `[B, T, C]` at times s, t `[B]`; n is projected to the subspace.
-    pub fn corrections<'b>(&self, p: &Bound<'b>, x: Var<'b>, s: Var<'b>, t: Var<'b>) -> (Var<'b>, Var<'b>) {
+    pub fn corrections<'b>(
+        &self,
+        p: &Bound<'b>,
+        x: Var<'b>,
+        s: Var<'b>,
+        t: Var<'b>,
+    ) -> (Var<'b>, Var<'b>) {
         let batch = x.shape()[0];
         let normalized = x * variance(s).rsqrt().reshape(&[batch, 1, 1]); // [B, T, C]
         let (n, h) = self.network.build(p, normalized, s, t); // [B, T, C] each
@@ -167,7 +180,10 @@ impl FlowMap {
         let batch = x.shape()[0];
         let (n, h) = self.corrections(p, x, t, t);
         let slope = ((t * 2.0 - 1.0) / variance(t)).reshape(&[batch, 1, 1]); // [B, 1, 1]
-        Diagonal { velocity: x * slope + n, divergence_terms: h + slope * self.share() }
+        Diagonal {
+            velocity: x * slope + n,
+            divergence_terms: h + slope * self.share(),
+        }
     }
 
     /// v(x, t) `[B, T, C]`.
@@ -190,7 +206,10 @@ impl FlowMap {
         let p = self.layout.bind(&b);
         let (x, t) = (self.state_input(&b, batch), b.input("t", &[batch]));
         let diagonal = self.diagonal(&p, x, t);
-        b.finish(&[("velocity", diagonal.velocity), ("divergence_terms", diagonal.divergence_terms)])
+        b.finish(&[
+            ("velocity", diagonal.velocity),
+            ("divergence_terms", diagonal.divergence_terms),
+        ])
     }
 
     /// Program (parameters…, x `[B, T, C]`, s `[B]`, t `[B]`) → `state` `[B, T, C]`, `log_det` `[B]`.

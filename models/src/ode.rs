@@ -24,8 +24,14 @@ pub struct Tableau {
 
 impl Tableau {
     /// y' = y + h f(t, y), order 1.
-    pub const EULER: Tableau =
-        Tableau { name: "Euler", order: 1, nodes: &[0.0], stages: &[&[]], weights: &[1.0], error_weights: None };
+    pub const EULER: Tableau = Tableau {
+        name: "Euler",
+        order: 1,
+        nodes: &[0.0],
+        stages: &[&[]],
+        weights: &[1.0],
+        error_weights: None,
+    };
 
     /// Heun's trapezoidal rule, order 2, with Euler embedded.
     pub const HEUN: Tableau = Tableau {
@@ -57,11 +63,37 @@ impl Tableau {
             &[1.0 / 5.0],
             &[3.0 / 40.0, 9.0 / 40.0],
             &[44.0 / 45.0, -56.0 / 15.0, 32.0 / 9.0],
-            &[19372.0 / 6561.0, -25360.0 / 2187.0, 64448.0 / 6561.0, -212.0 / 729.0],
-            &[9017.0 / 3168.0, -355.0 / 33.0, 46732.0 / 5247.0, 49.0 / 176.0, -5103.0 / 18656.0],
-            &[35.0 / 384.0, 0.0, 500.0 / 1113.0, 125.0 / 192.0, -2187.0 / 6784.0, 11.0 / 84.0],
+            &[
+                19372.0 / 6561.0,
+                -25360.0 / 2187.0,
+                64448.0 / 6561.0,
+                -212.0 / 729.0,
+            ],
+            &[
+                9017.0 / 3168.0,
+                -355.0 / 33.0,
+                46732.0 / 5247.0,
+                49.0 / 176.0,
+                -5103.0 / 18656.0,
+            ],
+            &[
+                35.0 / 384.0,
+                0.0,
+                500.0 / 1113.0,
+                125.0 / 192.0,
+                -2187.0 / 6784.0,
+                11.0 / 84.0,
+            ],
         ],
-        weights: &[35.0 / 384.0, 0.0, 500.0 / 1113.0, 125.0 / 192.0, -2187.0 / 6784.0, 11.0 / 84.0, 0.0],
+        weights: &[
+            35.0 / 384.0,
+            0.0,
+            500.0 / 1113.0,
+            125.0 / 192.0,
+            -2187.0 / 6784.0,
+            11.0 / 84.0,
+            0.0,
+        ],
         error_weights: Some(&[
             71.0 / 57600.0,
             0.0,
@@ -76,7 +108,10 @@ impl Tableau {
     /// Whether the last stage is evaluated at the step's result, so that the next step can use it.
     fn first_same_as_last(&self) -> bool {
         let last = self.nodes.len() - 1;
-        last > 0 && self.nodes[last] == 1.0 && self.stages[last] == &self.weights[..last] && self.weights[last] == 0.0
+        last > 0
+            && self.nodes[last] == 1.0
+            && self.stages[last] == &self.weights[..last]
+            && self.weights[last] == 0.0
     }
 }
 
@@ -115,7 +150,11 @@ pub struct Tolerances {
 
 impl Default for Tolerances {
     fn default() -> Self {
-        Self { relative: 1e-5, absolute: 1e-5, max_steps: 10_000 }
+        Self {
+            relative: 1e-5,
+            absolute: 1e-5,
+            max_steps: 10_000,
+        }
     }
 }
 
@@ -128,13 +167,21 @@ struct Stages<T> {
 
 impl<T: Real> Stages<T> {
     fn new(tableau: &Tableau, n: usize) -> Self {
-        Self { slopes: vec![vec![T::zero(); n]; tableau.nodes.len()], trial: vec![T::zero(); n], next: vec![T::zero(); n] }
+        Self {
+            slopes: vec![vec![T::zero(); n]; tableau.nodes.len()],
+            trial: vec![T::zero(); n],
+            next: vec![T::zero(); n],
+        }
     }
 
     /// y + h Σ w_j k_j, summed in f64 in stage order.
     fn combine(slopes: &[Vec<T>], weights: &[f64], h: f64, y: &[T], out: &mut [T]) {
         for (i, out) in out.iter_mut().enumerate() {
-            let sum: f64 = weights.iter().zip(slopes).map(|(w, k)| w * Real::as_f64(k[i])).sum();
+            let sum: f64 = weights
+                .iter()
+                .zip(slopes)
+                .map(|(w, k)| w * Real::as_f64(k[i]))
+                .sum();
             *out = T::from_f64(Real::as_f64(y[i]) + h * sum);
         }
     }
@@ -176,11 +223,21 @@ pub fn integrate_fixed<T: Real>(
         stages.step(tableau, &mut system, from + h * k as f64, h, y, 0)?;
         y.copy_from_slice(&stages.next);
     }
-    Ok(Statistics { accepted: steps, rejected: 0, evaluations: steps * tableau.nodes.len() })
+    Ok(Statistics {
+        accepted: steps,
+        rejected: 0,
+        evaluations: steps * tableau.nodes.len(),
+    })
 }
 
 /// Largest over the rows of the root mean square of error/(absolute + relative · max(|y|, |y'|)).
-fn error_norm<T: Real>(errors: &[f64], y: &[T], next: &[T], row: usize, tolerances: &Tolerances) -> f64 {
+fn error_norm<T: Real>(
+    errors: &[f64],
+    y: &[T],
+    next: &[T],
+    row: usize,
+    tolerances: &Tolerances,
+) -> f64 {
     let mut worst: f64 = 0.0;
     for start in (0..y.len()).step_by(row) {
         let squares: f64 = (start..start + row)
@@ -191,7 +248,11 @@ fn error_norm<T: Real>(errors: &[f64], y: &[T], next: &[T], row: usize, toleranc
             .sum();
         let norm = (squares / row as f64).sqrt();
         // A norm that is not a number must not lose against a number.
-        worst = if norm.is_nan() { f64::INFINITY } else { worst.max(norm) };
+        worst = if norm.is_nan() {
+            f64::INFINITY
+        } else {
+            worst.max(norm)
+        };
     }
     worst
 }
@@ -215,8 +276,13 @@ pub fn integrate_adaptive<T: Real>(
     to: f64,
     tolerances: &Tolerances,
 ) -> Result<Statistics, ModelError> {
-    let error_weights = tableau.error_weights.expect("an adaptive method has an embedded solution");
-    assert!(row > 0 && y.len().is_multiple_of(row), "the state is a whole number of rows");
+    let error_weights = tableau
+        .error_weights
+        .expect("an adaptive method has an embedded solution");
+    assert!(
+        row > 0 && y.len().is_multiple_of(row),
+        "the state is a whole number of rows"
+    );
     let mut statistics = Statistics::default();
     if from == to || y.is_empty() {
         return Ok(statistics);
@@ -226,7 +292,17 @@ pub fn integrate_adaptive<T: Real>(
     let direction = (to - from).signum();
     let span = (to - from).abs();
     system(from, y, &mut stages.slopes[0])?;
-    let mut h = first_step(tableau, &mut system, y, &mut stages, row, from, direction, span, tolerances)?;
+    let mut h = first_step(
+        tableau,
+        &mut system,
+        y,
+        &mut stages,
+        row,
+        from,
+        direction,
+        span,
+        tolerances,
+    )?;
     statistics.evaluations = 2;
     let exponent = 1.0 / f64::from(tableau.order);
     let mut t = from;
@@ -234,10 +310,16 @@ pub fn integrate_adaptive<T: Real>(
     let mut grow = 10.0;
     loop {
         if statistics.accepted + statistics.rejected >= tolerances.max_steps {
-            return Err(ModelError::Integration { time: t, problem: format!("{} steps were not enough", tolerances.max_steps) });
+            return Err(ModelError::Integration {
+                time: t,
+                problem: format!("{} steps were not enough", tolerances.max_steps),
+            });
         }
         if h < 1e-13 * span.max(t.abs()) {
-            return Err(ModelError::Integration { time: t, problem: format!("the step size fell to {h:e}") });
+            return Err(ModelError::Integration {
+                time: t,
+                problem: format!("the step size fell to {h:e}"),
+            });
         }
         let remaining = (to - t).abs();
         let last = h >= remaining * (1.0 - 1e-12);
@@ -245,7 +327,12 @@ pub fn integrate_adaptive<T: Real>(
         stages.step(tableau, &mut system, t, step, y, 1)?;
         statistics.evaluations += tableau.nodes.len() - 1;
         for (i, error) in errors.iter_mut().enumerate() {
-            *error = step * error_weights.iter().zip(&stages.slopes).map(|(w, k)| w * Real::as_f64(k[i])).sum::<f64>();
+            *error = step
+                * error_weights
+                    .iter()
+                    .zip(&stages.slopes)
+                    .map(|(w, k)| w * Real::as_f64(k[i]))
+                    .sum::<f64>();
         }
         let norm = error_norm(&errors, y, &stages.next, row, tolerances).max(1e-10);
         if norm <= 1.0 {
@@ -286,14 +373,37 @@ fn first_step<T: Real>(
     span: f64,
     tolerances: &Tolerances,
 ) -> Result<f64, ModelError> {
-    let as_f64 = |values: &[T]| values.iter().map(|&v| Real::as_f64(v)).collect::<Vec<f64>>();
+    let as_f64 = |values: &[T]| {
+        values
+            .iter()
+            .map(|&v| Real::as_f64(v))
+            .collect::<Vec<f64>>()
+    };
     let size = error_norm(&as_f64(y), y, y, row, tolerances);
     let slope = error_norm(&as_f64(&stages.slopes[0]), y, y, row, tolerances);
-    let guess = if size < 1e-5 || slope < 1e-5 { 1e-6 } else { 0.01 * size / slope }.min(span);
-    Stages::combine(&stages.slopes[..1], &[1.0], direction * guess, y, &mut stages.trial);
-    system(from + direction * guess, &stages.trial, &mut stages.slopes[1])?;
-    let change: Vec<f64> =
-        stages.slopes[1].iter().zip(&stages.slopes[0]).map(|(a, b)| Real::as_f64(*a) - Real::as_f64(*b)).collect();
+    let guess = if size < 1e-5 || slope < 1e-5 {
+        1e-6
+    } else {
+        0.01 * size / slope
+    }
+    .min(span);
+    Stages::combine(
+        &stages.slopes[..1],
+        &[1.0],
+        direction * guess,
+        y,
+        &mut stages.trial,
+    );
+    system(
+        from + direction * guess,
+        &stages.trial,
+        &mut stages.slopes[1],
+    )?;
+    let change: Vec<f64> = stages.slopes[1]
+        .iter()
+        .zip(&stages.slopes[0])
+        .map(|(a, b)| Real::as_f64(*a) - Real::as_f64(*b))
+        .collect();
     let curvature = error_norm(&change, y, y, row, tolerances) / guess;
     let largest = slope.max(curvature);
     let refined = if largest <= 1e-15 {
@@ -323,23 +433,43 @@ mod tests {
 
     #[test]
     fn every_tableau_converges_at_its_order() {
-        for (tableau, steps) in
-            [(Tableau::EULER, 2000), (Tableau::HEUN, 400), (Tableau::RK4, 80), (Tableau::DORMAND_PRINCE, 100)]
-        {
+        for (tableau, steps) in [
+            (Tableau::EULER, 2000),
+            (Tableau::HEUN, 400),
+            (Tableau::RK4, 80),
+            (Tableau::DORMAND_PRINCE, 100),
+        ] {
             let order = (error_at_two(&tableau, steps) / error_at_two(&tableau, 2 * steps)).log2();
-            assert!((order - f64::from(tableau.order)).abs() < 0.25, "{}: {order}", tableau.name);
+            assert!(
+                (order - f64::from(tableau.order)).abs() < 0.25,
+                "{}: {order}",
+                tableau.name
+            );
         }
     }
 
     #[test]
     fn tableaux_are_consistent() {
-        for tableau in [Tableau::EULER, Tableau::HEUN, Tableau::RK4, Tableau::DORMAND_PRINCE] {
+        for tableau in [
+            Tableau::EULER,
+            Tableau::HEUN,
+            Tableau::RK4,
+            Tableau::DORMAND_PRINCE,
+        ] {
             assert!((tableau.weights.iter().sum::<f64>() - 1.0).abs() < 1e-15);
             for (row, node) in tableau.stages.iter().zip(tableau.nodes) {
-                assert!((row.iter().sum::<f64>() - node).abs() < 1e-14, "{}", tableau.name);
+                assert!(
+                    (row.iter().sum::<f64>() - node).abs() < 1e-14,
+                    "{}",
+                    tableau.name
+                );
             }
             if let Some(weights) = tableau.error_weights {
-                assert!(weights.iter().sum::<f64>().abs() < 1e-15, "{}", tableau.name);
+                assert!(
+                    weights.iter().sum::<f64>().abs() < 1e-15,
+                    "{}",
+                    tableau.name
+                );
             }
         }
         assert!(Tableau::DORMAND_PRINCE.first_same_as_last() && !Tableau::RK4.first_same_as_last());
@@ -350,15 +480,27 @@ mod tests {
         for tableau in [Tableau::DORMAND_PRINCE, Tableau::HEUN] {
             let mut previous = 0;
             for tolerance in [1e-4, 1e-6, 1e-8] {
-                let tolerances = Tolerances { relative: tolerance, absolute: tolerance, max_steps: 100_000 };
+                let tolerances = Tolerances {
+                    relative: tolerance,
+                    absolute: tolerance,
+                    max_steps: 100_000,
+                };
                 let mut y = [1.0, 1.0];
-                let statistics = integrate_adaptive(&tableau, growth, &mut y, 2, 0.0, 2.0, &tolerances).unwrap();
+                let statistics =
+                    integrate_adaptive(&tableau, growth, &mut y, 2, 0.0, 2.0, &tolerances).unwrap();
                 let error = (y[0] - 2.0f64.sin().exp()).abs().max((y[1] - 0.2).abs());
-                assert!(error < 20.0 * tolerance, "{}: {error} at {tolerance}", tableau.name);
+                assert!(
+                    error < 20.0 * tolerance,
+                    "{}: {error} at {tolerance}",
+                    tableau.name
+                );
                 assert!(statistics.evaluations > previous);
                 previous = statistics.evaluations;
                 integrate_adaptive(&tableau, growth, &mut y, 2, 2.0, 0.0, &tolerances).unwrap();
-                assert!((y[0] - 1.0).abs() < 100.0 * tolerance && (y[1] - 1.0).abs() < 100.0 * tolerance);
+                assert!(
+                    (y[0] - 1.0).abs() < 100.0 * tolerance
+                        && (y[1] - 1.0).abs() < 100.0 * tolerance
+                );
             }
         }
     }
@@ -373,9 +515,22 @@ mod tests {
             }
             Ok(())
         };
-        let tolerances = Tolerances { relative: 1e-8, absolute: 1e-8, max_steps: 10_000 };
+        let tolerances = Tolerances {
+            relative: 1e-8,
+            absolute: 1e-8,
+            max_steps: 10_000,
+        };
         let mut y = [0.0, 1.0, 0.0, 1.0];
-        integrate_adaptive(&Tableau::DORMAND_PRINCE, system, &mut y, 2, 0.0, 1.0, &tolerances).unwrap();
+        integrate_adaptive(
+            &Tableau::DORMAND_PRINCE,
+            system,
+            &mut y,
+            2,
+            0.0,
+            1.0,
+            &tolerances,
+        )
+        .unwrap();
         assert!((y[2] - 40.0f64.sin()).abs() < 1e-5 && (y[0] - 1.0f64.sin()).abs() < 1e-7);
     }
 
@@ -387,10 +542,37 @@ mod tests {
         };
         let mut y = [1.0];
         let tolerances = Tolerances::default();
-        let result = integrate_adaptive(&Tableau::DORMAND_PRINCE, blow_up, &mut y, 1, 0.0, 2.0, &tolerances);
-        assert!(matches!(result, Err(ModelError::Integration { .. })), "{result:?}");
-        let few = Tolerances { max_steps: 3, ..tolerances };
-        let result = integrate_adaptive(&Tableau::DORMAND_PRINCE, growth, &mut [1.0, 1.0], 2, 0.0, 2.0, &few);
-        assert!(result.unwrap_err().to_string().contains("3 steps were not enough"));
+        let result = integrate_adaptive(
+            &Tableau::DORMAND_PRINCE,
+            blow_up,
+            &mut y,
+            1,
+            0.0,
+            2.0,
+            &tolerances,
+        );
+        assert!(
+            matches!(result, Err(ModelError::Integration { .. })),
+            "{result:?}"
+        );
+        let few = Tolerances {
+            max_steps: 3,
+            ..tolerances
+        };
+        let result = integrate_adaptive(
+            &Tableau::DORMAND_PRINCE,
+            growth,
+            &mut [1.0, 1.0],
+            2,
+            0.0,
+            2.0,
+            &few,
+        );
+        assert!(
+            result
+                .unwrap_err()
+                .to_string()
+                .contains("3 steps were not enough")
+        );
     }
 }

@@ -27,7 +27,9 @@ pub enum Initializer {
 impl Initializer {
     /// Normal with standard deviation 1/√fan_in, which keeps the variance of a linear layer's output at that of its input.
     pub fn fan_in(fan_in: usize) -> Self {
-        Initializer::Normal { standard_deviation: 1.0 / (fan_in as f64).sqrt() }
+        Initializer::Normal {
+            standard_deviation: 1.0 / (fan_in as f64).sqrt(),
+        }
     }
 }
 
@@ -45,7 +47,11 @@ pub struct ParameterSpec {
 impl ParameterSpec {
     /// A tensor of this name, shape and start value.
     pub fn new(name: impl Into<String>, shape: &[usize], initializer: Initializer) -> Self {
-        Self { name: name.into(), shape: shape.to_vec(), initializer }
+        Self {
+            name: name.into(),
+            shape: shape.to_vec(),
+            initializer,
+        }
     }
 
     /// Number of elements.
@@ -91,9 +97,20 @@ impl ParameterLayout {
         for (i, spec) in specs.iter().enumerate() {
             offsets.push(total);
             total += spec.len();
-            assert!(index.insert(spec.name.clone(), i).is_none(), "two parameters are named {}", spec.name);
+            assert!(
+                index.insert(spec.name.clone(), i).is_none(),
+                "two parameters are named {}",
+                spec.name
+            );
         }
-        Self { shared: Arc::new(LayoutData { specs, offsets, total, index }) }
+        Self {
+            shared: Arc::new(LayoutData {
+                specs,
+                offsets,
+                total,
+                index,
+            }),
+        }
     }
 
     /// The tensors, in order.
@@ -125,8 +142,16 @@ impl ParameterLayout {
     /// Declares one program input per tensor, in order, and returns them by name. Called before any other input is
     /// declared, it makes the parameters inputs `0..count()` of the program.
     pub fn bind<'b>(&self, builder: &'b Builder) -> Bound<'b> {
-        let variables = self.specs().iter().map(|spec| builder.input(&spec.name, &spec.shape)).collect();
-        Bound { builder, layout: self.clone(), variables }
+        let variables = self
+            .specs()
+            .iter()
+            .map(|spec| builder.input(&spec.name, &spec.shape))
+            .collect();
+        Bound {
+            builder,
+            layout: self.clone(),
+            variables,
+        }
     }
 
     /// Uses values that already exist in the program as the parameters, for example a teacher's.
@@ -134,11 +159,24 @@ impl ParameterLayout {
     /// # Panics
     /// If the number of values or a shape differs.
     pub fn bind_values<'b>(&self, builder: &'b Builder, variables: Vec<Var<'b>>) -> Bound<'b> {
-        assert_eq!(variables.len(), self.count(), "one value per parameter is needed");
+        assert_eq!(
+            variables.len(),
+            self.count(),
+            "one value per parameter is needed"
+        );
         for (variable, spec) in variables.iter().zip(self.specs()) {
-            assert_eq!(variable.shape(), spec.shape, "shape of parameter {}", spec.name);
+            assert_eq!(
+                variable.shape(),
+                spec.shape,
+                "shape of parameter {}",
+                spec.name
+            );
         }
-        Bound { builder, layout: self.clone(), variables }
+        Bound {
+            builder,
+            layout: self.clone(),
+            variables,
+        }
     }
 }
 
@@ -175,7 +213,11 @@ impl<'b> Bound<'b> {
     /// The same parameters with their gradient cut, for targets that must not be trained through.
     pub fn stop_gradient(&self) -> Self {
         let variables = self.variables.iter().map(|v| v.stop_gradient()).collect();
-        Self { builder: self.builder, layout: self.layout.clone(), variables }
+        Self {
+            builder: self.builder,
+            layout: self.layout.clone(),
+            variables,
+        }
     }
 }
 
@@ -206,7 +248,10 @@ impl<T: Real> Parameters<T> {
 
     /// All zero: also the shape of gradients and of an optimiser's moments.
     pub fn zeros(layout: &ParameterLayout) -> Self {
-        Self { layout: layout.clone(), values: vec![T::zero(); layout.total()] }
+        Self {
+            layout: layout.clone(),
+            values: vec![T::zero(); layout.total()],
+        }
     }
 
     /// Takes a flat buffer in the layout's order.
@@ -221,7 +266,10 @@ impl<T: Real> Parameters<T> {
                 found: values.len(),
             });
         }
-        Ok(Self { layout: layout.clone(), values })
+        Ok(Self {
+            layout: layout.clone(),
+            values,
+        })
     }
 
     /// Order, names and shapes.
@@ -274,7 +322,14 @@ impl<T: Real> Parameters<T> {
 
     /// The same values in another precision.
     pub fn convert<U: Real>(&self) -> Parameters<U> {
-        let values = self.values.iter().map(|&v| U::from_f64(Real::as_f64(v))).collect();
-        Parameters { layout: self.layout.clone(), values }
+        let values = self
+            .values
+            .iter()
+            .map(|&v| U::from_f64(Real::as_f64(v)))
+            .collect();
+        Parameters {
+            layout: self.layout.clone(),
+            values,
+        }
     }
 }

@@ -16,18 +16,34 @@ impl Schedule {
     pub fn explicit(times: Vec<f64>) -> Result<Self, ModelError> {
         let fail = |message: String| Err(ModelError::Schedule(message));
         if times.len() < 2 {
-            return fail(format!("{} time(s) given; at least a first and a last one are needed", times.len()));
+            return fail(format!(
+                "{} time(s) given; at least a first and a last one are needed",
+                times.len()
+            ));
         }
         if times[0] != 0.0 {
-            return fail(format!("starts at {}; it must start at 0, where the noise is", times[0]));
+            return fail(format!(
+                "starts at {}; it must start at 0, where the noise is",
+                times[0]
+            ));
         }
         // Negated so that a time that is not a number is refused as well.
-        if let Some(pair) = times.windows(2).find(|pair| !matches!(pair[0].partial_cmp(&pair[1]), Some(std::cmp::Ordering::Less))) {
-            return fail(format!("{} is followed by {}; times must increase", pair[0], pair[1]));
+        if let Some(pair) = times.windows(2).find(|pair| {
+            !matches!(
+                pair[0].partial_cmp(&pair[1]),
+                Some(std::cmp::Ordering::Less)
+            )
+        }) {
+            return fail(format!(
+                "{} is followed by {}; times must increase",
+                pair[0], pair[1]
+            ));
         }
         let last = times[times.len() - 1];
         if last > 1.0 {
-            return fail(format!("ends at {last}; it must not pass 1, where the data is"));
+            return fail(format!(
+                "ends at {last}; it must not pass 1, where the data is"
+            ));
         }
         Ok(Self { times })
     }
@@ -57,8 +73,9 @@ impl Schedule {
             return fail(format!("the exponent is {rho}; it must be positive"));
         }
         let last = epsilon.powf(1.0 / rho);
-        let mut times: Vec<f64> =
-            (0..=steps).map(|k| 1.0 - (1.0 + (last - 1.0) * k as f64 / steps as f64).powf(rho)).collect();
+        let mut times: Vec<f64> = (0..=steps)
+            .map(|k| 1.0 - (1.0 + (last - 1.0) * k as f64 / steps as f64).powf(rho))
+            .collect();
         times[0] = 0.0;
         times[steps] = 1.0 - epsilon;
         Self::explicit(times)
@@ -88,18 +105,36 @@ mod tests {
     fn constructors_span_noise_to_data() {
         for rho in [0.5, 1.0, 3.0, 7.0] {
             let schedule = Schedule::power(8, 2e-3, rho).unwrap();
-            assert_eq!((schedule.steps(), schedule.times()[0], schedule.times()[8]), (8, 0.0, 1.0 - 2e-3));
+            assert_eq!(
+                (schedule.steps(), schedule.times()[0], schedule.times()[8]),
+                (8, 0.0, 1.0 - 2e-3)
+            );
         }
         let uniform = Schedule::uniform(4, 0.2).unwrap();
-        assert!(uniform.times().iter().zip([0.0, 0.2, 0.4, 0.6, 0.8]).all(|(a, b)| (a - b).abs() < 1e-15));
+        assert!(
+            uniform
+                .times()
+                .iter()
+                .zip([0.0, 0.2, 0.4, 0.6, 0.8])
+                .all(|(a, b)| (a - b).abs() < 1e-15)
+        );
         let karras = Schedule::power(8, 2e-3, 7.0).unwrap();
         let steps: Vec<f64> = karras.times().windows(2).map(|w| w[1] - w[0]).collect();
-        assert!(steps.windows(2).all(|w| w[1] < w[0]), "steps shrink towards the data");
+        assert!(
+            steps.windows(2).all(|w| w[1] < w[0]),
+            "steps shrink towards the data"
+        );
     }
 
     #[test]
     fn bad_schedules_are_refused() {
-        for times in [vec![0.0], vec![0.1, 0.5], vec![0.0, 0.5, 0.5], vec![0.0, f64::NAN], vec![0.0, 1.5]] {
+        for times in [
+            vec![0.0],
+            vec![0.1, 0.5],
+            vec![0.0, 0.5, 0.5],
+            vec![0.0, f64::NAN],
+            vec![0.0, 1.5],
+        ] {
             assert!(Schedule::explicit(times).is_err());
         }
         assert!(Schedule::uniform(0, 0.1).is_err());

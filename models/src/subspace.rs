@@ -79,7 +79,9 @@ impl Subspace {
         }
         for state in states.chunks_exact_mut(tokens * channels) {
             for c in 0..channels {
-                let sum: f64 = (0..tokens).map(|token| Real::as_f64(state[token * channels + c])).sum();
+                let sum: f64 = (0..tokens)
+                    .map(|token| Real::as_f64(state[token * channels + c]))
+                    .sum();
                 let mean = sum / tokens as f64;
                 for token in 0..tokens {
                     let value = &mut state[token * channels + c];
@@ -110,12 +112,21 @@ impl Subspace {
 
     /// Log-density of the standard Gaussian on the subspace for each state `[n, T, C]`:
     /// −½|x|² − ½ d ln 2π, summed in f64.
-    pub fn gaussian_log_density<T: Real>(self, states: &[T], tokens: usize, channels: usize) -> Vec<f64> {
-        let constant = 0.5 * self.dimension(tokens, channels) as f64 * (2.0 * std::f64::consts::PI).ln();
+    pub fn gaussian_log_density<T: Real>(
+        self,
+        states: &[T],
+        tokens: usize,
+        channels: usize,
+    ) -> Vec<f64> {
+        let constant =
+            0.5 * self.dimension(tokens, channels) as f64 * (2.0 * std::f64::consts::PI).ln();
         states
             .chunks_exact(tokens * channels)
             .map(|state| {
-                let squares: f64 = state.iter().map(|&v| Real::as_f64(v) * Real::as_f64(v)).sum();
+                let squares: f64 = state
+                    .iter()
+                    .map(|&v| Real::as_f64(v) * Real::as_f64(v))
+                    .sum();
                 -0.5 * squares - constant
             })
             .collect()

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::require_positive;
 use crate::error::ModelError;
 use crate::layers::{
-    adaptive_layer_norm, attention, attention_parameters, conditioning, conditioning_parameters, feed_forward,
-    feed_forward_parameters, linear, linear_parameters, modulation, modulation_parameters,
+    adaptive_layer_norm, attention, attention_parameters, conditioning, conditioning_parameters,
+    feed_forward, feed_forward_parameters, linear, linear_parameters, modulation,
+    modulation_parameters,
 };
 use crate::parameters::{Bound, Initializer, ParameterSpec};
 
@@ -75,29 +76,74 @@ impl Dit {
 
     /// Name, shape and start value of every tensor, in order.
     pub fn parameters(&self) -> Vec<ParameterSpec> {
-        let DitConfig { tokens, channels, width, layers, mlp_ratio, conditioning_width, time_frequencies, .. } =
-            self.config;
+        let DitConfig {
+            tokens,
+            channels,
+            width,
+            layers,
+            mlp_ratio,
+            conditioning_width,
+            time_frequencies,
+            ..
+        } = self.config;
         let mut specs = conditioning_parameters("times", time_frequencies, conditioning_width);
-        specs.extend(linear_parameters("embedding", channels, width, Initializer::fan_in(channels)));
+        specs.extend(linear_parameters(
+            "embedding",
+            channels,
+            width,
+            Initializer::fan_in(channels),
+        ));
         specs.push(ParameterSpec::new(
             "token_embedding",
             &[tokens, width],
-            Initializer::Normal { standard_deviation: 1.0 },
+            Initializer::Normal {
+                standard_deviation: 1.0,
+            },
         ));
         for layer in 0..layers {
             let block = format!("blocks.{layer}");
-            specs.extend(modulation_parameters(&format!("{block}.modulation"), conditioning_width, 6, width));
+            specs.extend(modulation_parameters(
+                &format!("{block}.modulation"),
+                conditioning_width,
+                6,
+                width,
+            ));
             specs.extend(attention_parameters(&format!("{block}.attention"), width));
-            specs.extend(feed_forward_parameters(&format!("{block}.feed_forward"), width, mlp_ratio * width));
+            specs.extend(feed_forward_parameters(
+                &format!("{block}.feed_forward"),
+                width,
+                mlp_ratio * width,
+            ));
         }
-        specs.extend(modulation_parameters("final.modulation", conditioning_width, 2, width));
-        specs.extend(linear_parameters("final.velocity", width, channels, Initializer::Zeros));
-        specs.extend(linear_parameters("final.divergence", width, channels, Initializer::Zeros));
+        specs.extend(modulation_parameters(
+            "final.modulation",
+            conditioning_width,
+            2,
+            width,
+        ));
+        specs.extend(linear_parameters(
+            "final.velocity",
+            width,
+            channels,
+            Initializer::Zeros,
+        ));
+        specs.extend(linear_parameters(
+            "final.divergence",
+            width,
+            channels,
+            Initializer::Zeros,
+        ));
         specs
     }
 
     /// Traces (n, h) `[B, T, C]` of the state x `[B, T, C]` and the times s and t `[B]`.
-    pub fn build<'b>(&self, p: &Bound<'b>, x: Var<'b>, s: Var<'b>, t: Var<'b>) -> (Var<'b>, Var<'b>) {
+    pub fn build<'b>(
+        &self,
+        p: &Bound<'b>,
+        x: Var<'b>,
+        s: Var<'b>,
+        t: Var<'b>,
+    ) -> (Var<'b>, Var<'b>) {
         let c = conditioning(p, "times", self.config.time_frequencies, s, t); // [B, M]
         let mut tokens = linear(p, "embedding", x) + p.get("token_embedding"); // [B, T, W]
         for layer in 0..self.config.layers {

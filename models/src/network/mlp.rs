@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::require_positive;
 use crate::error::ModelError;
 use crate::layers::{
-    adaptive_layer_norm, conditioning, conditioning_parameters, feed_forward, feed_forward_parameters, linear,
-    linear_parameters, modulation, modulation_parameters,
+    adaptive_layer_norm, conditioning, conditioning_parameters, feed_forward,
+    feed_forward_parameters, linear, linear_parameters, modulation, modulation_parameters,
 };
 use crate::parameters::{Bound, Initializer, ParameterSpec};
 
@@ -65,23 +65,65 @@ impl Mlp {
 
     /// Name, shape and start value of every tensor, in order.
     pub fn parameters(&self) -> Vec<ParameterSpec> {
-        let MlpConfig { tokens, channels, width, blocks, conditioning_width, time_frequencies } = self.config;
+        let MlpConfig {
+            tokens,
+            channels,
+            width,
+            blocks,
+            conditioning_width,
+            time_frequencies,
+        } = self.config;
         let flat = tokens * channels;
         let mut specs = conditioning_parameters("times", time_frequencies, conditioning_width);
-        specs.extend(linear_parameters("embedding", flat, width, Initializer::fan_in(flat)));
+        specs.extend(linear_parameters(
+            "embedding",
+            flat,
+            width,
+            Initializer::fan_in(flat),
+        ));
         for block in 0..blocks {
             let block = format!("blocks.{block}");
-            specs.extend(modulation_parameters(&format!("{block}.modulation"), conditioning_width, 3, width));
-            specs.extend(feed_forward_parameters(&format!("{block}.feed_forward"), width, 2 * width));
+            specs.extend(modulation_parameters(
+                &format!("{block}.modulation"),
+                conditioning_width,
+                3,
+                width,
+            ));
+            specs.extend(feed_forward_parameters(
+                &format!("{block}.feed_forward"),
+                width,
+                2 * width,
+            ));
         }
-        specs.extend(modulation_parameters("final.modulation", conditioning_width, 2, width));
-        specs.extend(linear_parameters("final.velocity", width, flat, Initializer::Zeros));
-        specs.extend(linear_parameters("final.divergence", width, flat, Initializer::Zeros));
+        specs.extend(modulation_parameters(
+            "final.modulation",
+            conditioning_width,
+            2,
+            width,
+        ));
+        specs.extend(linear_parameters(
+            "final.velocity",
+            width,
+            flat,
+            Initializer::Zeros,
+        ));
+        specs.extend(linear_parameters(
+            "final.divergence",
+            width,
+            flat,
+            Initializer::Zeros,
+        ));
         specs
     }
 
     /// Traces (n, h) `[B, T, C]` of the state x `[B, T, C]` and the times s and t `[B]`.
-    pub fn build<'b>(&self, p: &Bound<'b>, x: Var<'b>, s: Var<'b>, t: Var<'b>) -> (Var<'b>, Var<'b>) {
+    pub fn build<'b>(
+        &self,
+        p: &Bound<'b>,
+        x: Var<'b>,
+        s: Var<'b>,
+        t: Var<'b>,
+    ) -> (Var<'b>, Var<'b>) {
         let shape = x.shape().to_vec(); // B, T, C
         let flat = shape[1] * shape[2];
         let c = conditioning(p, "times", self.config.time_frequencies, s, t); // [B, M]

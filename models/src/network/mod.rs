@@ -76,7 +76,13 @@ impl Network {
     }
 
     /// Traces (n, h) `[B, T, C]` of the state x `[B, T, C]` and the times s and t `[B]`.
-    pub fn build<'b>(&self, p: &Bound<'b>, x: Var<'b>, s: Var<'b>, t: Var<'b>) -> (Var<'b>, Var<'b>) {
+    pub fn build<'b>(
+        &self,
+        p: &Bound<'b>,
+        x: Var<'b>,
+        s: Var<'b>,
+        t: Var<'b>,
+    ) -> (Var<'b>, Var<'b>) {
         match self {
             Network::Dit(network) => network.build(p, x, s, t),
             Network::Mlp(network) => network.build(p, x, s, t),
@@ -87,7 +93,9 @@ impl Network {
 /// Refuses zero sizes, naming the first.
 fn require_positive(kind: &str, sizes: &[(&str, usize)]) -> Result<(), ModelError> {
     match sizes.iter().find(|(_, size)| *size == 0) {
-        Some((name, _)) => Err(ModelError::Configuration(format!("{kind}: {name} is 0; give it at least 1"))),
+        Some((name, _)) => Err(ModelError::Configuration(format!(
+            "{kind}: {name} is 0; give it at least 1"
+        ))),
         None => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use boltzmap_models::network::{DitConfig, MlpConfig, NetworkConfig};
 use boltzmap_models::parameters::Parameters;
 use boltzmap_models::subspace::Subspace;
 
-pub fn dit(tokens: usize, channels: usize) -> NetworkConfig {
+pub(crate) fn dit(tokens: usize, channels: usize) -> NetworkConfig {
     NetworkConfig::Dit(DitConfig {
         tokens,
         channels,
@@ -20,7 +20,7 @@ pub fn dit(tokens: usize, channels: usize) -> NetworkConfig {
     })
 }
 
-pub fn mlp(tokens: usize, channels: usize) -> NetworkConfig {
+pub(crate) fn mlp(tokens: usize, channels: usize) -> NetworkConfig {
     NetworkConfig::Mlp(MlpConfig {
         tokens,
         channels,
@@ -32,7 +32,7 @@ pub fn mlp(tokens: usize, channels: usize) -> NetworkConfig {
 }
 
 /// Both networks on both subspaces.
-pub fn maps(tokens: usize, channels: usize) -> Vec<FlowMap> {
+pub(crate) fn maps(tokens: usize, channels: usize) -> Vec<FlowMap> {
     [
         (dit(tokens, channels), Subspace::MeanFree),
         (dit(tokens, channels), Subspace::Full),
@@ -45,7 +45,7 @@ pub fn maps(tokens: usize, channels: usize) -> Vec<FlowMap> {
 }
 
 /// Start values plus noise in every tensor, heads and gates included.
-pub fn random_parameters(map: &FlowMap, seed: u64, size: f64) -> Parameters<f64> {
+pub(crate) fn random_parameters(map: &FlowMap, seed: u64, size: f64) -> Parameters<f64> {
     let mut parameters = Parameters::<f64>::initialize(map.layout(), seed);
     let mut noise = vec![0.0; parameters.flat().len()];
     Stream::new(seed, 77, 0).fill_standard_normal(&mut noise);
@@ -56,7 +56,7 @@ pub fn random_parameters(map: &FlowMap, seed: u64, size: f64) -> Parameters<f64>
 }
 
 /// The inputs of a program: parameters, then the rest.
-pub fn inputs<'a>(parameters: &'a Parameters<f64>, rest: &[&'a [f64]]) -> Vec<&'a [f64]> {
+pub(crate) fn inputs<'a>(parameters: &'a Parameters<f64>, rest: &[&'a [f64]]) -> Vec<&'a [f64]> {
     let mut all = parameters.slices();
     all.extend_from_slice(rest);
     all
