@@ -9,6 +9,7 @@ pub mod config;
 pub mod npz;
 pub mod pipeline;
 pub mod progress;
+pub mod report;
 pub mod run_dir;
 
 mod app;

@@ -1,0 +1,252 @@
+//! The page around the figures.
+
+use super::figures::{self, Figure};
+use super::svg::{escape, number};
+use super::{Report, Summary, Tone, verdict};
+use crate::progress::duration;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The whole page.
+pub(super) fn html(report: &Report) -> String {
+    let summary = &report.summary;
+    let figures = [
+        figures::ramachandran(report),
+        figures::profile(report),
+        figures::energies(report),
+        figures::likelihood(report),
+        figures::training(report),
+    ];
+    let [ramachandran, profile, energies, likelihood, training] = figures.map(figure);
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <header>\n<h1>{name}</h1>\n<p>{system}, {force_field}, {temperature} K · \
+         {samples} samples in {nfe} network evaluations each · {total}</p>\n</header>\n\
+         {verdict}\n{ramachandran}\n<div class=\"pair\">\n{profile}\n{energies}\n</div>\n{likelihood}\n{metrics}\n{training}\n{footer}\n\
+         </main>\n</body>\n</html>\n",
+        title = escape(&format!("boltzmap: {} ({})", summary.system, summary.name)),
+        name = escape(&summary.name),
+        system = escape(&summary.system),
+        force_field = escape(&summary.force_field),
+        temperature = number(summary.temperature),
+        samples = summary.n_samples,
+        nfe = summary.nfe,
+        total = duration(summary.total_seconds()),
+        verdict = verdict_section(summary),
+        metrics = metrics(summary),
+        footer = footer(report),
+    )
+}
+
+fn verdict_section(summary: &Summary) -> String {
+    let items: String = verdict(summary)
+        .iter()
+        .map(|statement| {
+            let (class, mark) = match statement.tone {
+                Tone::Good => ("good", "✓"),
+                Tone::Caution => ("caution", "!"),
+                Tone::Bad => ("bad", "✗"),
+            };
+            format!(
+                "<li class=\"{class}\"><b class=\"mark\" aria-label=\"{class}\">{mark}</b><div><h3>{}</h3><p>{}</p></div></li>\n",
+                statement.subject,
+                escape(&statement.text)
+            )
+        })
+        .collect();
+    format!("<section>\n<h2>Verdict</h2>\n<ul class=\"verdict\">\n{items}</ul>\n</section>")
+}
+
+fn figure(figure: Figure) -> String {
+    if figure.panels.is_empty() {
+        return String::new();
+    }
+    let legend: String = figure
+        .legend
+        .iter()
+        .map(|(class, text)| format!("<span class=\"key {class}\">{text}</span>"))
+        .collect();
+    let legend = if legend.is_empty() {
+        legend
+    } else {
+        format!("<p class=\"legend\">{legend}</p>\n")
+    };
+    let panels: String = figure
+        .panels
+        .iter()
+        .map(|(heading, svg)| match heading.as_str() {
+            "" => format!("<div>{svg}</div>\n"),
+            heading => format!("<div><h3>{heading}</h3>{svg}</div>\n"),
+        })
+        .collect();
+    format!(
+        "<section>\n<h2>{}</h2>\n{legend}<figure>\n<div class=\"{}\">\n{panels}</div>\n<figcaption>{}</figcaption>\n</figure>\n</section>",
+        figure.title,
+        figure.layout,
+        escape(&figure.caption)
+    )
+}
+
+fn with_error(value: f64, error: f64) -> String {
+    match (value.is_finite(), error.is_finite()) {
+        (true, true) => format!("{value:.2} ± {error:.2}").replace('-', "−"),
+        _ => number(value),
+    }
+}
+
+fn percent(fraction: f64) -> String {
+    if fraction.is_finite() {
+        format!("{} %", number(100.0 * fraction))
+    } else {
+        number(fraction)
+    }
+}
+
+fn table(title: &str, heads: &[&str], rows: &[Vec<String>]) -> String {
+    let head: String = heads
+        .iter()
+        .map(|text| format!("<th>{}</th>", escape(text)))
+        .collect();
+    let head = if heads.is_empty() {
+        head
+    } else {
+        format!("<thead><tr>{head}</tr></thead>")
+    };
+    let body: String = rows
+        .iter()
+        .map(|row| {
+            let cells: String = row[1..]
+                .iter()
+                .map(|text| format!("<td>{}</td>", escape(text)))
+                .collect();
+            format!("<tr><th>{}</th>{cells}</tr>\n", escape(&row[0]))
+        })
+        .collect();
+    format!(
+        "<table>\n<caption>{}</caption>{head}<tbody>\n{body}</tbody></table>\n",
+        escape(title)
+    )
+}
+
+fn metrics(s: &Summary) -> String {
+    let row = |cells: &[&str]| {
+        cells
+            .iter()
+            .map(|cell| (*cell).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let distances = table(
+        "Distance to the reference",
+        &["", "re-weighted", "proposal", "floor"],
+        &[
+            row(&[
+                "E-W2, kT",
+                &number(s.e_w2),
+                &number(s.e_w2_proposal),
+                &number(s.e_w2_floor),
+            ]),
+            row(&[
+                "T-W2, rad",
+                &number(s.t_w2),
+                &number(s.t_w2_proposal),
+                &number(s.t_w2_floor),
+            ]),
+            row(&[
+                "L chirality",
+                &percent(s.chirality_l_weighted),
+                &percent(s.chirality_l_proposal),
+                "–",
+            ]),
+        ],
+    );
+    let weights = table(
+        "Effective sample size",
+        &["log q from", "samples", "ESS"],
+        &[
+            row(&["head", &s.n_samples.to_string(), &percent(s.ess_head)]),
+            row(&[
+                "head",
+                &s.n_audited.to_string(),
+                &percent(s.ess_head_audited),
+            ]),
+            row(&["exact", &s.n_audited.to_string(), &percent(s.ess_exact)]),
+            row(&[
+                "exact, top 0.2 % clipped",
+                &s.n_audited.to_string(),
+                &percent(s.ess_exact_clipped),
+            ]),
+        ],
+    );
+    let likelihood = table(
+        "Likelihood and free energy",
+        &[],
+        &[
+            row(&[
+                "head − exact, mean",
+                &format!("{} nats", number(s.likelihood_gap_mean)),
+            ]),
+            row(&[
+                "head − exact, std",
+                &format!("{} nats", number(s.likelihood_gap_std)),
+            ]),
+            row(&[
+                "ΔF, re-weighted",
+                &format!("{} kT", with_error(s.delta_f_kt, s.delta_f_error_kt)),
+            ]),
+            row(&[
+                "ΔF, reference",
+                &format!(
+                    "{} kT",
+                    with_error(s.delta_f_reference_kt, s.delta_f_reference_error_kt)
+                ),
+            ]),
+            row(&[
+                "weights of the averages",
+                &format!("{} likelihood", s.weights_from),
+            ]),
+        ],
+    );
+    let mut rows: Vec<Vec<String>> = s
+        .seconds
+        .iter()
+        .map(|(stage, seconds)| row(&[stage, &duration(*seconds)]))
+        .collect();
+    rows.push(row(&["all", &duration(s.total_seconds())]));
+    let times = table(
+        &format!("Time on {} threads, {}", s.threads, s.simd_tier),
+        &[],
+        &rows,
+    );
+    let model = table(
+        "Model and samples",
+        &[],
+        &[
+            row(&["proposal samples", &s.n_samples.to_string()]),
+            row(&["audited exactly", &s.n_audited.to_string()]),
+            row(&["reference frames", &s.n_reference.to_string()]),
+            row(&["network evaluations per sample", &s.nfe.to_string()]),
+            row(&["parameters", &s.n_parameters.to_string()]),
+            row(&["training steps", &s.training_steps.to_string()]),
+            row(&["ε", &number(s.epsilon)]),
+        ],
+    );
+    format!(
+        "<section>\n<h2>Numbers</h2>\n<div class=\"tables\">\n{distances}{weights}{likelihood}{times}{model}</div>\n</section>"
+    )
+}
+
+fn footer(report: &Report) -> String {
+    let s = &report.summary;
+    format!(
+        "<footer>\n<p>Made by boltzmap {} (commit {}), seed {}, {}. Energies are in kT at {} K; weights are exp(−E/kT)/q, \
+         self-normalised.</p>\n<p>To make it again: <code>{}</code></p>\n</footer>",
+        escape(&s.version),
+        escape(&s.commit),
+        s.seed,
+        escape(&s.date),
+        number(s.temperature),
+        escape(&report.command)
+    )
+}
