@@ -1,15 +1,20 @@
 //! Peptide topology, the native force field, dynamics, observables and metrics.
 
+pub mod builder;
 pub mod chart;
 pub mod element;
 pub mod energy;
+pub mod forcefield;
 pub mod metrics;
 pub mod observables;
+pub mod sequence;
 pub mod system;
 pub mod terms;
 pub mod topology;
 
+pub use builder::build_sequence;
 pub use element::Element;
 pub use energy::{Energies, energy_forces_reference, energy_reference};
+pub use forcefield::ForceField;
 pub use system::System;
 pub use topology::{Atom, Topology};

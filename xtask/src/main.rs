@@ -1,75 +1,47 @@
-//! Project automation: `cargo xtask ci` runs what continuous integration runs.
+//! Project automation: `cargo xtask <task>`.
 
-use std::process::{Command, ExitCode};
-use std::time::Instant;
+use boltzmap_physics::forcefield::{ffxml, table};
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
 
-/// The commands of continuous integration, in order: the cheap refusals first. The last is the README's test command.
-const STAGES: [(&str, &[&str], Option<(&str, &str)>); 4] = [
-    ("format", &["fmt", "--all", "--check"], None),
-    (
-        "clippy",
-        &[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "--deny",
-            "warnings",
-        ],
-        None,
-    ),
-    (
-        "documentation",
-        &[
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-        ],
-        Some(("RUSTDOCFLAGS", "--deny warnings")),
-    ),
-    ("tests", &["test", "--workspace"], None),
-];
+const USAGE: &str = "usage: cargo xtask import-forcefield DIRECTORY   (the folder openmm/app/data of the openmm package)";
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("ci") => ci(),
-        _ => {
-            eprintln!(
-                "usage: cargo xtask ci    format, clippy, documentation and tests, as continuous integration runs them"
-            );
-            ExitCode::from(2)
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        ["import-forcefield", directory] => import_force_fields(Path::new(directory)),
+        _ => Err(USAGE.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
         }
     }
 }
 
-fn ci() -> ExitCode {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    for (name, arguments, environment) in STAGES {
-        eprintln!("ci: {name}: cargo {}", arguments.join(" "));
-        let start = Instant::now();
-        let mut command = Command::new(&cargo);
-        command.args(arguments).envs(environment);
-        match command.status() {
-            Ok(status) if status.success() => {
-                eprintln!(
-                    "ci: {name} passed in {:.0} s",
-                    start.elapsed().as_secs_f64()
-                );
-            }
-            Ok(status) => {
-                eprintln!(
-                    "ci: {name} failed ({status}): cargo {}",
-                    arguments.join(" ")
-                );
-                return ExitCode::FAILURE;
-            }
-            Err(error) => {
-                eprintln!("ci: {name} could not start {cargo}: {error}");
-                return ExitCode::FAILURE;
-            }
+/// Writes the tables of `physics/data` from OpenMM's files.
+fn import_force_fields(source: &Path) -> Result<(), Box<dyn Error>> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../physics/data");
+    let tables: [(&str, &[&str]); 2] =
+        [("amber99sbildn.bin", &["amber99sbildn.xml", "amber99_obc.xml"]), ("ff14sb.bin", &["amber14/protein.ff14SB.xml"])];
+    for (name, files) in tables {
+        let read = |file: &&str| {
+            let path = source.join(file);
+            std::fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}; {USAGE}", path.display()))
+        };
+        let texts: Vec<String> = files.iter().map(read).collect::<Result<_, _>>()?;
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let force_field = ffxml::parse(&texts)?.proteins_only();
+        let bytes = table::compress(&force_field);
+        if table::decompress(&bytes)? != force_field {
+            return Err(format!("{name} does not read back as it was written").into());
         }
+        std::fs::write(target.join(name), &bytes)?;
+        println!("{name}: {} templates, {} types, {} bytes", force_field.templates.len(), force_field.types.len(), bytes.len());
     }
-    eprintln!("ci: all stages passed");
-    ExitCode::SUCCESS
+    Ok(())
 }
