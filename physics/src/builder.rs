@@ -21,8 +21,22 @@ struct Place {
     dihedral: f64,
 }
 
-const fn place(name: &'static str, element: Element, against: [&'static str; 3], length: f64, angle: f64, dihedral: f64) -> Place {
-    Place { name, element, against, length, angle, dihedral }
+const fn place(
+    name: &'static str,
+    element: Element,
+    against: [&'static str; 3],
+    length: f64,
+    angle: f64,
+    dihedral: f64,
+) -> Place {
+    Place {
+        name,
+        element,
+        against,
+        length,
+        angle,
+        dihedral,
+    }
 }
 
 // Bond lengths and angles are AMBER's equilibrium values, rounded.
@@ -62,8 +76,22 @@ const AMMONIUM: [Place; 4] = [
 const BACKBONE: [Place; 4] = [
     place("CA", Element::C, ["N", "-C", "-CA"], 0.1449, 121.9, 180.0),
     place("HA", Element::H, ["CA", "C", "N"], 0.1090, 109.5, -119.5),
-    place("C", Element::C, ["CA", "N", "-C"], 0.1522, 110.1, EXTENDED[0]),
-    place("O", Element::O, ["C", "CA", "N"], 0.1229, 120.4, EXTENDED[1] - 180.0),
+    place(
+        "C",
+        Element::C,
+        ["CA", "N", "-C"],
+        0.1522,
+        110.1,
+        EXTENDED[0],
+    ),
+    place(
+        "O",
+        Element::O,
+        ["C", "CA", "N"],
+        0.1229,
+        120.4,
+        EXTENDED[1] - 180.0,
+    ),
 ];
 
 const ALANINE: [Place; 4] = [
@@ -74,7 +102,14 @@ const ALANINE: [Place; 4] = [
 ];
 
 /// The second oxygen of COO⁻ at the end of a chain.
-const CARBOXYLATE: [Place; 1] = [place("OXT", Element::O, ["C", "CA", "O"], 0.1250, 117.0, 180.0)];
+const CARBOXYLATE: [Place; 1] = [place(
+    "OXT",
+    Element::O,
+    ["C", "CA", "O"],
+    0.1250,
+    117.0,
+    180.0,
+)];
 
 /// The residues that can be built, with their side chains.
 const SIDE_CHAINS: [(&str, &[Place]); 1] = [("ALA", &ALANINE)];
@@ -98,14 +133,28 @@ pub fn build(sequence: &Sequence) -> Result<(Topology, Vec<f64>), SequenceError>
     }
     let last = sequence.residues.len().wrapping_sub(1);
     for (index, &name) in sequence.residues.iter().enumerate() {
-        let (_, side_chain) = SIDE_CHAINS.iter().find(|(known, _)| *known == name).ok_or_else(|| SequenceError::NoBuilder {
-            name: name.into(),
-            position: index + 1,
-            known: SIDE_CHAINS.map(|(known, _)| known).join(", "),
-        })?;
-        let front: &[Place] = if index == 0 && !sequence.acetyl_cap { &AMMONIUM } else { &AMIDE };
-        let end: &[Place] = if index == last && !sequence.methylamide_cap { &CARBOXYLATE } else { &[] };
-        chain.append(name, front.iter().chain(&BACKBONE).chain(*side_chain).chain(end));
+        let (_, side_chain) = SIDE_CHAINS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .ok_or_else(|| SequenceError::NoBuilder {
+                name: name.into(),
+                position: index + 1,
+                known: SIDE_CHAINS.map(|(known, _)| known).join(", "),
+            })?;
+        let front: &[Place] = if index == 0 && !sequence.acetyl_cap {
+            &AMMONIUM
+        } else {
+            &AMIDE
+        };
+        let end: &[Place] = if index == last && !sequence.methylamide_cap {
+            &CARBOXYLATE
+        } else {
+            &[]
+        };
+        chain.append(
+            name,
+            front.iter().chain(&BACKBONE).chain(*side_chain).chain(end),
+        );
     }
     if sequence.methylamide_cap {
         chain.append("NME", METHYLAMIDE.iter());
@@ -124,13 +173,23 @@ struct Chain {
 
 impl Chain {
     fn new() -> Chain {
-        Chain { atoms: Vec::new(), positions: Vec::new(), bonds: Vec::new(), previous: 0, residues: 0 }
+        Chain {
+            atoms: Vec::new(),
+            positions: Vec::new(),
+            bonds: Vec::new(),
+            previous: 0,
+            residues: 0,
+        }
     }
 
     /// Position and index of an atom that others are placed against. Before the first residue stands a phantom carbonyl.
     fn reference(&self, start: usize, name: &str) -> ([f64; 3], Option<usize>) {
         let Some(earlier) = name.strip_prefix('-') else {
-            let index = start + self.atoms[start..].iter().position(|atom| atom.name == name).expect("tables name atoms of the residue");
+            let index = start
+                + self.atoms[start..]
+                    .iter()
+                    .position(|atom| atom.name == name)
+                    .expect("tables name atoms of the residue");
             return (self.positions[index], Some(index));
         };
         if self.residues == 0 {
@@ -143,7 +202,11 @@ impl Chain {
         }
         // The acetyl cap's methyl stands where other residues have Cα.
         let is_it = |atom: &Atom| atom.name == earlier || (earlier == "CA" && atom.name == "CH3");
-        let index = self.previous + self.atoms[self.previous..start].iter().position(is_it).expect("every residue before has a carbonyl");
+        let index = self.previous
+            + self.atoms[self.previous..start]
+                .iter()
+                .position(is_it)
+                .expect("every residue before has a carbonyl");
         (self.positions[index], Some(index))
     }
 
@@ -170,11 +233,16 @@ impl Chain {
                 if references.iter().any(|(position, _)| position[0].is_nan()) {
                     return true;
                 }
-                self.positions[start + index] = put(references.map(|(position, _)| position), place);
-                self.bonds.extend(references[0].1.map(|bonded| [bonded, start + index]));
+                self.positions[start + index] =
+                    put(references.map(|(position, _)| position), place);
+                self.bonds
+                    .extend(references[0].1.map(|bonded| [bonded, start + index]));
                 false
             });
-            assert!(waiting.len() < before, "the table of {residue_name} places atoms in a circle");
+            assert!(
+                waiting.len() < before,
+                "the table of {residue_name} places atoms in a circle"
+            );
         }
         self.previous = start;
         self.residues += 1;
@@ -182,8 +250,17 @@ impl Chain {
 
     fn finish(self) -> (Topology, Vec<f64>) {
         let count = self.positions.len() as f64;
-        let centre = scale(1.0 / count, self.positions.iter().fold([0.0; 3], |sum, &position| add(sum, position)));
-        let positions: Vec<f64> = self.positions.iter().flat_map(|&position| subtract(position, centre)).collect();
+        let centre = scale(
+            1.0 / count,
+            self.positions
+                .iter()
+                .fold([0.0; 3], |sum, &position| add(sum, position)),
+        );
+        let positions: Vec<f64> = self
+            .positions
+            .iter()
+            .flat_map(|&position| subtract(position, centre))
+            .collect();
         (Topology::new(self.atoms, self.bonds), positions)
     }
 }
@@ -196,7 +273,10 @@ fn put([a, b, c]: [[f64; 3]; 3], place: &Place) -> [f64; 3] {
     let (angle, dihedral) = (place.angle.to_radians(), place.dihedral.to_radians());
     let direction = add(
         scale(-angle.cos(), along),
-        scale(angle.sin(), add(scale(dihedral.cos(), across), scale(dihedral.sin(), normal))),
+        scale(
+            angle.sin(),
+            add(scale(dihedral.cos(), across), scale(dihedral.sin(), normal)),
+        ),
     );
     add(a, scale(place.length, direction))
 }

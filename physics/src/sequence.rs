@@ -45,10 +45,14 @@ pub struct Sequence {
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SequenceError {
     /// No residues.
-    #[error("sequence {0:?} has no residues; write one-letter codes as in \"Ace-A-Nme\" or \"AAA\"")]
+    #[error(
+        "sequence {0:?} has no residues; write one-letter codes as in \"Ace-A-Nme\" or \"AAA\""
+    )]
     Empty(String),
     /// A letter is no amino acid.
-    #[error("residue {position} of sequence {sequence:?} is {letter:?}, which is not the capital one-letter code of an amino acid (A R N D C Q E G H I L K M F P S T W Y V)")]
+    #[error(
+        "residue {position} of sequence {sequence:?} is {letter:?}, which is not the capital one-letter code of an amino acid (A R N D C Q E G H I L K M F P S T W Y V)"
+    )]
     UnknownResidue {
         /// The whole sequence.
         sequence: String,
@@ -58,7 +62,9 @@ pub enum SequenceError {
         position: usize,
     },
     /// Something other than a cap is set off by a hyphen.
-    #[error("sequence {sequence:?} has {word:?} where only a cap may stand; known are \"Ace-\" in front and \"-Nme\" at the end, residues go without hyphens")]
+    #[error(
+        "sequence {sequence:?} has {word:?} where only a cap may stand; known are \"Ace-\" in front and \"-Nme\" at the end, residues go without hyphens"
+    )]
     UnknownCap {
         /// The whole sequence.
         sequence: String,
@@ -66,7 +72,9 @@ pub enum SequenceError {
         word: String,
     },
     /// The builder knows the amino acid but not its geometry.
-    #[error("residue {position} is {name}, for which there is no 3-D builder yet (there is for {known}); give the structure as a PDB file instead")]
+    #[error(
+        "residue {position} is {name}, for which there is no 3-D builder yet (there is for {known}); give the structure as a PDB file instead"
+    )]
     NoBuilder {
         /// Three-letter name.
         name: String,
@@ -82,11 +90,15 @@ impl FromStr for Sequence {
 
     fn from_str(text: &str) -> Result<Sequence, SequenceError> {
         let mut parts: Vec<&str> = text.trim().split('-').collect();
-        let acetyl_cap = parts.first().is_some_and(|part| part.eq_ignore_ascii_case("ace"));
+        let acetyl_cap = parts
+            .first()
+            .is_some_and(|part| part.eq_ignore_ascii_case("ace"));
         if acetyl_cap {
             parts.remove(0);
         }
-        let methylamide_cap = parts.last().is_some_and(|part| part.eq_ignore_ascii_case("nme"));
+        let methylamide_cap = parts
+            .last()
+            .is_some_and(|part| part.eq_ignore_ascii_case("nme"));
         if methylamide_cap {
             parts.pop();
         }
@@ -95,29 +107,57 @@ impl FromStr for Sequence {
             [letters] => letters,
             _ => {
                 // The part that is not a run of residues is the one to complain about; of several runs, the second.
-                let is_run = |part: &&&str| !part.is_empty() && part.chars().all(|letter| name_of(letter).is_some());
+                let is_run = |part: &&&str| {
+                    !part.is_empty() && part.chars().all(|letter| name_of(letter).is_some())
+                };
                 let word = parts.iter().find(|part| !is_run(part)).unwrap_or(&parts[1]);
-                return Err(SequenceError::UnknownCap { sequence: text.into(), word: (*word).into() });
+                return Err(SequenceError::UnknownCap {
+                    sequence: text.into(),
+                    word: (*word).into(),
+                });
             }
         };
         let residue = |(index, letter)| {
-            let error = || SequenceError::UnknownResidue { sequence: text.into(), letter, position: index + 1 };
+            let error = || SequenceError::UnknownResidue {
+                sequence: text.into(),
+                letter,
+                position: index + 1,
+            };
             name_of(letter).ok_or_else(error)
         };
-        let residues = letters.chars().enumerate().map(residue).collect::<Result<_, _>>()?;
-        Ok(Sequence { residues, acetyl_cap, methylamide_cap })
+        let residues = letters
+            .chars()
+            .enumerate()
+            .map(residue)
+            .collect::<Result<_, _>>()?;
+        Ok(Sequence {
+            residues,
+            acetyl_cap,
+            methylamide_cap,
+        })
     }
 }
 
 fn name_of(letter: char) -> Option<&'static str> {
-    AMINO_ACIDS.iter().find(|(code, _)| *code == letter).map(|(_, name)| *name)
+    AMINO_ACIDS
+        .iter()
+        .find(|(code, _)| *code == letter)
+        .map(|(_, name)| *name)
 }
 
 impl fmt::Display for Sequence {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let code = |name: &&str| AMINO_ACIDS.iter().find(|(_, other)| other == name).map_or('?', |(code, _)| *code);
+        let code = |name: &&str| {
+            AMINO_ACIDS
+                .iter()
+                .find(|(_, other)| other == name)
+                .map_or('?', |(code, _)| *code)
+        };
         let letters: String = self.residues.iter().map(code).collect();
-        let (front, end) = (if self.acetyl_cap { "Ace-" } else { "" }, if self.methylamide_cap { "-Nme" } else { "" });
+        let (front, end) = (
+            if self.acetyl_cap { "Ace-" } else { "" },
+            if self.methylamide_cap { "-Nme" } else { "" },
+        );
         write!(formatter, "{front}{letters}{end}")
     }
 }

@@ -26,12 +26,18 @@ fn main() -> ExitCode {
 /// Writes the tables of `physics/data` from OpenMM's files.
 fn import_force_fields(source: &Path) -> Result<(), Box<dyn Error>> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../physics/data");
-    let tables: [(&str, &[&str]); 2] =
-        [("amber99sbildn.bin", &["amber99sbildn.xml", "amber99_obc.xml"]), ("ff14sb.bin", &["amber14/protein.ff14SB.xml"])];
+    let tables: [(&str, &[&str]); 2] = [
+        (
+            "amber99sbildn.bin",
+            &["amber99sbildn.xml", "amber99_obc.xml"],
+        ),
+        ("ff14sb.bin", &["amber14/protein.ff14SB.xml"]),
+    ];
     for (name, files) in tables {
         let read = |file: &&str| {
             let path = source.join(file);
-            std::fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}; {USAGE}", path.display()))
+            std::fs::read_to_string(&path)
+                .map_err(|error| format!("{} cannot be read: {error}; {USAGE}", path.display()))
         };
         let texts: Vec<String> = files.iter().map(read).collect::<Result<_, _>>()?;
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -41,7 +47,12 @@ fn import_force_fields(source: &Path) -> Result<(), Box<dyn Error>> {
             return Err(format!("{name} does not read back as it was written").into());
         }
         std::fs::write(target.join(name), &bytes)?;
-        println!("{name}: {} templates, {} types, {} bytes", force_field.templates.len(), force_field.types.len(), bytes.len());
+        println!(
+            "{name}: {} templates, {} types, {} bytes",
+            force_field.templates.len(),
+            force_field.types.len(),
+            bytes.len()
+        );
     }
     Ok(())
 }

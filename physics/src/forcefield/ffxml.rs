@@ -5,7 +5,8 @@
 //! with the residues that hold them, and a term that names an unknown class or type is left out, as OpenMM does.
 
 use super::{
-    AngleDefinition, AtomType, BondDefinition, Component, ForceField, ImproperOrdering, Selector, Template, TemplateAtom, TorsionDefinition,
+    AngleDefinition, AtomType, BondDefinition, Component, ForceField, ImproperOrdering, Selector,
+    Template, TemplateAtom, TorsionDefinition,
 };
 use crate::element::Element;
 use crate::system::BornModel;
@@ -37,7 +38,9 @@ pub enum FfxmlError {
         what: String,
     },
     /// There is nothing for nonbonded interactions.
-    #[error("the force-field files hold no <NonbondedForce>, so no scale for pairs three bonds apart is known; add the file that has it")]
+    #[error(
+        "the force-field files hold no <NonbondedForce>, so no scale for pairs three bonds apart is known; add the file that has it"
+    )]
     NoNonbonded,
 }
 
@@ -49,17 +52,24 @@ pub fn parse(texts: &[&str]) -> Result<ForceField, FfxmlError> {
     let documents: Vec<Document<'_>> = texts
         .iter()
         .enumerate()
-        .map(|(index, text)| Document::parse(text).map_err(|source| FfxmlError::Xml { file: index + 1, source }))
+        .map(|(index, text)| {
+            Document::parse(text).map_err(|source| FfxmlError::Xml {
+                file: index + 1,
+                source,
+            })
+        })
         .collect::<Result<_, _>>()?;
     let mut reader = Reader::default();
     // Later sections refer to types of any file, so each kind of section is read from all files first.
     for pass in [Reader::types, Reader::residues, Reader::forces] {
         for (index, document) in documents.iter().enumerate() {
-            pass(&mut reader, document.root_element()).map_err(|(node, what)| FfxmlError::Element {
-                file: index + 1,
-                line: document.text_pos_at(node.range().start).row,
-                element: node.tag_name().name().into(),
-                what,
+            pass(&mut reader, document.root_element()).map_err(|(node, what)| {
+                FfxmlError::Element {
+                    file: index + 1,
+                    line: document.text_pos_at(node.range().start).row,
+                    element: node.tag_name().name().into(),
+                    what,
+                }
             })?;
         }
     }
@@ -70,12 +80,18 @@ type Failure<'a, 'i> = (Node<'a, 'i>, String);
 type Step<'a, 'i, T = ()> = Result<T, Failure<'a, 'i>>;
 
 fn attribute<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Step<'a, 'i, &'a str> {
-    node.attribute(name).ok_or_else(|| (node, format!("attribute {name:?} is missing")))
+    node.attribute(name)
+        .ok_or_else(|| (node, format!("attribute {name:?} is missing")))
 }
 
 fn number<'a, 'i, T: FromStr>(node: Node<'a, 'i>, name: &str) -> Step<'a, 'i, T> {
     let text = attribute(node, name)?;
-    text.parse().map_err(|_| (node, format!("attribute {name}={text:?} is not a number of the expected kind")))
+    text.parse().map_err(|_| {
+        (
+            node,
+            format!("attribute {name}={text:?} is not a number of the expected kind"),
+        )
+    })
 }
 
 fn optional_number<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Step<'a, 'i, Option<f64>> {
@@ -105,24 +121,42 @@ impl Reader {
     fn types<'a, 'i>(&mut self, root: Node<'a, 'i>) -> Step<'a, 'i> {
         for section in children(root, "AtomTypes") {
             for node in children(section, "Type") {
-                let Some(element) = Element::from_symbol(attribute(node, "element")?) else { continue };
+                let Some(element) = Element::from_symbol(attribute(node, "element")?) else {
+                    continue;
+                };
                 let (name, class) = (attribute(node, "name")?, attribute(node, "class")?);
                 let class = *self.class_index.entry(class.into()).or_insert_with(|| {
                     self.classes.push(class.into());
                     self.classes.len() - 1
                 });
-                if self.type_index.insert(name.into(), self.types.len()).is_some() {
+                if self
+                    .type_index
+                    .insert(name.into(), self.types.len())
+                    .is_some()
+                {
                     return Err((node, format!("type {name:?} is defined twice")));
                 }
                 let (mass, sigma, epsilon) = (number(node, "mass")?, f64::NAN, f64::NAN);
-                self.types.push(AtomType { name: name.into(), class, element, mass, charge: None, sigma, epsilon, born: None });
+                self.types.push(AtomType {
+                    name: name.into(),
+                    class,
+                    element,
+                    mass,
+                    charge: None,
+                    sigma,
+                    epsilon,
+                    born: None,
+                });
             }
         }
         Ok(())
     }
 
     fn residues<'a, 'i>(&mut self, root: Node<'a, 'i>) -> Step<'a, 'i> {
-        if let Some(node) = root.children().find(|child| child.has_tag_name("Script") || child.has_tag_name("Patches")) {
+        if let Some(node) = root
+            .children()
+            .find(|child| child.has_tag_name("Script") || child.has_tag_name("Patches"))
+        {
             return Err((node, "is not supported; implicit solvents given as program code are chosen by name instead".into()));
         }
         for section in children(root, "Residues") {
@@ -137,15 +171,31 @@ impl Reader {
 
     /// `None` if the residue holds an element that is left out.
     fn residue<'a, 'i>(&self, node: Node<'a, 'i>) -> Step<'a, 'i, Option<Template>> {
-        let mut template = Template { name: attribute(node, "name")?.into(), atoms: Vec::new(), bonds: Vec::new() };
+        let mut template = Template {
+            name: attribute(node, "name")?.into(),
+            atoms: Vec::new(),
+            bonds: Vec::new(),
+        };
         for atom in children(node, "Atom") {
-            let Some(&atom_type) = self.type_index.get(attribute(atom, "type")?) else { return Ok(None) };
-            let (name, charge) = (attribute(atom, "name")?.into(), optional_number(atom, "charge")?);
-            template.atoms.push(TemplateAtom { name, atom_type, charge, external_bonds: 0 });
+            let Some(&atom_type) = self.type_index.get(attribute(atom, "type")?) else {
+                return Ok(None);
+            };
+            let (name, charge) = (
+                attribute(atom, "name")?.into(),
+                optional_number(atom, "charge")?,
+            );
+            template.atoms.push(TemplateAtom {
+                name,
+                atom_type,
+                charge,
+                external_bonds: 0,
+            });
         }
         for bond in children(node, "Bond") {
             let first = atom_index(bond, &template, "from", "atomName1")?;
-            template.bonds.push([first, atom_index(bond, &template, "to", "atomName2")?]);
+            template
+                .bonds
+                .push([first, atom_index(bond, &template, "to", "atomName2")?]);
         }
         for bond in children(node, "ExternalBond") {
             let atom = atom_index(bond, &template, "from", "atomName")?;
@@ -160,16 +210,26 @@ impl Reader {
                 "HarmonicBondForce" => {
                     for node in children(section, "Bond") {
                         if let Some(atoms) = self.selectors(node)? {
-                            let (length, force_constant) = (number(node, "length")?, number(node, "k")?);
-                            self.bonds.push(BondDefinition { atoms, length, force_constant });
+                            let (length, force_constant) =
+                                (number(node, "length")?, number(node, "k")?);
+                            self.bonds.push(BondDefinition {
+                                atoms,
+                                length,
+                                force_constant,
+                            });
                         }
                     }
                 }
                 "HarmonicAngleForce" => {
                     for node in children(section, "Angle") {
                         if let Some(atoms) = self.selectors(node)? {
-                            let (angle, force_constant) = (number(node, "angle")?, number(node, "k")?);
-                            self.angles.push(AngleDefinition { atoms, angle, force_constant });
+                            let (angle, force_constant) =
+                                (number(node, "angle")?, number(node, "k")?);
+                            self.angles.push(AngleDefinition {
+                                atoms,
+                                angle,
+                                force_constant,
+                            });
                         }
                     }
                 }
@@ -186,11 +246,20 @@ impl Reader {
         let ordering = match section.attribute("ordering") {
             None | Some("default") => ImproperOrdering::Default,
             Some("amber") => ImproperOrdering::Amber,
-            Some(other) => return Err((section, format!("ordering {other:?} is not supported; known are \"default\" and \"amber\""))),
+            Some(other) => {
+                return Err((
+                    section,
+                    format!(
+                        "ordering {other:?} is not supported; known are \"default\" and \"amber\""
+                    ),
+                ));
+            }
         };
         for (tag, proper) in [("Proper", true), ("Improper", false)] {
             for node in children(section, tag) {
-                let Some(atoms) = self.selectors(node)? else { continue };
+                let Some(atoms) = self.selectors(node)? else {
+                    continue;
+                };
                 let mut components = Vec::new();
                 while node.has_attribute(format!("phase{}", components.len() + 1).as_str()) {
                     let name = |what: &str| format!("{what}{}", components.len() + 1);
@@ -200,21 +269,40 @@ impl Reader {
                         force_constant: number(node, &name("k"))?,
                     });
                 }
-                let torsion = TorsionDefinition { atoms, components, ordering };
-                if proper { self.propers.push(torsion) } else { self.impropers.push(torsion) }
+                let torsion = TorsionDefinition {
+                    atoms,
+                    components,
+                    ordering,
+                };
+                if proper {
+                    self.propers.push(torsion)
+                } else {
+                    self.impropers.push(torsion)
+                }
             }
         }
         Ok(())
     }
 
     fn nonbonded<'a, 'i>(&mut self, section: Node<'a, 'i>) -> Step<'a, 'i> {
-        let scales = [number(section, "coulomb14scale")?, number(section, "lj14scale")?];
+        let scales = [
+            number(section, "coulomb14scale")?,
+            number(section, "lj14scale")?,
+        ];
         if self.scales.is_some_and(|earlier| earlier != scales) {
-            return Err((section, "its scales for pairs three bonds apart differ from those of an earlier file".into()));
+            return Err((
+                section,
+                "its scales for pairs three bonds apart differ from those of an earlier file"
+                    .into(),
+            ));
         }
         self.scales = Some(scales);
         for node in children(section, "Atom") {
-            let (charge, sigma, epsilon) = (optional_number(node, "charge")?, number(node, "sigma")?, number(node, "epsilon")?);
+            let (charge, sigma, epsilon) = (
+                optional_number(node, "charge")?,
+                number(node, "sigma")?,
+                number(node, "epsilon")?,
+            );
             for index in self.types_of(node)? {
                 let atom_type = &mut self.types[index];
                 (atom_type.charge, atom_type.sigma, atom_type.epsilon) = (charge, sigma, epsilon);
@@ -226,11 +314,23 @@ impl Reader {
     fn generalized_born<'a, 'i>(&mut self, section: Node<'a, 'i>) -> Step<'a, 'i> {
         self.born = Some(BornModel::Amber99Obc);
         for node in children(section, "Atom") {
-            let (charge, born): (f64, _) = (number(node, "charge")?, [number(node, "radius")?, number(node, "scale")?]);
+            let (charge, born): (f64, _) = (
+                number(node, "charge")?,
+                [number(node, "radius")?, number(node, "scale")?],
+            );
             for index in self.types_of(node)? {
                 // One charge serves both forces here; a file in which they differ would silently be evaluated wrongly.
-                if self.types[index].charge.is_some_and(|other| other != charge) {
-                    return Err((node, format!("its charge differs from the nonbonded charge of type {:?}", self.types[index].name)));
+                if self.types[index]
+                    .charge
+                    .is_some_and(|other| other != charge)
+                {
+                    return Err((
+                        node,
+                        format!(
+                            "its charge differs from the nonbonded charge of type {:?}",
+                            self.types[index].name
+                        ),
+                    ));
                 }
                 self.types[index].born = Some(born);
             }
@@ -241,22 +341,45 @@ impl Reader {
     /// The types that an `Atom` of a force speaks of; none if they are left out.
     fn types_of<'a, 'i>(&self, node: Node<'a, 'i>) -> Step<'a, 'i, Vec<usize>> {
         if let Some(class) = node.attribute("class") {
-            let Some(&class) = self.class_index.get(class) else { return Ok(Vec::new()) };
-            return Ok((0..self.types.len()).filter(|&index| self.types[index].class == class).collect());
+            let Some(&class) = self.class_index.get(class) else {
+                return Ok(Vec::new());
+            };
+            return Ok((0..self.types.len())
+                .filter(|&index| self.types[index].class == class)
+                .collect());
         }
-        Ok(self.type_index.get(attribute(node, "type")?).copied().into_iter().collect())
+        Ok(self
+            .type_index
+            .get(attribute(node, "type")?)
+            .copied()
+            .into_iter()
+            .collect())
     }
 
     /// What `class1`/`type1` … ask for; `None` if one of them is unknown.
-    fn selectors<'a, 'i, const N: usize>(&self, node: Node<'a, 'i>) -> Step<'a, 'i, Option<[Selector; N]>> {
+    fn selectors<'a, 'i, const N: usize>(
+        &self,
+        node: Node<'a, 'i>,
+    ) -> Step<'a, 'i, Option<[Selector; N]>> {
         let mut found = [Selector::Any; N];
         for (place, selector) in found.iter_mut().enumerate() {
             let (class, atom_type) = (format!("class{}", place + 1), format!("type{}", place + 1));
-            let known = match (node.attribute(class.as_str()), node.attribute(atom_type.as_str())) {
+            let known = match (
+                node.attribute(class.as_str()),
+                node.attribute(atom_type.as_str()),
+            ) {
                 (Some(""), _) | (None, Some("")) => Some(Selector::Any),
-                (Some(name), _) => self.class_index.get(name).map(|&index| Selector::Class(index)),
-                (None, Some(name)) => self.type_index.get(name).map(|&index| Selector::Type(index)),
-                (None, None) => return Err((node, format!("neither {class} nor {atom_type} is given"))),
+                (Some(name), _) => self
+                    .class_index
+                    .get(name)
+                    .map(|&index| Selector::Class(index)),
+                (None, Some(name)) => self
+                    .type_index
+                    .get(name)
+                    .map(|&index| Selector::Type(index)),
+                (None, None) => {
+                    return Err((node, format!("neither {class} nor {atom_type} is given")));
+                }
             };
             let Some(known) = known else { return Ok(None) };
             *selector = known;
@@ -265,7 +388,8 @@ impl Reader {
     }
 
     fn finish(self) -> Result<ForceField, FfxmlError> {
-        let [coulomb14_scale, lennard_jones14_scale] = self.scales.ok_or(FfxmlError::NoNonbonded)?;
+        let [coulomb14_scale, lennard_jones14_scale] =
+            self.scales.ok_or(FfxmlError::NoNonbonded)?;
         Ok(ForceField {
             classes: self.classes,
             types: self.types,
@@ -282,12 +406,22 @@ impl Reader {
     }
 }
 
-fn atom_index<'a, 'i>(node: Node<'a, 'i>, template: &Template, by_index: &str, by_name: &str) -> Step<'a, 'i, usize> {
+fn atom_index<'a, 'i>(
+    node: Node<'a, 'i>,
+    template: &Template,
+    by_index: &str,
+    by_name: &str,
+) -> Step<'a, 'i, usize> {
     let index = match node.attribute(by_name) {
         Some(name) => template.atoms.iter().position(|atom| atom.name == name),
         None => Some(number(node, by_index)?),
     };
     index
         .filter(|&index| index < template.atoms.len())
-        .ok_or_else(|| (node, format!("residue {:?} has no such atom", template.name)))
+        .ok_or_else(|| {
+            (
+                node,
+                format!("residue {:?} has no such atom", template.name),
+            )
+        })
 }

@@ -30,11 +30,18 @@ pub(super) fn impropers<'a>(context: &Context<'a>, neighbours: &[Vec<usize>]) ->
                 for third in second + 1..around.len() {
                     let atoms = [centre, around[first], around[second], around[third]];
                     // The cache keeps places within `atoms`, not atoms.
-                    let cached = *cache.entry(atoms.map(|atom| context.types[atom])).or_insert_with(|| {
-                        let (ordered, components) = best_match(context, atoms)?;
-                        let place = |atom| atoms.iter().position(|&other| other == atom).expect("a permutation of the same atoms");
-                        Some((ordered.map(place), components))
-                    });
+                    let cached = *cache
+                        .entry(atoms.map(|atom| context.types[atom]))
+                        .or_insert_with(|| {
+                            let (ordered, components) = best_match(context, atoms)?;
+                            let place = |atom| {
+                                atoms
+                                    .iter()
+                                    .position(|&other| other == atom)
+                                    .expect("a permutation of the same atoms")
+                            };
+                            Some((ordered.map(place), components))
+                        });
                     if let Some((places, components)) = cached {
                         found.push((places.map(|place| atoms[place]), components));
                     }
@@ -54,10 +61,20 @@ fn best_match<'a>(context: &Context<'a>, [centre, a, b, c]: [usize; 4]) -> Optio
         if (found.is_some() && definition.has_wildcard()) || !fits(definition.atoms[0], centre) {
             continue;
         }
-        let permutations = [[a, b, c], [a, c, b], [b, a, c], [b, c, a], [c, a, b], [c, b, a]];
-        let accepted = permutations
-            .into_iter()
-            .find(|permutation| permutation.iter().zip(&definition.atoms[1..]).all(|(&atom, &selector)| fits(selector, atom)));
+        let permutations = [
+            [a, b, c],
+            [a, c, b],
+            [b, a, c],
+            [b, c, a],
+            [c, a, b],
+            [c, b, a],
+        ];
+        let accepted = permutations.into_iter().find(|permutation| {
+            permutation
+                .iter()
+                .zip(&definition.atoms[1..])
+                .all(|(&atom, &selector)| fits(selector, atom))
+        });
         if let Some(permutation) = accepted {
             let [second, third, fourth] = match definition.ordering {
                 ImproperOrdering::Default => order_by_element(context, permutation),
@@ -75,18 +92,32 @@ fn order_by_element(context: &Context<'_>, [a, b, c]: [usize; 3]) -> [usize; 3] 
     let swap = if element(a) == element(b) {
         a > b
     } else {
-        element(a) != Element::C && (element(b) == Element::C || element(a).mass() < element(b).mass())
+        element(a) != Element::C
+            && (element(b) == Element::C || element(a).mass() < element(b).mass())
     };
     if swap { [b, a, c] } else { [a, b, c] }
 }
 
-fn order_by_template(context: &Context<'_>, definition: &TorsionDefinition, permutation: [usize; 3]) -> [usize; 3] {
-    let key = |atom: usize| (context.topology.atoms[atom].residue_index, context.template_index[atom]);
+fn order_by_template(
+    context: &Context<'_>,
+    definition: &TorsionDefinition,
+    permutation: [usize; 3],
+) -> [usize; 3] {
+    let key = |atom: usize| {
+        (
+            context.topology.atoms[atom].residue_index,
+            context.template_index[atom],
+        )
+    };
     let wildcard = definition.has_wildcard();
     // Compared are the kinds of the permutation before any swap.
     let same = |i: usize, j: usize| {
         let (x, y) = (permutation[i], permutation[j]);
-        if wildcard { context.topology.atoms[x].element == context.topology.atoms[y].element } else { context.types[x] == context.types[y] }
+        if wildcard {
+            context.topology.atoms[x].element == context.topology.atoms[y].element
+        } else {
+            context.types[x] == context.types[y]
+        }
     };
     let mut order = permutation;
     let mut swap_if = |condition: bool, i: usize, j: usize| {

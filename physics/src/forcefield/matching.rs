@@ -28,10 +28,20 @@ struct Graph {
 impl Graph {
     fn of_residue(topology: &Topology, neighbours: &[Vec<usize>], atoms: &[usize]) -> Graph {
         let local = |atom: &usize| atoms.iter().position(|other| other == atom);
-        let inside: Vec<Vec<usize>> = atoms.iter().map(|&atom| neighbours[atom].iter().filter_map(local).collect()).collect();
+        let inside: Vec<Vec<usize>> = atoms
+            .iter()
+            .map(|&atom| neighbours[atom].iter().filter_map(local).collect())
+            .collect();
         Graph {
-            elements: atoms.iter().map(|&atom| topology.atoms[atom].element).collect(),
-            external: atoms.iter().zip(&inside).map(|(&atom, inside)| neighbours[atom].len() - inside.len()).collect(),
+            elements: atoms
+                .iter()
+                .map(|&atom| topology.atoms[atom].element)
+                .collect(),
+            external: atoms
+                .iter()
+                .zip(&inside)
+                .map(|(&atom, inside)| neighbours[atom].len() - inside.len())
+                .collect(),
             neighbours: inside,
         }
     }
@@ -43,19 +53,33 @@ impl Graph {
             neighbours[j].push(i);
         }
         Graph {
-            elements: template.atoms.iter().map(|atom| force_field.types[atom.atom_type].element).collect(),
+            elements: template
+                .atoms
+                .iter()
+                .map(|atom| force_field.types[atom.atom_type].element)
+                .collect(),
             neighbours,
-            external: template.atoms.iter().map(|atom| atom.external_bonds).collect(),
+            external: template
+                .atoms
+                .iter()
+                .map(|atom| atom.external_bonds)
+                .collect(),
         }
     }
 
     /// What must agree for two atoms to be the same: element, bonds inside, bonds outside.
     fn signature(&self, atom: usize) -> (Element, usize, usize) {
-        (self.elements[atom], self.neighbours[atom].len(), self.external[atom])
+        (
+            self.elements[atom],
+            self.neighbours[atom].len(),
+            self.external[atom],
+        )
     }
 
     fn signatures(&self) -> Vec<(Element, usize, usize)> {
-        let mut all: Vec<_> = (0..self.elements.len()).map(|atom| self.signature(atom)).collect();
+        let mut all: Vec<_> = (0..self.elements.len())
+            .map(|atom| self.signature(atom))
+            .collect();
         all.sort_unstable();
         all
     }
@@ -65,28 +89,56 @@ impl Graph {
 ///
 /// # Errors
 /// If a residue has none, or several that disagree about types or charges.
-pub fn match_residues(force_field: &ForceField, topology: &Topology) -> Result<Vec<Assignment>, AssignError> {
+pub fn match_residues(
+    force_field: &ForceField,
+    topology: &Topology,
+) -> Result<Vec<Assignment>, AssignError> {
     let neighbours = topology.neighbours();
-    let templates: Vec<Graph> = force_field.templates.iter().map(|template| Graph::of_template(force_field, template)).collect();
+    let templates: Vec<Graph> = force_field
+        .templates
+        .iter()
+        .map(|template| Graph::of_template(force_field, template))
+        .collect();
     let match_one = |(index, atoms): (usize, &Vec<usize>)| {
         let residue = Graph::of_residue(topology, &neighbours, atoms);
         let hits: Vec<Assignment> = templates
             .iter()
             .enumerate()
-            .filter_map(|(template, graph)| Some(Assignment { template, atoms: isomorphism(&residue, graph)? }))
+            .filter_map(|(template, graph)| {
+                Some(Assignment {
+                    template,
+                    atoms: isomorphism(&residue, graph)?,
+                })
+            })
             .collect();
-        let Some(first) = hits.first() else { return Err(no_template(force_field, topology, index, &residue)) };
+        let Some(first) = hits.first() else {
+            return Err(no_template(force_field, topology, index, &residue));
+        };
         let parameters = |hit: &Assignment| {
             let template = &force_field.templates[hit.template];
-            hit.atoms.iter().map(|&atom| (template.atoms[atom].atom_type, template.atoms[atom].charge)).collect::<Vec<_>>()
+            hit.atoms
+                .iter()
+                .map(|&atom| (template.atoms[atom].atom_type, template.atoms[atom].charge))
+                .collect::<Vec<_>>()
         };
         if hits.iter().any(|hit| parameters(hit) != parameters(first)) {
-            let names: Vec<&str> = hits.iter().map(|hit| force_field.templates[hit.template].name.as_str()).collect();
-            return Err(AssignError::Ambiguous { residue: topology.residue_label(index), templates: names.join(", ") });
+            let names: Vec<&str> = hits
+                .iter()
+                .map(|hit| force_field.templates[hit.template].name.as_str())
+                .collect();
+            return Err(AssignError::Ambiguous {
+                residue: topology.residue_label(index),
+                templates: names.join(", "),
+            });
         }
         Ok(first.clone())
     };
-    topology.residues().iter().enumerate().map(match_one).collect()
+    topology
+        .residues()
+        .iter()
+        .enumerate()
+        .map(match_one)
+        .collect()
 }
 
 fn formula(elements: &[Element]) -> String {
@@ -94,18 +146,35 @@ fn formula(elements: &[Element]) -> String {
     for element in elements {
         *counts.entry(*element).or_insert(0) += 1;
     }
-    counts.iter().map(|(element, count)| format!("{element}{count}")).collect::<Vec<_>>().join(" ")
+    counts
+        .iter()
+        .map(|(element, count)| format!("{element}{count}"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
-fn no_template(force_field: &ForceField, topology: &Topology, index: usize, residue: &Graph) -> AssignError {
+fn no_template(
+    force_field: &ForceField,
+    topology: &Topology,
+    index: usize,
+    residue: &Graph,
+) -> AssignError {
     let label = topology.residue_label(index);
     let name = label.split(' ').next().unwrap_or_default();
     // The residue's name does not decide the match, but it says best what the user meant.
-    let hint = force_field.templates.iter().find(|template| template.name == name).map_or(String::new(), |template| {
-        let graph = Graph::of_template(force_field, template);
-        let external: usize = graph.external.iter().sum();
-        format!("; {name} inside a chain has {} atoms ({}, {external} such bonds)", template.atoms.len(), formula(&graph.elements))
-    });
+    let hint = force_field
+        .templates
+        .iter()
+        .find(|template| template.name == name)
+        .map_or(String::new(), |template| {
+            let graph = Graph::of_template(force_field, template);
+            let external: usize = graph.external.iter().sum();
+            format!(
+                "; {name} inside a chain has {} atoms ({}, {external} such bonds)",
+                template.atoms.len(),
+                formula(&graph.elements)
+            )
+        });
     AssignError::NoTemplate {
         residue: label,
         atoms: residue.elements.len(),
@@ -121,14 +190,27 @@ fn isomorphism(residue: &Graph, template: &Graph) -> Option<Vec<usize>> {
     if n != template.elements.len() || residue.signatures() != template.signatures() {
         return None;
     }
-    let candidates: Vec<Vec<usize>> =
-        (0..n).map(|atom| (0..n).filter(|&other| template.signature(other) == residue.signature(atom)).collect()).collect();
+    let candidates: Vec<Vec<usize>> = (0..n)
+        .map(|atom| {
+            (0..n)
+                .filter(|&other| template.signature(other) == residue.signature(atom))
+                .collect()
+        })
+        .collect();
     let order = search_order(residue, &candidates);
     let mut position = vec![0; n];
     for (rank, &atom) in order.iter().enumerate() {
         position[atom] = rank;
     }
-    let mut search = Search { residue, template, candidates, order, position, image: vec![usize::MAX; n], used: vec![false; n] };
+    let mut search = Search {
+        residue,
+        template,
+        candidates,
+        order,
+        position,
+        image: vec![usize::MAX; n],
+        used: vec![false; n],
+    };
     search.extend(0).then_some(search.image)
 }
 
@@ -141,7 +223,11 @@ fn search_order(residue: &Graph, candidates: &[Vec<usize>]) -> Vec<usize> {
     loop {
         let next = match heap.pop() {
             Some(Reverse((_, atom))) => atom,
-            None => match waiting.iter().copied().min_by_key(|&atom| candidates[atom].len()) {
+            None => match waiting
+                .iter()
+                .copied()
+                .min_by_key(|&atom| candidates[atom].len())
+            {
                 Some(atom) => atom,
                 None => return order,
             },
@@ -170,8 +256,14 @@ struct Search<'a> {
 impl Search<'_> {
     /// Places the atoms from `rank` on, depth first.
     fn extend(&mut self, rank: usize) -> bool {
-        let Some(&atom) = self.order.get(rank) else { return true };
-        let placed: Vec<usize> = self.residue.neighbours[atom].iter().copied().filter(|&other| self.position[other] < rank).collect();
+        let Some(&atom) = self.order.get(rank) else {
+            return true;
+        };
+        let placed: Vec<usize> = self.residue.neighbours[atom]
+            .iter()
+            .copied()
+            .filter(|&other| self.position[other] < rank)
+            .collect();
         // Next to a placed neighbour, candidates come in the template's bond order; that choice fixes impropers.
         let options = match placed.first() {
             Some(&first) => self.template.neighbours[self.image[first]].clone(),
@@ -180,7 +272,9 @@ impl Search<'_> {
         for option in options {
             let fits = !self.used[option]
                 && self.candidates[atom].contains(&option)
-                && placed.iter().all(|&other| self.template.neighbours[option].contains(&self.image[other]));
+                && placed
+                    .iter()
+                    .all(|&other| self.template.neighbours[option].contains(&self.image[other]));
             if fits {
                 self.image[atom] = option;
                 self.used[option] = true;

@@ -179,7 +179,9 @@ pub enum AssignError {
         hint: String,
     },
     /// A residue matches templates that disagree.
-    #[error("residue {residue} matches several templates with different parameters ({templates}); the force field is ambiguous")]
+    #[error(
+        "residue {residue} matches several templates with different parameters ({templates}); the force field is ambiguous"
+    )]
     Ambiguous {
         /// The residue, as `ALA 2`.
         residue: String,
@@ -187,16 +189,24 @@ pub enum AssignError {
         templates: String,
     },
     /// Bond parameters are missing.
-    #[error("the force field has no parameters for the bond between {0}; the molecule needs another force field")]
+    #[error(
+        "the force field has no parameters for the bond between {0}; the molecule needs another force field"
+    )]
     NoBond(String),
     /// Angle parameters are missing.
-    #[error("the force field has no parameters for the angle between {0}; the molecule needs another force field")]
+    #[error(
+        "the force field has no parameters for the angle between {0}; the molecule needs another force field"
+    )]
     NoAngle(String),
     /// An atom has no charge.
-    #[error("the force field gives no charge for {0}; add a charge to its type or to its residue template")]
+    #[error(
+        "the force field gives no charge for {0}; add a charge to its type or to its residue template"
+    )]
     NoCharge(String),
     /// An atom has no generalised Born parameters.
-    #[error("the force field gives no generalised Born radius for {0}; use implicit solvent OBC1 or OBC2, or no implicit solvent")]
+    #[error(
+        "the force field gives no generalised Born radius for {0}; use implicit solvent OBC1 or OBC2, or no implicit solvent"
+    )]
     NoBornRadius(String),
 }
 
@@ -209,7 +219,11 @@ impl ForceField {
     /// AMBER ff14SB with an implicit solvent of the data-driven kind (OpenMM's `amber14/protein.ff14SB.xml` and
     /// `implicit/obc1.xml` or `implicit/obc2.xml`) and an optional non-periodic cutoff, nm.
     pub fn ff14sb(implicit_solvent: Option<BornModel>, cutoff: Option<f64>) -> ForceField {
-        ForceField { implicit_solvent, cutoff, ..table::ff14sb() }
+        ForceField {
+            implicit_solvent,
+            cutoff,
+            ..table::ff14sb()
+        }
     }
 
     /// All parameters of a molecule.

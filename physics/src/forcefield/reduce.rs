@@ -10,30 +10,53 @@ impl ForceField {
             let has = |name| template.atoms.iter().any(|atom| atom.name == name);
             has("CA") || ["ACE", "NME", "NHE"].contains(&template.name.as_str())
         };
-        let mut templates: Vec<Template> = self.templates.iter().filter(is_protein).cloned().collect();
+        let mut templates: Vec<Template> =
+            self.templates.iter().filter(is_protein).cloned().collect();
         let type_places = places(self.types.len(), |index| {
-            templates.iter().any(|template| template.atoms.iter().any(|atom| atom.atom_type == index))
+            templates
+                .iter()
+                .any(|template| template.atoms.iter().any(|atom| atom.atom_type == index))
         });
         let class_places = places(self.classes.len(), |class| {
-            self.types.iter().zip(&type_places).any(|(atom_type, place)| place.is_some() && atom_type.class == class)
+            self.types
+                .iter()
+                .zip(&type_places)
+                .any(|(atom_type, place)| place.is_some() && atom_type.class == class)
         });
-        for atom in templates.iter_mut().flat_map(|template| &mut template.atoms) {
+        for atom in templates
+            .iter_mut()
+            .flat_map(|template| &mut template.atoms)
+        {
             atom.atom_type = type_places[atom.atom_type].expect("types of kept templates are kept");
         }
-        let mut types: Vec<_> =
-            self.types.iter().zip(&type_places).filter(|(_, place)| place.is_some()).map(|(atom_type, _)| atom_type.clone()).collect();
+        let mut types: Vec<_> = self
+            .types
+            .iter()
+            .zip(&type_places)
+            .filter(|(_, place)| place.is_some())
+            .map(|(atom_type, _)| atom_type.clone())
+            .collect();
         for atom_type in &mut types {
-            atom_type.class = class_places[atom_type.class].expect("classes of kept types are kept");
+            atom_type.class =
+                class_places[atom_type.class].expect("classes of kept types are kept");
         }
         let translate = |selector: Selector| match selector {
             Selector::Any => Some(Selector::Any),
             Selector::Class(index) => class_places[index].map(Selector::Class),
             Selector::Type(index) => type_places[index].map(Selector::Type),
         };
-        let classes = self.classes.iter().zip(&class_places).filter(|(_, place)| place.is_some()).map(|(class, _)| class.clone());
+        let classes = self
+            .classes
+            .iter()
+            .zip(&class_places)
+            .filter(|(_, place)| place.is_some())
+            .map(|(class, _)| class.clone());
         let torsions = |list: &[super::TorsionDefinition]| {
             let one = |torsion: &super::TorsionDefinition| {
-                Some(super::TorsionDefinition { atoms: each(torsion.atoms, translate)?, ..torsion.clone() })
+                Some(super::TorsionDefinition {
+                    atoms: each(torsion.atoms, translate)?,
+                    ..torsion.clone()
+                })
             };
             list.iter().filter_map(one).collect()
         };
@@ -41,8 +64,26 @@ impl ForceField {
             classes: classes.collect(),
             types,
             templates,
-            bonds: self.bonds.iter().filter_map(|bond| Some(super::BondDefinition { atoms: each(bond.atoms, translate)?, ..*bond })).collect(),
-            angles: self.angles.iter().filter_map(|angle| Some(super::AngleDefinition { atoms: each(angle.atoms, translate)?, ..*angle })).collect(),
+            bonds: self
+                .bonds
+                .iter()
+                .filter_map(|bond| {
+                    Some(super::BondDefinition {
+                        atoms: each(bond.atoms, translate)?,
+                        ..*bond
+                    })
+                })
+                .collect(),
+            angles: self
+                .angles
+                .iter()
+                .filter_map(|angle| {
+                    Some(super::AngleDefinition {
+                        atoms: each(angle.atoms, translate)?,
+                        ..*angle
+                    })
+                })
+                .collect(),
             propers: torsions(&self.propers),
             impropers: torsions(&self.impropers),
             ..*self
@@ -63,7 +104,10 @@ fn places(n: usize, keep: impl Fn(usize) -> bool) -> Vec<Option<usize>> {
         .collect()
 }
 
-fn each<const N: usize>(selectors: [Selector; N], translate: impl Fn(Selector) -> Option<Selector>) -> Option<[Selector; N]> {
+fn each<const N: usize>(
+    selectors: [Selector; N],
+    translate: impl Fn(Selector) -> Option<Selector>,
+) -> Option<[Selector; N]> {
     let mut found = selectors;
     for selector in &mut found {
         *selector = translate(*selector)?;

@@ -3,7 +3,8 @@
 //! `cargo xtask import-forcefield` writes the files in `physics/data`; `ATTRIBUTION.md` there says where the numbers come from.
 
 use super::{
-    AngleDefinition, AtomType, BondDefinition, Component, ForceField, ImproperOrdering, Selector, Template, TemplateAtom, TorsionDefinition,
+    AngleDefinition, AtomType, BondDefinition, Component, ForceField, ImproperOrdering, Selector,
+    Template, TemplateAtom, TorsionDefinition,
 };
 use crate::element::Element;
 use crate::system::BornModel;
@@ -19,10 +20,14 @@ const LARGEST_TABLE: usize = 16 << 20;
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum TableError {
     /// The compressed stream is damaged.
-    #[error("the force-field table does not decompress; it is damaged or not a table, make it again with `cargo xtask import-forcefield`")]
+    #[error(
+        "the force-field table does not decompress; it is damaged or not a table, make it again with `cargo xtask import-forcefield`"
+    )]
     Damaged,
     /// A line makes no sense.
-    #[error("line {line} of the force-field table: {what}; make the table again with `cargo xtask import-forcefield`")]
+    #[error(
+        "line {line} of the force-field table: {what}; make the table again with `cargo xtask import-forcefield`"
+    )]
     Line {
         /// Counted from 1.
         line: usize,
@@ -36,12 +41,14 @@ fn embedded(bytes: &[u8]) -> ForceField {
 }
 
 pub(super) fn amber99sbildn() -> ForceField {
-    static TABLE: LazyLock<ForceField> = LazyLock::new(|| embedded(include_bytes!("../../data/amber99sbildn.bin")));
+    static TABLE: LazyLock<ForceField> =
+        LazyLock::new(|| embedded(include_bytes!("../../data/amber99sbildn.bin")));
     TABLE.clone()
 }
 
 pub(super) fn ff14sb() -> ForceField {
-    static TABLE: LazyLock<ForceField> = LazyLock::new(|| embedded(include_bytes!("../../data/ff14sb.bin")));
+    static TABLE: LazyLock<ForceField> =
+        LazyLock::new(|| embedded(include_bytes!("../../data/ff14sb.bin")));
     TABLE.clone()
 }
 
@@ -55,7 +62,8 @@ pub fn compress(force_field: &ForceField) -> Vec<u8> {
 /// # Errors
 /// If the bytes do not decompress or the table is malformed.
 pub fn decompress(bytes: &[u8]) -> Result<ForceField, TableError> {
-    let text = miniz_oxide::inflate::decompress_to_vec_with_limit(bytes, LARGEST_TABLE).map_err(|_| TableError::Damaged)?;
+    let text = miniz_oxide::inflate::decompress_to_vec_with_limit(bytes, LARGEST_TABLE)
+        .map_err(|_| TableError::Damaged)?;
     read(std::str::from_utf8(&text).map_err(|_| TableError::Damaged)?)
 }
 
@@ -74,8 +82,13 @@ fn selectors(list: &[Selector]) -> String {
 
 /// The force field as text. Numbers are written with as many digits as reading them back exactly takes.
 pub fn write(force_field: &ForceField) -> String {
-    let mut text = format!("{HEADER}\nscales {} {}\n", force_field.coulomb14_scale, force_field.lennard_jones14_scale);
-    let mut line = |arguments: std::fmt::Arguments<'_>| writeln!(text, "{arguments}").expect("writing to a string succeeds");
+    let mut text = format!(
+        "{HEADER}\nscales {} {}\n",
+        force_field.coulomb14_scale, force_field.lennard_jones14_scale
+    );
+    let mut line = |arguments: std::fmt::Arguments<'_>| {
+        writeln!(text, "{arguments}").expect("writing to a string succeeds")
+    };
     if let Some(model) = force_field.implicit_solvent {
         line(format_args!("born {}", born_name(model)));
     }
@@ -86,34 +99,68 @@ pub fn write(force_field: &ForceField) -> String {
         line(format_args!("class {class}"));
     }
     for t in &force_field.types {
-        let (charge, born) = (optional(t.charge), t.born.map(|[radius, scale]| format!("{radius} {scale}")));
+        let (charge, born) = (
+            optional(t.charge),
+            t.born.map(|[radius, scale]| format!("{radius} {scale}")),
+        );
         let born = optional(born);
-        line(format_args!("type {} {} {} {} {charge} {} {} {born}", t.name, t.class, t.element, t.mass, t.sigma, t.epsilon));
+        line(format_args!(
+            "type {} {} {} {} {charge} {} {} {born}",
+            t.name, t.class, t.element, t.mass, t.sigma, t.epsilon
+        ));
     }
     for template in &force_field.templates {
         line(format_args!("template {}", template.name));
         for atom in &template.atoms {
-            line(format_args!("atom {} {} {} {}", atom.name, atom.atom_type, atom.external_bonds, optional(atom.charge)));
+            line(format_args!(
+                "atom {} {} {} {}",
+                atom.name,
+                atom.atom_type,
+                atom.external_bonds,
+                optional(atom.charge)
+            ));
         }
         for [i, j] in &template.bonds {
             line(format_args!("link {i} {j}"));
         }
     }
     for bond in &force_field.bonds {
-        line(format_args!("bond {} {} {}", selectors(&bond.atoms), bond.length, bond.force_constant));
+        line(format_args!(
+            "bond {} {} {}",
+            selectors(&bond.atoms),
+            bond.length,
+            bond.force_constant
+        ));
     }
     for angle in &force_field.angles {
-        line(format_args!("angle {} {} {}", selectors(&angle.atoms), angle.angle, angle.force_constant));
+        line(format_args!(
+            "angle {} {} {}",
+            selectors(&angle.atoms),
+            angle.angle,
+            angle.force_constant
+        ));
     }
-    let torsions = force_field.propers.iter().map(|torsion| ("proper", torsion));
-    for (kind, torsion) in torsions.chain(force_field.impropers.iter().map(|torsion| ("improper", torsion))) {
+    let torsions = force_field
+        .propers
+        .iter()
+        .map(|torsion| ("proper", torsion));
+    for (kind, torsion) in torsions.chain(
+        force_field
+            .impropers
+            .iter()
+            .map(|torsion| ("improper", torsion)),
+    ) {
         let ordering = match torsion.ordering {
             ImproperOrdering::Default => "default",
             ImproperOrdering::Amber => "amber",
         };
-        let component = |c: &Component| format!(" {} {} {}", c.periodicity, c.phase, c.force_constant);
+        let component =
+            |c: &Component| format!(" {} {} {}", c.periodicity, c.phase, c.force_constant);
         let components: String = torsion.components.iter().map(component).collect();
-        line(format_args!("{kind} {ordering} {}{components}", selectors(&torsion.atoms)));
+        line(format_args!(
+            "{kind} {ordering} {}{components}",
+            selectors(&torsion.atoms)
+        ));
     }
     text
 }
@@ -145,7 +192,10 @@ pub fn read(text: &str) -> Result<ForceField, TableError> {
         cutoff: None,
     };
     for (index, line) in text.lines().enumerate() {
-        let failure = |what: String| TableError::Line { line: index + 1, what };
+        let failure = |what: String| TableError::Line {
+            line: index + 1,
+            what,
+        };
         if index == 0 {
             if line != HEADER {
                 return Err(failure(format!("it must read {HEADER:?}")));
@@ -155,7 +205,10 @@ pub fn read(text: &str) -> Result<ForceField, TableError> {
         let mut fields = Fields(line.split_ascii_whitespace());
         record(&mut force_field, &mut fields).map_err(failure)?;
     }
-    check_indices(&force_field).map_err(|what| TableError::Line { line: text.lines().count(), what })?;
+    check_indices(&force_field).map_err(|what| TableError::Line {
+        line: text.lines().count(),
+        what,
+    })?;
     Ok(force_field)
 }
 
@@ -168,14 +221,18 @@ impl<'a> Fields<'a> {
 
     fn value<T: FromStr>(&mut self) -> Result<T, String> {
         let word = self.word()?;
-        word.parse().map_err(|_| format!("{word:?} is not a number of the expected kind"))
+        word.parse()
+            .map_err(|_| format!("{word:?} is not a number of the expected kind"))
     }
 
     /// A number, or `-` for none.
     fn optional(&mut self) -> Result<Option<f64>, String> {
         match self.word()? {
             "-" => Ok(None),
-            word => word.parse().map(Some).map_err(|_| format!("{word:?} is not a number")),
+            word => word
+                .parse()
+                .map(Some)
+                .map_err(|_| format!("{word:?} is not a number")),
         }
     }
 
@@ -183,7 +240,11 @@ impl<'a> Fields<'a> {
         let mut list = [Selector::Any; N];
         for selector in &mut list {
             let word = self.word()?;
-            let index = |digits: &str| digits.parse().map_err(|_| format!("{word:?} is not a selector"));
+            let index = |digits: &str| {
+                digits
+                    .parse()
+                    .map_err(|_| format!("{word:?} is not a selector"))
+            };
             *selector = match word.split_at_checked(1) {
                 Some(("?", "")) => Selector::Any,
                 Some(("c", digits)) => Selector::Class(index(digits)?),
@@ -198,12 +259,18 @@ impl<'a> Fields<'a> {
 fn record(force_field: &mut ForceField, fields: &mut Fields<'_>) -> Result<(), String> {
     let kind = fields.word()?;
     match kind {
-        "scales" => (force_field.coulomb14_scale, force_field.lennard_jones14_scale) = (fields.value()?, fields.value()?),
+        "scales" => {
+            (
+                force_field.coulomb14_scale,
+                force_field.lennard_jones14_scale,
+            ) = (fields.value()?, fields.value()?)
+        }
         "born" => {
             let name = fields.word()?;
             let models = [BornModel::Amber99Obc, BornModel::Obc1, BornModel::Obc2];
             let model = models.into_iter().find(|model| born_name(*model) == name);
-            force_field.implicit_solvent = Some(model.ok_or_else(|| format!("{name:?} is not an implicit solvent"))?);
+            force_field.implicit_solvent =
+                Some(model.ok_or_else(|| format!("{name:?} is not an implicit solvent"))?);
         }
         "cutoff" => force_field.cutoff = Some(fields.value()?),
         "class" => force_field.classes.push(fields.word()?.into()),
@@ -211,17 +278,39 @@ fn record(force_field: &mut ForceField, fields: &mut Fields<'_>) -> Result<(), S
             let name = fields.word()?.to_string();
             let class = fields.value()?;
             let symbol = fields.word()?;
-            let element = Element::from_symbol(symbol).ok_or_else(|| format!("{symbol:?} is not an element"))?;
-            let (mass, charge, sigma, epsilon) = (fields.value()?, fields.optional()?, fields.value()?, fields.value()?);
+            let element = Element::from_symbol(symbol)
+                .ok_or_else(|| format!("{symbol:?} is not an element"))?;
+            let (mass, charge, sigma, epsilon) = (
+                fields.value()?,
+                fields.optional()?,
+                fields.value()?,
+                fields.value()?,
+            );
             let born = match fields.optional()? {
                 Some(radius) => Some([radius, fields.value()?]),
                 None => None,
             };
-            force_field.types.push(AtomType { name, class, element, mass, charge, sigma, epsilon, born });
+            force_field.types.push(AtomType {
+                name,
+                class,
+                element,
+                mass,
+                charge,
+                sigma,
+                epsilon,
+                born,
+            });
         }
-        "template" => force_field.templates.push(Template { name: fields.word()?.into(), atoms: Vec::new(), bonds: Vec::new() }),
+        "template" => force_field.templates.push(Template {
+            name: fields.word()?.into(),
+            atoms: Vec::new(),
+            bonds: Vec::new(),
+        }),
         "atom" | "link" => {
-            let template = force_field.templates.last_mut().ok_or("an atom or link stands before any template")?;
+            let template = force_field
+                .templates
+                .last_mut()
+                .ok_or("an atom or link stands before any template")?;
             if kind == "atom" {
                 template.atoms.push(TemplateAtom {
                     name: fields.word()?.into(),
@@ -252,11 +341,25 @@ fn record(force_field: &mut ForceField, fields: &mut Fields<'_>) -> Result<(), S
             let atoms = fields.selectors()?;
             let mut components = Vec::new();
             while let Some(word) = fields.0.next() {
-                let periodicity = word.parse().map_err(|_| format!("{word:?} is not a periodicity"))?;
-                components.push(Component { periodicity, phase: fields.value()?, force_constant: fields.value()? });
+                let periodicity = word
+                    .parse()
+                    .map_err(|_| format!("{word:?} is not a periodicity"))?;
+                components.push(Component {
+                    periodicity,
+                    phase: fields.value()?,
+                    force_constant: fields.value()?,
+                });
             }
-            let torsion = TorsionDefinition { atoms, components, ordering };
-            if kind == "proper" { force_field.propers.push(torsion) } else { force_field.impropers.push(torsion) }
+            let torsion = TorsionDefinition {
+                atoms,
+                components,
+                ordering,
+            };
+            if kind == "proper" {
+                force_field.propers.push(torsion)
+            } else {
+                force_field.impropers.push(torsion)
+            }
         }
         _ => return Err(format!("{kind:?} is not a kind of record")),
     }
@@ -267,16 +370,30 @@ fn record(force_field: &mut ForceField, fields: &mut Fields<'_>) -> Result<(), S
 }
 
 fn check_indices(force_field: &ForceField) -> Result<(), String> {
-    if force_field.types.iter().any(|t| t.class >= force_field.classes.len()) {
+    if force_field
+        .types
+        .iter()
+        .any(|t| t.class >= force_field.classes.len())
+    {
         return Err("an atom type names a class that does not exist".into());
     }
     for template in &force_field.templates {
         let n = template.atoms.len();
-        if template.atoms.iter().any(|atom| atom.atom_type >= force_field.types.len()) {
-            return Err(format!("template {} names an atom type that does not exist", template.name));
+        if template
+            .atoms
+            .iter()
+            .any(|atom| atom.atom_type >= force_field.types.len())
+        {
+            return Err(format!(
+                "template {} names an atom type that does not exist",
+                template.name
+            ));
         }
         if template.bonds.iter().any(|[i, j]| *i >= n || *j >= n) {
-            return Err(format!("template {} names an atom that does not exist", template.name));
+            return Err(format!(
+                "template {} names an atom that does not exist",
+                template.name
+            ));
         }
     }
     Ok(())
