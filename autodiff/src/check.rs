@@ -21,7 +21,9 @@ const TANGENTS: usize = 3;
 
 /// A derivative that fails its check.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{check} fails at {place}: {found:e} against {expected:e}, off by {error:e} where {allowed:e} is allowed")]
+#[error(
+    "{check} fails at {place}: {found:e} against {expected:e}, off by {error:e} where {allowed:e} is allowed"
+)]
 pub struct CheckError {
     /// The check and the program it ran on.
     pub check: String,
@@ -52,26 +54,47 @@ pub fn random_values(seed: u64, count: usize) -> Vec<f64> {
 }
 
 fn random_like(program_shapes: impl Iterator<Item = usize>, seed: u64) -> Vec<Vec<f64>> {
-    program_shapes.enumerate().map(|(i, count)| random_values(seed.wrapping_add(7919 * i as u64), count)).collect()
+    program_shapes
+        .enumerate()
+        .map(|(i, count)| random_values(seed.wrapping_add(7919 * i as u64), count))
+        .collect()
 }
 
 fn joined(inputs: &[Vec<f64>], more: &[Vec<f64>]) -> Vec<Vec<f64>> {
     inputs.iter().chain(more).cloned().collect()
 }
 
-fn within(check: &str, place: &str, found: f64, expected: f64, allowed: f64) -> Result<(), CheckError> {
+fn within(
+    check: &str,
+    place: &str,
+    found: f64,
+    expected: f64,
+    allowed: f64,
+) -> Result<(), CheckError> {
     let error = (found - expected).abs();
     // Written so that a NaN fails.
     if error <= allowed {
         return Ok(());
     }
-    Err(CheckError { check: check.into(), place: place.into(), found, expected, error, allowed })
+    Err(CheckError {
+        check: check.into(),
+        place: place.into(),
+        found,
+        expected,
+        error,
+        allowed,
+    })
 }
 
 /// Compares the tangents of `jvp` in one random direction with central differences at steps h and h/2, extrapolated
 /// to order h⁴. The program must be smooth within 10⁻³ of the inputs along the direction. Values behind
 /// `stop_gradient` must not depend on `wrt`, or central differences see them move.
-pub fn check_jvp(program: &Program, inputs: &[Vec<f64>], wrt: &[usize], seed: u64) -> Result<(), CheckError> {
+pub fn check_jvp(
+    program: &Program,
+    inputs: &[Vec<f64>],
+    wrt: &[usize],
+    seed: u64,
+) -> Result<(), CheckError> {
     let direction = random_like(wrt.iter().map(|&i| inputs[i].len()), seed);
     let outputs = interpret(&jvp(program, wrt, None), &joined(inputs, &direction));
     let shifted = |step: f64| {
@@ -82,7 +105,12 @@ pub fn check_jvp(program: &Program, inputs: &[Vec<f64>], wrt: &[usize], seed: u6
         interpret(program, &moved)
     };
     let step = 1e-3;
-    let values = [shifted(step), shifted(-step), shifted(0.5 * step), shifted(-0.5 * step)];
+    let values = [
+        shifted(step),
+        shifted(-step),
+        shifted(0.5 * step),
+        shifted(-0.5 * step),
+    ];
     let count = program.outputs.len();
     for output in 0..count {
         let tangent = &outputs[count + output];
@@ -96,24 +124,50 @@ pub fn check_jvp(program: &Program, inputs: &[Vec<f64>], wrt: &[usize], seed: u6
             let size = 1.0 + expected.abs() + plus.abs();
             let allowed = DIFFERENCE_TOLERANCE * size + 1e-2 * (fine - coarse).abs();
             let place = format!("output {} element {j}", program.output_names[output]);
-            within("jvp against central differences", &place, found, expected, allowed)?;
+            within(
+                "jvp against central differences",
+                &place,
+                found,
+                expected,
+                allowed,
+            )?;
         }
     }
     Ok(())
 }
 
 /// Checks ⟨J v, u⟩ = ⟨v, Jᵀ u⟩ for random v and u, with J v from `jvp` and Jᵀ u from `vjp`.
-pub fn check_vjp(program: &Program, inputs: &[Vec<f64>], wrt: &[usize], seed: u64) -> Result<(), CheckError> {
+pub fn check_vjp(
+    program: &Program,
+    inputs: &[Vec<f64>],
+    wrt: &[usize],
+    seed: u64,
+) -> Result<(), CheckError> {
     let direction = random_like(wrt.iter().map(|&i| inputs[i].len()), seed);
     let count = program.outputs.len();
-    let cotangent = random_like((0..count).map(|i| element_count(program.output_shape(i))), seed ^ 0x5555);
+    let cotangent = random_like(
+        (0..count).map(|i| element_count(program.output_shape(i))),
+        seed ^ 0x5555,
+    );
     let forward = interpret(&jvp(program, wrt, None), &joined(inputs, &direction));
     let backward = interpret(&vjp(program, wrt), &joined(inputs, &cotangent));
-    inner_product_identity("jvp against vjp", &forward[count..], &cotangent, &direction, &backward[count..])?;
+    inner_product_identity(
+        "jvp against vjp",
+        &forward[count..],
+        &cotangent,
+        &direction,
+        &backward[count..],
+    )?;
     for i in 0..count {
         for (j, (a, b)) in forward[i].iter().zip(&backward[i]).enumerate() {
             let place = format!("output {} element {j}", program.output_names[i]);
-            within("values of jvp against vjp", &place, *a, *b, ROUND_OFF_TOLERANCE * (1.0 + a.abs()))?;
+            within(
+                "values of jvp against vjp",
+                &place,
+                *a,
+                *b,
+                ROUND_OFF_TOLERANCE * (1.0 + a.abs()),
+            )?;
         }
     }
     Ok(())
@@ -128,20 +182,38 @@ fn inner_product_identity(
     b: &[Vec<f64>],
 ) -> Result<(), CheckError> {
     let products = |x: &[Vec<f64>], y: &[Vec<f64>]| -> Vec<f64> {
-        x.iter().flatten().zip(y.iter().flatten()).map(|(x, y)| x * y).collect()
+        x.iter()
+            .flatten()
+            .zip(y.iter().flatten())
+            .map(|(x, y)| x * y)
+            .collect()
     };
     let (left, right) = (products(a, u), products(v, b));
     let magnitude: f64 = left.iter().chain(&right).map(|x| x.abs()).sum();
     let (left, right): (f64, f64) = (left.iter().sum(), right.iter().sum());
-    within(check, "the inner-product identity", left, right, ROUND_OFF_TOLERANCE * (magnitude + 1e-3))
+    within(
+        check,
+        "the inner-product identity",
+        left,
+        right,
+        ROUND_OFF_TOLERANCE * (magnitude + 1e-3),
+    )
 }
 
 /// Checks that K tangents carried at once are those carried alone, that `linearize` agrees with `jvp`, and that the
 /// transpose of the linear part with tangent axis satisfies the inner-product identity.
-pub fn check_tangent_axis(program: &Program, inputs: &[Vec<f64>], wrt: &[usize], seed: u64) -> Result<(), CheckError> {
+pub fn check_tangent_axis(
+    program: &Program,
+    inputs: &[Vec<f64>],
+    wrt: &[usize],
+    seed: u64,
+) -> Result<(), CheckError> {
     let directions = random_like(wrt.iter().map(|&i| TANGENTS * inputs[i].len()), seed);
     let count = program.outputs.len();
-    let together = interpret(&jvp(program, wrt, Some(TANGENTS)), &joined(inputs, &directions));
+    let together = interpret(
+        &jvp(program, wrt, Some(TANGENTS)),
+        &joined(inputs, &directions),
+    );
     let single = jvp(program, wrt, None);
     let parts = linearize(program, wrt, Some(TANGENTS));
     let residuals = interpret(&parts.primal, inputs).split_off(count);
@@ -155,37 +227,64 @@ pub fn check_tangent_axis(program: &Program, inputs: &[Vec<f64>], wrt: &[usize],
             let expected = &alone[count + output];
             let size = expected.iter().fold(1.0, |size: f64, x| size.max(x.abs()));
             for (j, expected) in expected.iter().enumerate() {
-                let place = format!("output {} tangent {k} element {j}", program.output_names[output]);
+                let place = format!(
+                    "output {} tangent {k} element {j}",
+                    program.output_names[output]
+                );
                 let allowed = 10.0 * ROUND_OFF_TOLERANCE * size;
                 let position = k * alone[output].len() + j;
                 let found = together[count + output][position];
                 within("K tangents against one", &place, found, *expected, allowed)?;
-                within("linearize against jvp", &place, linearized[output][position], *expected, allowed)?;
+                within(
+                    "linearize against jvp",
+                    &place,
+                    linearized[output][position],
+                    *expected,
+                    allowed,
+                )?;
             }
         }
     }
     let cotangent = random_like(linearized.iter().map(Vec::len), seed ^ 0xAAAA);
     let tangent_inputs: Vec<usize> = (parts.residual_count..parts.linear.inputs.len()).collect();
-    let backward = interpret(&transpose(&parts.linear, &tangent_inputs), &joined(&residuals, &cotangent));
-    inner_product_identity("transpose of linearize", &linearized, &cotangent, &directions, &backward)
+    let backward = interpret(
+        &transpose(&parts.linear, &tangent_inputs),
+        &joined(&residuals, &cotangent),
+    );
+    inner_product_identity(
+        "transpose of linearize",
+        &linearized,
+        &cotangent,
+        &directions,
+        &backward,
+    )
 }
 
 /// The sum of all outputs, each element with a random weight: a scalar program whose gradient sees every output.
 pub fn weighted_sum(program: &Program, seed: u64) -> Program {
     let builder = Builder::new();
-    let inputs: Vec<Var> =
-        (0..program.inputs.len()).map(|i| builder.input(&program.input_names[i], program.input_shape(i))).collect();
+    let inputs: Vec<Var> = (0..program.inputs.len())
+        .map(|i| builder.input(&program.input_names[i], program.input_shape(i)))
+        .collect();
     let mut total = builder.constant(0.0, &[]);
     for (i, output) in builder.call(program, &inputs).into_iter().enumerate() {
         let shape = output.shape();
-        let weights = builder.tensor(random_values(seed + i as u64, element_count(&shape)), &shape);
+        let weights = builder.tensor(
+            random_values(seed + i as u64, element_count(&shape)),
+            &shape,
+        );
         total = total + (output * weights).sum_to(&[]);
     }
     builder.finish(&[("weighted_sum", total)])
 }
 
 /// All first-order checks: [`check_jvp`], [`check_vjp`], [`check_tangent_axis`].
-pub fn check_first_order(program: &Program, inputs: &[Vec<f64>], wrt: &[usize], seed: u64) -> Result<(), CheckError> {
+pub fn check_first_order(
+    program: &Program,
+    inputs: &[Vec<f64>],
+    wrt: &[usize],
+    seed: u64,
+) -> Result<(), CheckError> {
     check_jvp(program, inputs, wrt, seed)?;
     check_vjp(program, inputs, wrt, seed)?;
     check_tangent_axis(program, inputs, wrt, seed)
@@ -194,7 +293,12 @@ pub fn check_first_order(program: &Program, inputs: &[Vec<f64>], wrt: &[usize], 
 /// Checks a program's derivatives of first and second order at the given inputs: all of [`check_first_order`] on the
 /// program itself, then on its `jvp` (so reverse over forward is covered), and forward over reverse on its gradient.
 /// Central differences see through `stop_gradient`; see [`check_jvp`].
-pub fn check_program(program: &Program, inputs: &[Vec<f64>], wrt: &[usize], seed: u64) -> Result<(), CheckError> {
+pub fn check_program(
+    program: &Program,
+    inputs: &[Vec<f64>],
+    wrt: &[usize],
+    seed: u64,
+) -> Result<(), CheckError> {
     let second_order = |which: &'static str| {
         move |mut error: CheckError| {
             error.check = format!("{} of {which}", error.check);
@@ -205,7 +309,11 @@ pub fn check_program(program: &Program, inputs: &[Vec<f64>], wrt: &[usize], seed
 
     let forward = jvp(program, wrt, None);
     let direction = random_like(wrt.iter().map(|&i| inputs[i].len()), seed ^ 0x1111);
-    let with_tangents: Vec<usize> = wrt.iter().copied().chain(inputs.len()..forward.inputs.len()).collect();
+    let with_tangents: Vec<usize> = wrt
+        .iter()
+        .copied()
+        .chain(inputs.len()..forward.inputs.len())
+        .collect();
     let at = joined(inputs, &direction);
     check_first_order(&forward, &at, &with_tangents, seed).map_err(second_order("jvp"))?;
 

@@ -18,8 +18,9 @@ use crate::verify::debug_verify;
 pub fn jvp(program: &Program, wrt: &[usize], tangents: Option<usize>) -> Program {
     let builder = Builder::new();
     let lift = Lift { tangents };
-    let inputs: Vec<Var> =
-        (0..program.inputs.len()).map(|i| builder.input(&program.input_names[i], program.input_shape(i))).collect();
+    let inputs: Vec<Var> = (0..program.inputs.len())
+        .map(|i| builder.input(&program.input_names[i], program.input_shape(i)))
+        .collect();
     let mut input_tangents: Vec<Option<Var>> = vec![None; inputs.len()];
     for &i in wrt {
         let name = format!("d_{}", program.input_names[i]);
@@ -33,15 +34,27 @@ pub fn jvp(program: &Program, wrt: &[usize], tangents: Option<usize>) -> Program
         } else {
             let operands = instruction.op.operands();
             let primals: Vec<Var> = operands.iter().map(|v| values[v.index()]).collect();
-            let directions: Vec<Option<Var>> = operands.iter().map(|v| tangent_of[v.index()]).collect();
+            let directions: Vec<Option<Var>> =
+                operands.iter().map(|v| tangent_of[v.index()]).collect();
             if directions.iter().all(Option::is_none) {
                 None
             } else {
-                tangent_rule(lift, &instruction.op, &primals, values[position], &directions)
+                tangent_rule(
+                    lift,
+                    &instruction.op,
+                    &primals,
+                    values[position],
+                    &directions,
+                )
             }
         };
         if let Some(tangent) = tangent {
-            debug_assert_eq!(tangent.shape(), lift.shape(&instruction.shape), "tangent of {:?}", instruction.op);
+            debug_assert_eq!(
+                tangent.shape(),
+                lift.shape(&instruction.shape),
+                "tangent of {:?}",
+                instruction.op
+            );
         }
         tangent_of.push(tangent);
     }
@@ -51,9 +64,15 @@ pub fn jvp(program: &Program, wrt: &[usize], tangents: Option<usize>) -> Program
     }
     for (name, value) in program.output_names.iter().zip(&program.outputs) {
         let zero = || builder.constant(0.0, &lift.shape(program.shape(*value)));
-        outputs.push((format!("d_{name}"), tangent_of[value.index()].unwrap_or_else(zero)));
+        outputs.push((
+            format!("d_{name}"),
+            tangent_of[value.index()].unwrap_or_else(zero),
+        ));
     }
-    let named: Vec<(&str, Var)> = outputs.iter().map(|(name, v)| (name.as_str(), *v)).collect();
+    let named: Vec<(&str, Var)> = outputs
+        .iter()
+        .map(|(name, v)| (name.as_str(), *v))
+        .collect();
     debug_verify(builder.finish(&named))
 }
 
@@ -71,22 +90,30 @@ impl Lift {
 
     /// Shape of the tangent of a value.
     fn shape(self, shape: &[usize]) -> Vec<usize> {
-        self.tangents.into_iter().chain(shape.iter().copied()).collect()
+        self.tangents
+            .into_iter()
+            .chain(shape.iter().copied())
+            .collect()
     }
 
     /// Gives the tangent of an operand the rank of the result's tangent, with axes of size 1 after the tangent axis.
     fn align<'b>(self, tangent: Var<'b>, result_rank: usize) -> Var<'b> {
-        let Some(k) = self.tangents else { return tangent };
+        let Some(k) = self.tangents else {
+            return tangent;
+        };
         let shape = tangent.shape();
         let missing = result_rank + 1 - shape.len();
-        let aligned: Vec<usize> =
-            std::iter::once(k).chain(std::iter::repeat_n(1, missing)).chain(shape[1..].iter().copied()).collect();
+        let aligned: Vec<usize> = std::iter::once(k)
+            .chain(std::iter::repeat_n(1, missing))
+            .chain(shape[1..].iter().copied())
+            .collect();
         tangent.reshape(&aligned)
     }
 
     /// The tangent of an operand repeated to the result's shape.
     fn expand<'b>(self, tangent: Var<'b>, result_shape: &[usize]) -> Var<'b> {
-        self.align(tangent, result_shape.len()).broadcast_to(&self.shape(result_shape))
+        self.align(tangent, result_shape.len())
+            .broadcast_to(&self.shape(result_shape))
     }
 }
 
@@ -124,7 +151,10 @@ fn tangent_rule<'b>(
                 Binary::Mul => sum(da.map(|da| da * b), db.map(|db| db * a)),
                 Binary::Div => {
                     let reciprocal = b.reciprocal();
-                    sum(da.map(|da| da * reciprocal), db.map(|db| -(db * (y * reciprocal))))
+                    sum(
+                        da.map(|da| da * reciprocal),
+                        db.map(|db| -(db * (y * reciprocal))),
+                    )
                 }
                 Binary::Max => Some(choose(b.greater(a), db, da)),
                 Binary::Min => Some(choose(a.greater(b), db, da)),
@@ -135,24 +165,46 @@ fn tangent_rule<'b>(
             (None, None) => None,
             (on_true, on_false) => {
                 let zero = builder.constant(0.0, &[]);
-                let (on_true, on_false) = (on_true.map_or(zero, align), on_false.map_or(zero, align));
-                Some(x[0].select(on_true, on_false).broadcast_to(&lift.shape(&shape)))
+                let (on_true, on_false) =
+                    (on_true.map_or(zero, align), on_false.map_or(zero, align));
+                Some(
+                    x[0].select(on_true, on_false)
+                        .broadcast_to(&lift.shape(&shape)),
+                )
             }
         },
         Op::BroadcastTo(_) => Some(lift.expand(d[0]?, &shape)),
         Op::SumTo(_) => {
             let tangent = d[0]?;
             let missing = x[0].rank() - rank;
-            let kept: Vec<usize> = std::iter::repeat_n(1, missing).chain(shape.iter().copied()).collect();
-            Some(tangent.sum_to(&lift.shape(&kept)).reshape(&lift.shape(&shape)))
+            let kept: Vec<usize> = std::iter::repeat_n(1, missing)
+                .chain(shape.iter().copied())
+                .collect();
+            Some(
+                tangent
+                    .sum_to(&lift.shape(&kept))
+                    .reshape(&lift.shape(&shape)),
+            )
         }
         Op::Reshape(_) => Some(d[0]?.reshape(&lift.shape(&shape))),
         Op::Permute { permutation, .. } => {
-            let lifted: Vec<usize> = (0..axes).chain(permutation.iter().map(|axis| axis + axes)).collect();
+            let lifted: Vec<usize> = (0..axes)
+                .chain(permutation.iter().map(|axis| axis + axes))
+                .collect();
             Some(d[0]?.permute(&lifted))
         }
-        Op::Slice { axis, start, length, .. } => Some(d[0]?.slice(axis + axes, *start, *length)),
-        Op::Pad { axis, before, after, .. } => Some(d[0]?.pad(axis + axes, *before, *after)),
+        Op::Slice {
+            axis,
+            start,
+            length,
+            ..
+        } => Some(d[0]?.slice(axis + axes, *start, *length)),
+        Op::Pad {
+            axis,
+            before,
+            after,
+            ..
+        } => Some(d[0]?.pad(axis + axes, *before, *after)),
         Op::Concat { axis, .. } => {
             let parts: Vec<Var> = (x.iter().zip(d))
                 .map(|(x, d)| d.unwrap_or_else(|| builder.constant(0.0, &lift.shape(&x.shape()))))
@@ -160,8 +212,17 @@ fn tangent_rule<'b>(
             Some(builder.concat(&parts, axis + axes))
         }
         Op::Gather { axis, indices, .. } => Some(d[0]?.gather(axis + axes, indices)),
-        Op::ScatterAdd { axis, indices, size, .. } => Some(d[0]?.scatter_add(axis + axes, indices, *size)),
-        Op::MatMul { transpose_a, transpose_b, .. } => sum(
+        Op::ScatterAdd {
+            axis,
+            indices,
+            size,
+            ..
+        } => Some(d[0]?.scatter_add(axis + axes, indices, *size)),
+        Op::MatMul {
+            transpose_a,
+            transpose_b,
+            ..
+        } => sum(
             d[0].map(|da| align(da).matmul_flags(x[1], *transpose_a, *transpose_b)),
             d[1].map(|db| x[0].matmul_flags(align(db), *transpose_a, *transpose_b)),
         ),
@@ -173,7 +234,10 @@ fn tangent_rule<'b>(
                 let last = rank - 1 + axes;
                 ds * (direction - dot) - softmax * (ds * direction).sum_keep(&[last])
             });
-            sum(through_softmax, d[1].map(align).map(|dv| softmax.softmax_tangent(dv)))
+            sum(
+                through_softmax,
+                d[1].map(align).map(|dv| softmax.softmax_tangent(dv)),
+            )
         }
         Op::LayerNorm { epsilon, .. } => {
             let reciprocal_std = x[0].row_reciprocal_std(*epsilon);
@@ -190,13 +254,16 @@ fn tangent_rule<'b>(
             let last = rank - 1 + axes;
             let correlation = || (normalized * direction).mean_keep(&[rank - 1]);
             let through_normalized = d[0].map(align).map(|dy| {
-                -((dy * correlation() + normalized * (dy * direction).mean_keep(&[last])) * reciprocal_std)
+                -((dy * correlation() + normalized * (dy * direction).mean_keep(&[last]))
+                    * reciprocal_std)
             });
             let through_std = d[1].map(align).map(|dr| {
                 let mean = direction.mean_keep(&[direction.rank() - 1]);
                 dr * (direction - mean - normalized * correlation())
             });
-            let through_direction = d[2].map(align).map(|dv| normalized.layer_norm_tangent(reciprocal_std, dv));
+            let through_direction = d[2]
+                .map(align)
+                .map(|dv| normalized.layer_norm_tangent(reciprocal_std, dv));
             sum(sum(through_normalized, through_std), through_direction)
         }
     }

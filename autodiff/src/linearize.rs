@@ -36,7 +36,10 @@ pub fn linearize(program: &Program, wrt: &[usize], tangents: Option<usize>) -> L
     let tangent_inputs: Vec<usize> = (originals..derivative.inputs.len()).collect();
     let linear = depends_on(&derivative, &tangent_inputs);
     let is_constant = |v: ValueId| {
-        matches!(derivative.instructions[v.index()].op, Op::Constant(_) | Op::ConstantTensor(_))
+        matches!(
+            derivative.instructions[v.index()].op,
+            Op::Constant(_) | Op::ConstantTensor(_)
+        )
     };
     let mut residuals: Vec<ValueId> = Vec::new();
     let mut keep = |v: ValueId| {
@@ -49,20 +52,29 @@ pub fn linearize(program: &Program, wrt: &[usize], tangents: Option<usize>) -> L
             instruction.op.operands().into_iter().for_each(&mut keep);
         }
     }
-    derivative.outputs[program.outputs.len()..].iter().copied().for_each(&mut keep);
+    derivative.outputs[program.outputs.len()..]
+        .iter()
+        .copied()
+        .for_each(&mut keep);
 
     let builder = Builder::new();
-    let inputs: Vec<Var> =
-        (0..originals).map(|i| builder.input(&program.input_names[i], program.input_shape(i))).collect();
+    let inputs: Vec<Var> = (0..originals)
+        .map(|i| builder.input(&program.input_names[i], program.input_shape(i)))
+        .collect();
     let mut values: Vec<Option<Var>> = Vec::new();
     for (position, instruction) in derivative.instructions.iter().enumerate() {
         values.push(match &instruction.op {
             Op::Input(i) => inputs.get(*i).copied(),
             _ if linear[position] => None,
-            op => Some(builder.emit(op.map_operands(|v| known(&values, v).id), &instruction.shape)),
+            op => Some(builder.emit(
+                op.map_operands(|v| known(&values, v).id),
+                &instruction.shape,
+            )),
         });
     }
-    let names: Vec<String> = (0..residuals.len()).map(|i| format!("residual_{i}")).collect();
+    let names: Vec<String> = (0..residuals.len())
+        .map(|i| format!("residual_{i}"))
+        .collect();
     let outputs: Vec<(&str, Var)> = (program.output_names.iter().map(String::as_str))
         .zip(&derivative.outputs)
         .chain(names.iter().map(String::as_str).zip(&residuals))
@@ -87,10 +99,19 @@ pub fn linearize(program: &Program, wrt: &[usize], tangents: Option<usize>) -> L
         }
     }
     let outputs: Vec<(&str, Var)> = (program.outputs.len()..derivative.outputs.len())
-        .map(|i| (derivative.output_names[i].as_str(), known(&values, derivative.outputs[i])))
+        .map(|i| {
+            (
+                derivative.output_names[i].as_str(),
+                known(&values, derivative.outputs[i]),
+            )
+        })
         .collect();
     let linear = debug_verify(builder.finish(&outputs));
-    Linearized { primal: debug_verify(primal), linear, residual_count: residuals.len() }
+    Linearized {
+        primal: debug_verify(primal),
+        linear,
+        residual_count: residuals.len(),
+    }
 }
 
 fn known<'b>(values: &[Option<Var<'b>>], v: ValueId) -> Var<'b> {

@@ -18,14 +18,23 @@ pub fn transpose(program: &Program, linear_inputs: &[usize]) -> Program {
     let builder = Builder::new();
     let known_inputs: Vec<Option<Var>> = (0..program.inputs.len())
         .map(|i| {
-            (!linear_inputs.contains(&i)).then(|| builder.input(&program.input_names[i], program.input_shape(i)))
+            (!linear_inputs.contains(&i))
+                .then(|| builder.input(&program.input_names[i], program.input_shape(i)))
         })
         .collect();
     let cotangents: Vec<Option<Var>> = (0..program.outputs.len())
-        .map(|i| Some(builder.input(&format!("ct_{}", program.output_names[i]), program.output_shape(i))))
+        .map(|i| {
+            Some(builder.input(
+                &format!("ct_{}", program.output_names[i]),
+                program.output_shape(i),
+            ))
+        })
         .collect();
     let (_, result) = pull_back(&builder, program, linear_inputs, &known_inputs, &cotangents);
-    let names: Vec<String> = linear_inputs.iter().map(|&i| format!("ct_{}", program.input_names[i])).collect();
+    let names: Vec<String> = linear_inputs
+        .iter()
+        .map(|&i| format!("ct_{}", program.input_names[i]))
+        .collect();
     let named: Vec<(&str, Var)> = names.iter().map(String::as_str).zip(result).collect();
     debug_verify(builder.finish(&named))
 }
@@ -37,7 +46,12 @@ pub fn transpose(program: &Program, linear_inputs: &[usize]) -> Program {
 pub fn vjp(program: &Program, wrt: &[usize]) -> Program {
     reverse(program, wrt, "ct", |builder| {
         (0..program.outputs.len())
-            .map(|i| Some(builder.input(&format!("ct_{}", program.output_names[i]), program.output_shape(i))))
+            .map(|i| {
+                Some(builder.input(
+                    &format!("ct_{}", program.output_names[i]),
+                    program.output_shape(i),
+                ))
+            })
             .collect()
     })
 }
@@ -51,7 +65,10 @@ pub fn vjp(program: &Program, wrt: &[usize]) -> Program {
 /// If the first output has more than one element.
 pub fn grad(program: &Program, wrt: &[usize]) -> Program {
     let shape = program.output_shape(0);
-    assert!(element_count(shape) == 1, "grad: the first output must have one element, its shape is {shape:?}");
+    assert!(
+        element_count(shape) == 1,
+        "grad: the first output must have one element, its shape is {shape:?}"
+    );
     reverse(program, wrt, "grad", |builder| {
         let mut cotangents = vec![None; program.outputs.len()];
         cotangents[0] = Some(builder.constant(1.0, shape));
@@ -75,10 +92,19 @@ fn reverse<'p>(
     let mut seeds = vec![None; outputs];
     seeds.extend(cotangents(&builder));
     let tangent_inputs: Vec<usize> = (originals..derivative.inputs.len()).collect();
-    let (values, result) = pull_back(&builder, &derivative, &tangent_inputs, &known_inputs, &seeds);
+    let (values, result) = pull_back(
+        &builder,
+        &derivative,
+        &tangent_inputs,
+        &known_inputs,
+        &seeds,
+    );
     let mut named: Vec<(String, Var)> = Vec::new();
     for (name, value) in program.output_names.iter().zip(&derivative.outputs) {
-        named.push((name.clone(), values[value.index()].expect("original outputs do not depend on tangents")));
+        named.push((
+            name.clone(),
+            values[value.index()].expect("original outputs do not depend on tangents"),
+        ));
     }
     for (&i, cotangent) in wrt.iter().zip(result) {
         named.push((format!("{prefix}_{}", program.input_names[i]), cotangent));
@@ -103,7 +129,11 @@ fn pull_back<'b>(
             Op::Input(i) => known_inputs[*i],
             _ if linear[position] => None,
             op => {
-                let op = op.map_operands(|v| values[v.index()].expect("known operands of a known value").id);
+                let op = op.map_operands(|v| {
+                    values[v.index()]
+                        .expect("known operands of a known value")
+                        .id
+                });
                 Some(builder.emit(op, &instruction.shape))
             }
         });
@@ -117,12 +147,16 @@ fn pull_back<'b>(
     };
     for (output, cotangent) in program.outputs.iter().zip(cotangents) {
         match cotangent {
-            Some(cotangent) if linear[output.index()] => add(&mut accumulated[output.index()], *cotangent),
+            Some(cotangent) if linear[output.index()] => {
+                add(&mut accumulated[output.index()], *cotangent)
+            }
             _ => {}
         }
     }
     for (position, instruction) in program.instructions.iter().enumerate().rev() {
-        let Some(cotangent) = accumulated[position] else { continue };
+        let Some(cotangent) = accumulated[position] else {
+            continue;
+        };
         let operands = instruction.op.operands();
         let arguments: Vec<Argument> = (operands.iter())
             .map(|v| match (linear[v.index()], values[v.index()]) {
@@ -131,13 +165,19 @@ fn pull_back<'b>(
             })
             .collect();
         for (number, term) in transpose_rule(&instruction.op, &arguments, cotangent) {
-            debug_assert_eq!(term.shape(), program.shape(operands[number]), "cotangent in {:?}", instruction.op);
+            debug_assert_eq!(
+                term.shape(),
+                program.shape(operands[number]),
+                "cotangent in {:?}",
+                instruction.op
+            );
             add(&mut accumulated[operands[number].index()], term);
         }
     }
     let result = (linear_inputs.iter())
         .map(|&i| {
-            accumulated[program.inputs[i].index()].unwrap_or_else(|| builder.constant(0.0, program.input_shape(i)))
+            accumulated[program.inputs[i].index()]
+                .unwrap_or_else(|| builder.constant(0.0, program.input_shape(i)))
         })
         .collect();
     (values, result)
@@ -152,8 +192,13 @@ enum Argument<'b> {
 }
 
 /// The cotangent of each linear operand, by its number.
-fn transpose_rule<'b>(op: &Op, arguments: &[Argument<'b>], cotangent: Var<'b>) -> Vec<(usize, Var<'b>)> {
-    let not_linear = |reason: &str| -> ! { panic!("transpose: {} is not linear here: {reason}", op.name()) };
+fn transpose_rule<'b>(
+    op: &Op,
+    arguments: &[Argument<'b>],
+    cotangent: Var<'b>,
+) -> Vec<(usize, Var<'b>)> {
+    let not_linear =
+        |reason: &str| -> ! { panic!("transpose: {} is not linear here: {reason}", op.name()) };
     // An operand that must be linear because the operation has no other.
     let shape_of = |number: usize| match &arguments[number] {
         Argument::Linear(shape) => shape.as_slice(),
@@ -192,11 +237,21 @@ fn transpose_rule<'b>(op: &Op, arguments: &[Argument<'b>], cotangent: Var<'b>) -
             | Unary::GeluPrime => not_linear("the function is nonlinear"),
         },
         Op::Binary(function, _, _) => match function {
-            Binary::Add => [share(0, cotangent), share(1, cotangent)].into_iter().flatten().collect(),
-            Binary::Sub => share(0, cotangent).into_iter().chain(share(1, -cotangent)).collect(),
+            Binary::Add => [share(0, cotangent), share(1, cotangent)]
+                .into_iter()
+                .flatten()
+                .collect(),
+            Binary::Sub => share(0, cotangent)
+                .into_iter()
+                .chain(share(1, -cotangent))
+                .collect(),
             Binary::Mul => match (&arguments[0], &arguments[1]) {
-                (Argument::Linear(shape), Argument::Known(b)) => vec![(0, (cotangent * *b).sum_to(shape))],
-                (Argument::Known(a), Argument::Linear(shape)) => vec![(1, (cotangent * *a).sum_to(shape))],
+                (Argument::Linear(shape), Argument::Known(b)) => {
+                    vec![(0, (cotangent * *b).sum_to(shape))]
+                }
+                (Argument::Known(a), Argument::Linear(shape)) => {
+                    vec![(1, (cotangent * *a).sum_to(shape))]
+                }
                 _ => not_linear("both factors depend on the linear inputs"),
             },
             Binary::Div => vec![(0, (cotangent / known(1)).sum_to(shape_of(0)))],
@@ -205,7 +260,10 @@ fn transpose_rule<'b>(op: &Op, arguments: &[Argument<'b>], cotangent: Var<'b>) -
         Op::Select { .. } => {
             let mask = known(0);
             let on_true = share(1, mask.select(cotangent, 0.0));
-            on_true.into_iter().chain(share(2, mask.select(0.0, cotangent))).collect()
+            on_true
+                .into_iter()
+                .chain(share(2, mask.select(0.0, cotangent)))
+                .collect()
         }
         Op::StopGradient(_) => not_linear("its derivative is zero by definition"),
         Op::BroadcastTo(_) => vec![(0, cotangent.sum_to(shape_of(0)))],
@@ -213,13 +271,26 @@ fn transpose_rule<'b>(op: &Op, arguments: &[Argument<'b>], cotangent: Var<'b>) -
         Op::Reshape(_) => vec![(0, cotangent.reshape(shape_of(0)))],
         Op::Permute { permutation, .. } => {
             let mut inverse = vec![0; permutation.len()];
-            permutation.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
+            permutation
+                .iter()
+                .enumerate()
+                .for_each(|(i, &axis)| inverse[axis] = i);
             vec![(0, cotangent.permute(&inverse))]
         }
-        Op::Slice { axis, start, length, .. } => {
-            vec![(0, cotangent.pad(*axis, *start, shape_of(0)[*axis] - start - length))]
+        Op::Slice {
+            axis,
+            start,
+            length,
+            ..
+        } => {
+            vec![(
+                0,
+                cotangent.pad(*axis, *start, shape_of(0)[*axis] - start - length),
+            )]
         }
-        Op::Pad { axis, before, .. } => vec![(0, cotangent.slice(*axis, *before, shape_of(0)[*axis]))],
+        Op::Pad { axis, before, .. } => {
+            vec![(0, cotangent.slice(*axis, *before, shape_of(0)[*axis]))]
+        }
         Op::Concat { axis, .. } => {
             let mut start = 0;
             let mut terms = Vec::new();
@@ -233,9 +304,15 @@ fn transpose_rule<'b>(op: &Op, arguments: &[Argument<'b>], cotangent: Var<'b>) -
             }
             terms
         }
-        Op::Gather { axis, indices, .. } => vec![(0, cotangent.scatter_add(*axis, indices, shape_of(0)[*axis]))],
+        Op::Gather { axis, indices, .. } => {
+            vec![(0, cotangent.scatter_add(*axis, indices, shape_of(0)[*axis]))]
+        }
         Op::ScatterAdd { axis, indices, .. } => vec![(0, cotangent.gather(*axis, indices))],
-        Op::MatMul { transpose_a, transpose_b, .. } => match (&arguments[0], &arguments[1]) {
+        Op::MatMul {
+            transpose_a,
+            transpose_b,
+            ..
+        } => match (&arguments[0], &arguments[1]) {
             (Argument::Linear(shape), Argument::Known(b)) => {
                 // y = op(a) op(b), so the cotangent of op(a) is ȳ op(b)ᵀ
                 let full = if *transpose_a {
@@ -246,7 +323,10 @@ fn transpose_rule<'b>(op: &Op, arguments: &[Argument<'b>], cotangent: Var<'b>) -
                 vec![(0, full.sum_to(shape))]
             }
             (Argument::Known(a), Argument::Linear(shape)) => {
-                vec![(1, transpose_right_factor(*a, *transpose_a, *transpose_b, shape, cotangent))]
+                vec![(
+                    1,
+                    transpose_right_factor(*a, *transpose_a, *transpose_b, shape, cotangent),
+                )]
             }
             _ => not_linear("both factors depend on the linear inputs"),
         },
@@ -254,7 +334,12 @@ fn transpose_rule<'b>(op: &Op, arguments: &[Argument<'b>], cotangent: Var<'b>) -
             vec![(1, known(0).softmax_tangent(cotangent).sum_to(shape_of(1)))]
         }
         Op::LayerNormTangent { .. } => {
-            vec![(2, known(0).layer_norm_tangent(known(1), cotangent).sum_to(shape_of(2)))]
+            vec![(
+                2,
+                known(0)
+                    .layer_norm_tangent(known(1), cotangent)
+                    .sum_to(shape_of(2)),
+            )]
         }
         Op::Softmax(_) | Op::LayerNorm { .. } | Op::RowReciprocalStd { .. } => {
             not_linear("the function is nonlinear")
@@ -276,8 +361,15 @@ fn transpose_right_factor<'b>(
 ) -> Var<'b> {
     let (mut a, mut cotangent) = (a, cotangent);
     let batch = cotangent.rank() - 2;
-    let size_in = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(batch + 2).map_or(1, |i| shape[i]);
-    let joined = (0..batch).rev().take_while(|&axis| size_in(shape, axis) == 1).count();
+    let size_in = |shape: &[usize], axis: usize| {
+        (axis + shape.len())
+            .checked_sub(batch + 2)
+            .map_or(1, |i| shape[i])
+    };
+    let joined = (0..batch)
+        .rev()
+        .take_while(|&axis| size_in(shape, axis) == 1)
+        .count();
     let split = batch - joined;
     let join_rows = !transpose_a && joined > 0;
     if join_rows {

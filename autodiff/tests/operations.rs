@@ -28,30 +28,51 @@ fn check(
     for i in 0..shapes.len() {
         // One input alone leaves other tangents symbolically zero.
         if let Err(error) = check_program(&program, &inputs, &[i], seed) {
-            return Err(TestCaseError::fail(format!("with respect to {i}: {error}\n{program}")));
+            return Err(TestCaseError::fail(format!(
+                "with respect to {i}: {error}\n{program}"
+            )));
         }
     }
     Ok(())
 }
 
-fn trace(shapes: &[&[usize]], function: impl for<'b> Fn(&'b Builder, &[Var<'b>]) -> Var<'b>) -> Program {
+fn trace(
+    shapes: &[&[usize]],
+    function: impl for<'b> Fn(&'b Builder, &[Var<'b>]) -> Var<'b>,
+) -> Program {
     let builder = Builder::new();
-    let inputs: Vec<Var> =
-        shapes.iter().enumerate().map(|(i, shape)| builder.input(&format!("x{i}"), shape)).collect();
+    let inputs: Vec<Var> = shapes
+        .iter()
+        .enumerate()
+        .map(|(i, shape)| builder.input(&format!("x{i}"), shape))
+        .collect();
     let output = function(&builder, &inputs);
     builder.finish(&[("y", output)])
 }
 
 /// Two shapes that broadcast: a common shape with axes of either shrunk to 1 and leading axes of one removed.
 fn broadcasting_pair() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
-    (proptest::collection::vec((1usize..4, 0u8..4), 0..4), 0usize..3, any::<bool>()).prop_map(
-        |(axes, dropped, from_first)| {
-            let first: Vec<usize> = axes.iter().map(|&(size, which)| if which == 1 { 1 } else { size }).collect();
-            let second: Vec<usize> = axes.iter().map(|&(size, which)| if which == 2 { 1 } else { size }).collect();
-            let dropped = dropped.min(axes.len());
-            if from_first { (first[dropped..].to_vec(), second) } else { (first, second[dropped..].to_vec()) }
-        },
+    (
+        proptest::collection::vec((1usize..4, 0u8..4), 0..4),
+        0usize..3,
+        any::<bool>(),
     )
+        .prop_map(|(axes, dropped, from_first)| {
+            let first: Vec<usize> = axes
+                .iter()
+                .map(|&(size, which)| if which == 1 { 1 } else { size })
+                .collect();
+            let second: Vec<usize> = axes
+                .iter()
+                .map(|&(size, which)| if which == 2 { 1 } else { size })
+                .collect();
+            let dropped = dropped.min(axes.len());
+            if from_first {
+                (first[dropped..].to_vec(), second)
+            } else {
+                (first, second[dropped..].to_vec())
+            }
+        })
 }
 
 fn shape(rank: std::ops::Range<usize>) -> impl Strategy<Value = Vec<usize>> {
