@@ -193,7 +193,7 @@ pub fn duration(seconds: f64) -> String {
 mod tests {
     #[test]
     fn durations_read_well() {
-        assert_eq!(super::duration(3.14159), "3.1 s");
+        assert_eq!(super::duration(3.1234), "3.1 s");
         assert_eq!(super::duration(59.6), "60 s");
         assert_eq!(super::duration(600.0), "10.0 min");
         assert_eq!(super::duration(9000.0), "2.5 h");

@@ -366,8 +366,7 @@ mod tests {
         let run = RunDir::create(&root, &config(&[]), false).unwrap();
         let refuse = |root: &Path, config: &Config, resume| {
             RunDir::create(root, config, resume)
-                .err()
-                .expect("must be refused")
+                .expect_err("must be refused")
                 .to_string()
         };
         assert!(refuse(&root, &config(&[]), false).contains("unfinished run"));

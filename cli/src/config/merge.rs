@@ -62,12 +62,12 @@ pub(super) fn nearest<'a>(
         let whole = strsim::damerau_levenshtein(word, candidate);
         // The right name in the wrong section, or without one.
         let name = strsim::damerau_levenshtein(&leaf(word), &leaf(candidate)) + 1;
-        whole.min(name)
+        (whole.min(name), whole)
     };
     candidates
         .map(|candidate| (distance(candidate), candidate))
         .min()
-        .filter(|(distance, _)| *distance <= 1 + word.len() / 2)
+        .filter(|((distance, _), _)| *distance <= 1 + word.len() / 2)
         .map(|(_, candidate)| candidate)
 }
 

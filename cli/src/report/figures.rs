@@ -1,6 +1,6 @@
 //! The figures of the report.
 
-use super::svg::{Axis, Plot, escape, number, superscript, viridis};
+use super::svg::{Axis, Plot, count, escape, number, superscript, viridis, with_error};
 use super::{Curve, Ensemble, Report};
 
 /// Bins of a Ramachandran plot along each axis: 6° each.
@@ -82,7 +82,7 @@ pub(super) fn ramachandran(report: &Report) -> Figure {
             |row, column| shade(density[row * TORSION_BINS + column]),
             &palette,
         );
-        let heading = format!("{title} <small>n = {}</small>", ensemble.phi.len());
+        let heading = format!("{title} <small>n = {}</small>", count(ensemble.phi.len()));
         drawn.push((
             heading,
             plot.finish(&format!("Histogram over phi and psi: {title}")),
@@ -218,8 +218,8 @@ pub(super) fn energies(report: &Report) -> Figure {
     let x = Axis::linear(edges[0], edges[edges.len() - 1], "potential energy, kT");
     let mut plot = Plot::new(
         "energy",
-        620.0,
-        340.0,
+        540.0,
+        330.0,
         x,
         Axis::linear(0.0, 1.12 * top, "density, 1/kT"),
     );
@@ -272,7 +272,7 @@ pub(super) fn profile(report: &Report) -> Figure {
         .clamp(4.0, 25.0);
     let mut plot = Plot::new(
         "profile",
-        620.0,
+        540.0,
         340.0,
         Axis::degrees("φ, degrees"),
         Axis::linear(0.0, 1.15 * highest, "free energy, kT"),
@@ -305,19 +305,12 @@ pub(super) fn profile(report: &Report) -> Figure {
     let summary = &report.summary;
     let middle = POSITIVE_STATE_END.to_degrees() / 2.0;
     plot.note_at("", middle, 0.06, "middle", "ΔF, kT");
-    let value = |mean: f64, error: f64| {
-        if mean.is_finite() {
-            format!("{mean:.2} ± {error:.2}").replace('-', "−")
-        } else {
-            "not available".into()
-        }
-    };
     plot.note_at(
         "reference",
         middle,
         0.12,
         "middle",
-        &value(
+        &with_error(
             summary.delta_f_reference_kt,
             summary.delta_f_reference_error_kt,
         ),
@@ -327,7 +320,7 @@ pub(super) fn profile(report: &Report) -> Figure {
         middle,
         0.18,
         "middle",
-        &value(summary.delta_f_kt, summary.delta_f_error_kt),
+        &with_error(summary.delta_f_kt, summary.delta_f_error_kt),
     );
     Figure {
         title: "Free energy along φ",
@@ -500,7 +493,7 @@ pub(super) fn likelihood(report: &Report) -> Figure {
         ],
         caption: format!(
             "{} samples of the few-step map, each with the exact log-determinant of its Jacobian.",
-            pairs.len()
+            count(pairs.len())
         ),
         legend: Vec::new(),
     }

@@ -1,7 +1,7 @@
 //! The page around the figures.
 
 use super::figures::{self, Figure};
-use super::svg::{escape, number};
+use super::svg::{count, escape, number, with_error};
 use super::{Report, Summary, Tone, verdict};
 use crate::progress::duration;
 
@@ -31,7 +31,7 @@ pub(super) fn html(report: &Report) -> String {
         system = escape(&summary.system),
         force_field = escape(&summary.force_field),
         temperature = number(summary.temperature),
-        samples = summary.n_samples,
+        samples = count(summary.n_samples),
         nfe = summary.nfe,
         total = duration(summary.total_seconds()),
         verdict = verdict_section(summary),
@@ -87,13 +87,6 @@ fn figure(figure: Figure) -> String {
         figure.layout,
         escape(&figure.caption)
     )
-}
-
-fn with_error(value: f64, error: f64) -> String {
-    match (value.is_finite(), error.is_finite()) {
-        (true, true) => format!("{value:.2} ± {error:.2}").replace('-', "−"),
-        _ => number(value),
-    }
 }
 
 fn percent(fraction: f64) -> String {
@@ -165,16 +158,12 @@ fn metrics(s: &Summary) -> String {
         "Effective sample size",
         &["log q from", "samples", "ESS"],
         &[
-            row(&["head", &s.n_samples.to_string(), &percent(s.ess_head)]),
-            row(&[
-                "head",
-                &s.n_audited.to_string(),
-                &percent(s.ess_head_audited),
-            ]),
-            row(&["exact", &s.n_audited.to_string(), &percent(s.ess_exact)]),
+            row(&["head", &count(s.n_samples), &percent(s.ess_head)]),
+            row(&["head", &count(s.n_audited), &percent(s.ess_head_audited)]),
+            row(&["exact", &count(s.n_audited), &percent(s.ess_exact)]),
             row(&[
                 "exact, top 0.2 % clipped",
-                &s.n_audited.to_string(),
+                &count(s.n_audited),
                 &percent(s.ess_exact_clipped),
             ]),
         ],
@@ -223,12 +212,12 @@ fn metrics(s: &Summary) -> String {
         "Model and samples",
         &[],
         &[
-            row(&["proposal samples", &s.n_samples.to_string()]),
-            row(&["audited exactly", &s.n_audited.to_string()]),
-            row(&["reference frames", &s.n_reference.to_string()]),
+            row(&["proposal samples", &count(s.n_samples)]),
+            row(&["audited exactly", &count(s.n_audited)]),
+            row(&["reference frames", &count(s.n_reference)]),
             row(&["network evaluations per sample", &s.nfe.to_string()]),
-            row(&["parameters", &s.n_parameters.to_string()]),
-            row(&["training steps", &s.training_steps.to_string()]),
+            row(&["parameters", &count(s.n_parameters)]),
+            row(&["training steps", &count(s.training_steps)]),
             row(&["ε", &number(s.epsilon)]),
         ],
     );

@@ -31,6 +31,31 @@ pub(super) fn number(value: f64) -> String {
     text.replace('-', "−")
 }
 
+/// A value with its standard error, to the error's second digit.
+pub(super) fn with_error(value: f64, error: f64) -> String {
+    if !(value.is_finite() && error.is_finite()) {
+        return number(value);
+    }
+    let decimals = if error >= 0.02 || error == 0.0 { 2 } else { 3 };
+    format!("{value:.decimals$} ± {error:.decimals$}").replace('-', "−")
+}
+
+/// A count in groups of three digits.
+pub(super) fn count(value: usize) -> String {
+    let digits = value.to_string();
+    if digits.len() < 5 {
+        return digits;
+    }
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// An integer in superscript digits.
 pub(super) fn superscript(value: i32) -> String {
     value
@@ -420,6 +445,10 @@ mod tests {
         assert_eq!(number(12_345.6), "12346");
         assert_eq!(number(2.5e-9), "2.5·10⁻⁹");
         assert_eq!(number(f64::NAN), "not available");
+        assert_eq!(with_error(-3.814, 0.09), "−3.81 ± 0.09");
+        assert_eq!(with_error(3.814, 0.012), "3.814 ± 0.012");
+        assert_eq!(count(2000), "2000");
+        assert_eq!(count(1_512_904), "1\u{202f}512\u{202f}904");
     }
 
     #[test]

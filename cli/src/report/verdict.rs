@@ -1,7 +1,7 @@
 //! What the numbers mean, in sentences computed from them.
 
 use super::Summary;
-use super::svg::number;
+use super::svg::{count, number, with_error};
 
 /// How good the news is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,10 +54,9 @@ fn likelihood(summary: &Summary) -> Statement {
         };
     }
     let measured = format!(
-        "Against exact log-determinants on {} samples the head is off by {} ± {} nats (mean ± standard deviation)",
-        summary.n_audited,
-        number(mean),
-        number(deviation)
+        "Against exact log-determinants on {} samples the head is off by {} nats (mean ± standard deviation)",
+        count(summary.n_audited),
+        with_error(mean, deviation)
     );
     let (tone, judgement) = if deviation > GAP_BAD {
         (
@@ -85,7 +84,7 @@ fn likelihood(summary: &Summary) -> Statement {
 fn effective_samples(summary: &Summary) -> Statement {
     let subject = "Effective samples";
     let (exact, head) = (summary.ess_exact, summary.ess_head_audited);
-    let count = exact * summary.n_audited as f64;
+    let worth = exact * summary.n_audited as f64;
     if !exact.is_finite() {
         let text = format!(
             "The head's ESS of {} has no exact counterpart.",
@@ -100,8 +99,8 @@ fn effective_samples(summary: &Summary) -> Statement {
     let mut text = format!(
         "By exact likelihoods the ESS is {} %: {} audited samples are worth {} independent ones",
         number(100.0 * exact),
-        summary.n_audited,
-        number(count)
+        count(summary.n_audited),
+        number(worth)
     );
     if head.is_finite() {
         text += &format!(
@@ -112,9 +111,9 @@ fn effective_samples(summary: &Summary) -> Statement {
             text += ", which flatters the model";
         }
     }
-    let tone = match count {
-        count if count >= 100.0 => Tone::Good,
-        count if count >= 20.0 => Tone::Caution,
+    let tone = match worth {
+        worth if worth >= 100.0 => Tone::Good,
+        worth if worth >= 20.0 => Tone::Caution,
         _ => Tone::Bad,
     };
     if tone == Tone::Bad {
@@ -142,11 +141,12 @@ fn free_energy(summary: &Summary) -> Statement {
         };
     }
     let values = format!(
-        "ΔF = {} ± {} kT against {} ± {} kT from dynamics",
-        number(summary.delta_f_kt),
-        number(summary.delta_f_error_kt),
-        number(summary.delta_f_reference_kt),
-        number(summary.delta_f_reference_error_kt)
+        "ΔF = {} kT against {} kT from dynamics",
+        with_error(summary.delta_f_kt, summary.delta_f_error_kt),
+        with_error(
+            summary.delta_f_reference_kt,
+            summary.delta_f_reference_error_kt
+        )
     );
     let (tone, judgement) = if difference.abs() <= error {
         (Tone::Good, "they agree within the stated errors".to_owned())
