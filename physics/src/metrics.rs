@@ -1,3 +1,5 @@
 //! Metrics of weighted samples.
 
+pub mod transport;
+pub mod wasserstein;
 pub mod weights;
