@@ -1,5 +1,12 @@
-//! Metrics of weighted samples.
+//! Metrics of weighted samples. See each module for definitions; energies and free energies here are in units of kT.
 
+pub mod free_energy;
 pub mod transport;
 pub mod wasserstein;
 pub mod weights;
+
+pub use free_energy::{
+    Interval, delta_f, delta_f_grouped, delta_f_interval, equal_blocks, histogram, jensen_shannon, phi_profile,
+};
+pub use wasserstein::{MetricError, TorusDistance, e_w2, t_w2};
+pub use weights::{clip, effective_sample_size, ess, log_sum_exp, normalised, resample_systematic};

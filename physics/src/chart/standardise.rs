@@ -1,6 +1,7 @@
 //! Affine standardisation fitted on data, and where to cut a circle.
 
 use super::ChartError;
+use crate::linear::symmetric_eigen;
 use serde::{Deserialize, Serialize};
 
 /// Which affine map brings the coordinates to zero mean and unit variance.
@@ -176,47 +177,6 @@ impl Standardiser {
             q[i] = self.mean[i] + self.std[i] * q[i];
         }
     }
-}
-
-/// Eigenvalues and eigenvectors (columns of the row-major result) of a symmetric matrix, by cyclic Jacobi rotations.
-///
-/// Jacobi computes small eigenvalues of a correlation matrix to high relative accuracy, which the whitening needs.
-fn symmetric_eigen(mut a: Vec<f64>, d: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut v = vec![0.0; d * d];
-    (0..d).for_each(|i| v[i * d + i] = 1.0);
-    for _sweep in 0..60 {
-        let mut rotated = false;
-        for p in 0..d {
-            for q in p + 1..d {
-                let apq = a[p * d + q];
-                if apq.abs() <= f64::EPSILON * 0.25 * (a[p * d + p] * a[q * d + q]).abs().sqrt() {
-                    continue;
-                }
-                rotated = true;
-                let theta = (a[q * d + q] - a[p * d + p]) / (2.0 * apq);
-                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-                let c = 1.0 / (t * t + 1.0).sqrt();
-                let s = t * c;
-                for k in 0..d {
-                    let (x, y) = (a[k * d + p], a[k * d + q]);
-                    a[k * d + p] = c * x - s * y;
-                    a[k * d + q] = s * x + c * y;
-                }
-                for k in 0..d {
-                    let (x, y) = (a[p * d + k], a[q * d + k]);
-                    a[p * d + k] = c * x - s * y;
-                    a[q * d + k] = s * x + c * y;
-                    let (x, y) = (v[k * d + p], v[k * d + q]);
-                    v[k * d + p] = c * x - s * y;
-                    v[k * d + q] = s * x + c * y;
-                }
-            }
-        }
-        if !rotated {
-            break;
-        }
-    }
-    ((0..d).map(|i| a[i * d + i]).collect(), v)
 }
 
 /// Where on a circle of circumference `period` the `values` leave the most room: the place of a cut, in [0, period).

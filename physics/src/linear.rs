@@ -1,0 +1,98 @@
+//! Small dense linear algebra: the eigenvalues of a symmetric matrix, the solution of a positive definite system.
+
+/// Eigenvalues and eigenvectors (columns of the row-major result) of a symmetric matrix, by cyclic Jacobi rotations.
+///
+/// Jacobi computes small eigenvalues of a correlation matrix to high relative accuracy, which the whitening needs.
+pub(crate) fn symmetric_eigen(mut a: Vec<f64>, d: usize) -> (Vec<f64>, Vec<f64>) {
+    let mut v = vec![0.0; d * d];
+    (0..d).for_each(|i| v[i * d + i] = 1.0);
+    for _sweep in 0..60 {
+        let mut rotated = false;
+        for p in 0..d {
+            for q in p + 1..d {
+                let apq = a[p * d + q];
+                if apq.abs() <= f64::EPSILON * 0.25 * (a[p * d + p] * a[q * d + q]).abs().sqrt() {
+                    continue;
+                }
+                rotated = true;
+                let theta = (a[q * d + q] - a[p * d + p]) / (2.0 * apq);
+                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                let c = 1.0 / (t * t + 1.0).sqrt();
+                let s = t * c;
+                for k in 0..d {
+                    let (x, y) = (a[k * d + p], a[k * d + q]);
+                    a[k * d + p] = c * x - s * y;
+                    a[k * d + q] = s * x + c * y;
+                }
+                for k in 0..d {
+                    let (x, y) = (a[p * d + k], a[q * d + k]);
+                    a[p * d + k] = c * x - s * y;
+                    a[q * d + k] = s * x + c * y;
+                    let (x, y) = (v[k * d + p], v[k * d + q]);
+                    v[k * d + p] = c * x - s * y;
+                    v[k * d + q] = s * x + c * y;
+                }
+            }
+        }
+        if !rotated {
+            break;
+        }
+    }
+    ((0..d).map(|i| a[i * d + i]).collect(), v)
+}
+
+/// Solves A x = b for a symmetric positive definite A `[d, d]` by Cholesky; `None` if A is not positive definite.
+pub(crate) fn solve_positive_definite(mut a: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+    let d = b.len();
+    for j in 0..d {
+        for k in 0..j {
+            let factor = a[j * d + k];
+            for i in j..d {
+                a[i * d + j] -= a[i * d + k] * factor;
+            }
+        }
+        let pivot = a[j * d + j];
+        if pivot.is_nan() || pivot <= 0.0 {
+            return None;
+        }
+        let root = pivot.sqrt();
+        for i in j..d {
+            a[i * d + j] /= root;
+        }
+    }
+    for i in 0..d {
+        for k in 0..i {
+            b[i] -= a[i * d + k] * b[k];
+        }
+        b[i] /= a[i * d + i];
+    }
+    for i in (0..d).rev() {
+        for k in i + 1..d {
+            b[i] -= a[k * d + i] * b[k];
+        }
+        b[i] /= a[i * d + i];
+    }
+    Some(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eigenvalues_and_solution_of_a_known_matrix() {
+        let a = vec![4.0, 1.0, 0.0, 1.0, 3.0, -1.0, 0.0, -1.0, 2.0];
+        let (values, vectors) = symmetric_eigen(a.clone(), 3);
+        for i in 0..3 {
+            for j in 0..3 {
+                let back: f64 = (0..3).map(|k| vectors[3 * i + k] * values[k] * vectors[3 * j + k]).sum();
+                assert!((back - a[3 * i + j]).abs() < 1e-14);
+            }
+        }
+        let x = solve_positive_definite(a, vec![6.0, 4.0, 4.0]).unwrap();
+        for (found, expected) in x.iter().zip([1.0, 2.0, 3.0]) {
+            assert!((found - expected).abs() < 1e-14);
+        }
+        assert!(solve_positive_definite(vec![1.0, 2.0, 2.0, 1.0], vec![1.0, 1.0]).is_none());
+    }
+}

@@ -1,0 +1,298 @@
+//! Multistate Bennett acceptance ratio (Shirts and Chodera, J. Chem. Phys. 129, 124105, 2008): free energies of K states
+//! from samples of all of them.
+
+use crate::linear::solve_positive_definite;
+use crate::metrics::weights::log_sum_exp;
+use rayon::prelude::*;
+
+/// Why MBAR failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum MbarError {
+    /// Shapes that do not fit.
+    #[error("the reduced energies have {found} entries but {states} states and {samples} samples need {}", states * samples)]
+    Shape {
+        /// Entries given.
+        found: usize,
+        /// K
+        states: usize,
+        /// N
+        samples: usize,
+    },
+    /// NaN or −∞ somewhere.
+    #[error("the reduced energy of sample {sample} in state {state} is not a number above minus infinity; drop the sample")]
+    NotFinite {
+        /// k
+        state: usize,
+        /// n
+        sample: usize,
+    },
+    /// A sample outside the support of every sampled state, or no samples at all.
+    #[error("sample {0} has an infinite energy in every state that was sampled, so it cannot have come from any; drop it")]
+    Impossible(usize),
+    /// No convergence.
+    #[error("the free energies did not converge in {iterations} iterations (gradient {gradient:.1e}); the states may not overlap, add states between them")]
+    NotConverged {
+        /// Iterations done.
+        iterations: usize,
+        /// The remaining gradient, as a fraction of samples.
+        gradient: f64,
+    },
+}
+
+/// Converged MBAR free energies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mbar {
+    /// f_k = −ln Z_k up to a constant, with f_0 = 0, `[K]`
+    pub free_energies: Vec<f64>,
+    /// ln Σ_k N_k exp(f_k − u_k(x_n)) of each sample: minus the log-density of the mixture of all states, `[N]`
+    log_mixture: Vec<f64>,
+    /// Newton and self-consistent iterations used.
+    pub iterations: usize,
+}
+
+/// One trial of the free energies of the sampled states.
+struct State {
+    f: Vec<f64>,
+    mixture: Vec<f64>,
+    p: Vec<Vec<f64>>,
+    sums: Vec<f64>,
+    /// Largest |Σ_n p − N_k|/N
+    worst: f64,
+}
+
+impl Mbar {
+    /// Solves f_k = −ln Σ_n exp(−u_k(x_n)) / Σ_l N_l exp(f_l − u_l(x_n)).
+    ///
+    /// `reduced` is u_k(x_n), row-major `[K, N]`, with the N samples of all states pooled in any order; `counts[k]` is how many of them were drawn from state k
+    /// (0 is allowed for states of interest that were not sampled). Newton's method on the convex objective
+    /// Σ_n ln Σ_k N_k e^{f_k − u_kn} − Σ_k N_k f_k, with a self-consistent step wherever that leaves the smaller gradient.
+    ///
+    /// # Errors
+    /// Wrong shapes, energies that are not numbers, states without overlap.
+    pub fn solve(reduced: &[f64], counts: &[usize]) -> Result<Self, MbarError> {
+        let states = counts.len();
+        let samples: usize = counts.iter().sum();
+        if samples == 0 || reduced.len() != states * samples {
+            return Err(MbarError::Shape {
+                found: reduced.len(),
+                states,
+                samples,
+            });
+        }
+        if let Some(at) = reduced.iter().position(|u| u.is_nan() || *u == f64::NEG_INFINITY) {
+            return Err(MbarError::NotFinite {
+                state: at / samples,
+                sample: at % samples,
+            });
+        }
+        let sampled: Vec<usize> = (0..states).filter(|&k| counts[k] > 0).collect();
+        if let Some(n) = (0..samples).find(|&n| sampled.iter().all(|&k| reduced[k * samples + n] == f64::INFINITY)) {
+            return Err(MbarError::Impossible(n));
+        }
+        let log_counts: Vec<f64> = sampled.iter().map(|&k| (counts[k] as f64).ln()).collect();
+        let log_mixture = |f: &[f64]| -> Vec<f64> {
+            (0..samples)
+                .into_par_iter()
+                .map_init(Vec::new, |terms, n| {
+                    terms.clear();
+                    terms.extend(
+                        sampled
+                            .iter()
+                            .zip(&log_counts)
+                            .zip(f)
+                            .map(|((&k, c), f)| c + f - reduced[k * samples + n]),
+                    );
+                    log_sum_exp(terms)
+                })
+                .collect()
+        };
+        // p[k, n] = N_k e^{f_k − u_kn − mixture_n}, whose row sums equal N_k at the solution.
+        let evaluate = |f: &[f64]| -> State {
+            let mixture = log_mixture(f);
+            let p: Vec<Vec<f64>> = (0..sampled.len())
+                .into_par_iter()
+                .map(|a| {
+                    let row = &reduced[sampled[a] * samples..(sampled[a] + 1) * samples];
+                    row.iter()
+                        .zip(&mixture)
+                        .map(|(u, m)| (log_counts[a] + f[a] - u - m).exp())
+                        .collect()
+                })
+                .collect();
+            let sums: Vec<f64> = p.iter().map(|row| row.iter().sum()).collect();
+            let worst = sums
+                .iter()
+                .zip(&sampled)
+                .fold(0.0f64, |worst, (sum, &k)| worst.max((sum - counts[k] as f64).abs()));
+            State {
+                f: f.to_vec(),
+                mixture,
+                p,
+                sums,
+                worst: worst / samples as f64,
+            }
+        };
+        const LIMIT: usize = 2000;
+        let s = sampled.len();
+        let mut state = evaluate(&vec![0.0; s]);
+        let mut iterations = 0;
+        while s > 1 && state.worst > 1e-13 {
+            if iterations == LIMIT {
+                return Err(MbarError::NotConverged {
+                    iterations,
+                    gradient: state.worst,
+                });
+            }
+            iterations += 1;
+            // Self-consistent step in logarithms, where sums that underflow at the start do no harm; gauge f_0 = 0.
+            let mut next: Vec<f64> = sampled
+                .par_iter()
+                .map(|&k| {
+                    let row = &reduced[k * samples..(k + 1) * samples];
+                    let terms: Vec<f64> = row.iter().zip(&state.mixture).map(|(u, m)| -u - m).collect();
+                    -log_sum_exp(&terms)
+                })
+                .collect();
+            let shift = next[0];
+            next.iter_mut().for_each(|v| *v -= shift);
+            // Gradient Σ_n p − N_k, Hessian diag(Σ_n p) − p pᵀ, without the gauge's row and column.
+            let mut hessian = vec![0.0; (s - 1) * (s - 1)];
+            for a in 1..s {
+                for b in 1..=a {
+                    let product: f64 = state.p[a].iter().zip(&state.p[b]).map(|(x, y)| x * y).sum();
+                    let h = if a == b { state.sums[a] - product } else { -product };
+                    hessian[(a - 1) * (s - 1) + b - 1] = h;
+                    hessian[(b - 1) * (s - 1) + a - 1] = h;
+                }
+            }
+            let gradient: Vec<f64> = (1..s).map(|a| state.sums[a] - counts[sampled[a]] as f64).collect();
+            let newton = solve_positive_definite(hessian, gradient).map(|step| {
+                let mut newton = state.f.clone();
+                for a in 1..s {
+                    newton[a] -= step[a - 1];
+                }
+                newton
+            });
+            // Far from the solution Newton overshoots; the self-consistent step always descends. The smaller gradient wins.
+            let mut best = evaluate(&next);
+            if let Some(newton) = newton.filter(|f| f.iter().all(|v| v.is_finite())) {
+                let trial = evaluate(&newton);
+                if trial.worst <= best.worst {
+                    best = trial;
+                }
+            }
+            let stalled = best.worst >= state.worst && state.worst < 1e-9;
+            // Rounding of the sums can keep the gradient from falling further.
+            if stalled {
+                break;
+            }
+            state = best;
+        }
+        let mut result = Self {
+            free_energies: vec![0.0; states],
+            log_mixture: state.mixture,
+            iterations,
+        };
+        let all: Vec<f64> = (0..states)
+            .map(|k| result.free_energy(&reduced[k * samples..(k + 1) * samples]))
+            .collect();
+        // Gauge f_0 = 0 also when state 0 was not sampled.
+        let shift = all[0];
+        result.free_energies = all.iter().map(|v| v - shift).collect();
+        result.log_mixture.iter_mut().for_each(|m| *m -= shift);
+        Ok(result)
+    }
+
+    /// f of a state with reduced energies `target` `[N]` at the pooled samples, relative to state 0.
+    pub fn free_energy(&self, target: &[f64]) -> f64 {
+        -log_sum_exp(&self.raw_log_weights(target))
+    }
+
+    /// Log-weights of the pooled samples at the state with reduced energies `target` `[N]`, normalised to Σ w = 1.
+    pub fn log_weights(&self, target: &[f64]) -> Vec<f64> {
+        let mut weights = self.raw_log_weights(target);
+        let total = log_sum_exp(&weights);
+        weights.iter_mut().for_each(|w| *w -= total);
+        weights
+    }
+
+    fn raw_log_weights(&self, target: &[f64]) -> Vec<f64> {
+        target.iter().zip(&self.log_mixture).map(|(u, m)| -u - m).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use boltzmap_kernels::random::Stream;
+
+    /// Samples of oscillators u_k = ½κ_k (x − c_k)², whose f_k − f_0 = ½ ln(κ_k/κ_0).
+    fn oscillators(kappa: &[f64], centre: &[f64], counts: &[usize], seed: u64) -> (Vec<f64>, Vec<f64>) {
+        let mut x = Vec::new();
+        for (k, &count) in counts.iter().enumerate() {
+            let mut stream = Stream::new(seed, 1, k as u64);
+            x.extend((0..count).map(|_| centre[k] + stream.standard_normal() / kappa[k].sqrt()));
+        }
+        let reduced = (0..kappa.len())
+            .flat_map(|k| x.iter().map(move |x| 0.5 * kappa[k] * (x - centre[k]).powi(2)).collect::<Vec<_>>())
+            .collect();
+        (x, reduced)
+    }
+
+    #[test]
+    fn harmonic_oscillators_have_their_closed_form() {
+        let kappa: [f64; 4] = [1.0, 4.0, 9.0, 2.0];
+        let centre = [0.0, 0.5, 1.0, -0.5];
+        let counts = [4000, 5000, 3000, 0];
+        let (x, reduced) = oscillators(&kappa, &centre, &counts, 3);
+        let mbar = Mbar::solve(&reduced, &counts).unwrap();
+        for k in 0..4 {
+            let expected = 0.5 * (kappa[k] / kappa[0]).ln();
+            // Standard errors are near 0.01 at these counts and overlaps.
+            assert!((mbar.free_energies[k] - expected).abs() < 0.05, "{k} {} {expected}", mbar.free_energies[k]);
+        }
+        let n = x.len();
+        let weights = mbar.log_weights(&reduced[3 * n..]);
+        let mean: f64 = weights.iter().zip(&x).map(|(w, x)| w.exp() * x).sum();
+        let square: f64 = weights.iter().zip(&x).map(|(w, x)| w.exp() * (x + 0.5).powi(2)).sum();
+        assert!((weights.iter().map(|w| w.exp()).sum::<f64>() - 1.0).abs() < 1e-12);
+        assert!((mean + 0.5).abs() < 0.05 && (square - 0.5).abs() < 0.05, "{mean} {square}");
+    }
+
+    #[test]
+    fn satisfies_its_own_equations_and_shifts() {
+        let counts = [300, 200, 400];
+        let (_, mut reduced) = oscillators(&[1.0, 30.0, 5.0], &[0.0, 2.0, 1.0], &counts, 5);
+        let n = 900;
+        let mbar = Mbar::solve(&reduced, &counts).unwrap();
+        for k in 0..3 {
+            let direct = mbar.free_energy(&reduced[k * n..(k + 1) * n]);
+            assert!((direct - mbar.free_energies[k]).abs() < 1e-10);
+        }
+        // A constant added to one state's energy adds to its free energy.
+        reduced[n..2 * n].iter_mut().for_each(|u| *u += 1e4);
+        let shifted = Mbar::solve(&reduced, &counts).unwrap();
+        assert!((shifted.free_energies[1] - mbar.free_energies[1] - 1e4).abs() < 1e-8);
+        assert!((shifted.free_energies[2] - mbar.free_energies[2]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn two_states_are_bennett() {
+        // Bennett's equation: Σ_0 1/(1 + (N_0/N_1) e^{u_1−u_0−Δf}) = Σ_1 1/(1 + (N_1/N_0) e^{u_0−u_1+Δf}).
+        let counts = [500, 800];
+        let (_, reduced) = oscillators(&[1.0, 3.0], &[0.0, 1.0], &counts, 9);
+        let delta = Mbar::solve(&reduced, &counts).unwrap().free_energies[1];
+        let ratio = (500.0f64 / 800.0).ln();
+        let difference = |n: usize| reduced[1300 + n] - reduced[n];
+        let left: f64 = (0..500).map(|n| 1.0 / (1.0 + (ratio + difference(n) - delta).exp())).sum();
+        let right: f64 = (500..1300).map(|n| 1.0 / (1.0 + (-ratio - difference(n) + delta).exp())).sum();
+        assert!((left - right).abs() < 1e-8, "{left} {right}");
+    }
+
+    #[test]
+    fn bad_input_is_one_sentence() {
+        assert!(matches!(Mbar::solve(&[0.0; 3], &[1, 1]), Err(MbarError::Shape { found: 3, .. })));
+        assert!(matches!(Mbar::solve(&[0.0, f64::NAN], &[2]), Err(MbarError::NotFinite { sample: 1, .. })));
+        assert_eq!(Mbar::solve(&[0.0, f64::INFINITY], &[2]), Err(MbarError::Impossible(1)));
+    }
+}

@@ -1,0 +1,267 @@
+//! Free-energy differences and profiles of weighted samples, with intervals that respect groups and time correlation.
+
+use super::wasserstein::MetricError;
+use super::weights::normalised;
+use boltzmap_kernels::random::Stream;
+
+/// Seed domain of the bootstrap, so that it shares no numbers with other users of a seed.
+const BOOTSTRAP: u64 = 0x626f_6f74;
+
+/// Whether φ belongs to the positive state, 0 < φ < 2 rad.
+pub fn is_positive_state(phi: f64) -> bool {
+    phi > 0.0 && phi < 2.0
+}
+
+/// ΔF/kT = −ln(Σ w over 0 < φ < 2 / Σ w over the rest); +∞ when the positive state is empty, −∞ when the rest is.
+///
+/// `log_weights` `[n]`, or `None` for equal weights.
+///
+/// # Errors
+/// Lengths that differ, a φ that is not finite, no positive weight.
+pub fn delta_f(phi: &[f64], log_weights: Option<&[f64]>) -> Result<f64, MetricError> {
+    let weights = checked_weights(phi, log_weights)?;
+    let masses = state_masses(phi, &weights);
+    Ok(ratio(masses))
+}
+
+/// An estimate with its bootstrap distribution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interval {
+    /// The estimate from all samples.
+    pub value: f64,
+    /// Standard deviation over the finite replicates.
+    pub standard_error: f64,
+    /// 2.5 % quantile of the replicates.
+    pub low: f64,
+    /// 97.5 % quantile of the replicates.
+    pub high: f64,
+    /// How many replicates had an empty state, and so an infinite ΔF: they count in the quantiles.
+    pub infinite: usize,
+}
+
+/// [`delta_f`] with a bootstrap over independent samples (drawn with replacement, `replicates` times, seeded).
+///
+/// # Errors
+/// As [`delta_f`], or no replicates.
+pub fn delta_f_interval(
+    phi: &[f64],
+    log_weights: Option<&[f64]>,
+    replicates: usize,
+    seed: u64,
+) -> Result<Interval, MetricError> {
+    let groups: Vec<[usize; 2]> = (0..phi.len()).map(|i| [i, i + 1]).collect();
+    delta_f_grouped(phi, log_weights, &groups, replicates, seed)
+}
+
+/// [`delta_f`] with a block bootstrap: whole blocks of consecutive samples are drawn with replacement.
+///
+/// `blocks` are the half-open ranges `[start, end)` that partition the samples. For one long series take blocks longer than the
+/// correlation time ([`equal_blocks`]); for several independent groups, such as replica-exchange ladders or dynamics from
+/// different starts, take one block per group.
+///
+/// # Errors
+/// As [`delta_f`], or no replicates, or a block outside the samples.
+pub fn delta_f_grouped(
+    phi: &[f64],
+    log_weights: Option<&[f64]>,
+    blocks: &[[usize; 2]],
+    replicates: usize,
+    seed: u64,
+) -> Result<Interval, MetricError> {
+    let weights = checked_weights(phi, log_weights)?;
+    if replicates == 0 || blocks.is_empty() {
+        return Err(MetricError::Parameter(
+            "a bootstrap needs at least one replicate and one block; raise the number asked for".into(),
+        ));
+    }
+    if let Some([start, end]) = blocks.iter().find(|[start, end]| start > end || *end > phi.len()) {
+        return Err(MetricError::Parameter(format!(
+            "block {start}..{end} reaches outside the {} samples; check the block bounds",
+            phi.len()
+        )));
+    }
+    let per_block: Vec<[f64; 2]> = blocks
+        .iter()
+        .map(|&[start, end]| state_masses(&phi[start..end], &weights[start..end]))
+        .collect();
+    let mut values: Vec<f64> = (0..replicates)
+        .map(|replicate| {
+            let mut stream = Stream::new(seed, BOOTSTRAP, replicate as u64);
+            let mut sum = [0.0; 2];
+            for _ in 0..per_block.len() {
+                let [positive, rest] = per_block[stream.below(per_block.len() as u64) as usize];
+                sum[0] += positive;
+                sum[1] += rest;
+            }
+            ratio(sum)
+        })
+        .collect();
+    values.sort_by(f64::total_cmp);
+    let finite: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    let mean = finite.iter().sum::<f64>() / finite.len() as f64;
+    let variance = finite.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (finite.len().max(2) - 1) as f64;
+    let quantile = |q: f64| values[((q * values.len() as f64) as usize).min(values.len() - 1)];
+    Ok(Interval {
+        value: ratio(state_masses(phi, &weights)),
+        standard_error: variance.sqrt(),
+        low: quantile(0.025),
+        high: quantile(0.975),
+        infinite: values.len() - finite.len(),
+    })
+}
+
+/// `count` blocks of nearly equal length that partition `n` samples.
+pub fn equal_blocks(n: usize, count: usize) -> Vec<[usize; 2]> {
+    let count = count.clamp(1, n.max(1));
+    (0..count).map(|k| [k * n / count, (k + 1) * n / count]).collect()
+}
+
+/// A histogram of `values` over `bins` equal bins of [low, high): the share of the total weight in each, `[bins]`.
+///
+/// Values outside are left out of the bins but not of the total, so the shares sum to one only if all lie inside.
+///
+/// # Errors
+/// Lengths that differ, values that are not finite, no positive weight.
+pub fn histogram(
+    values: &[f64],
+    log_weights: Option<&[f64]>,
+    low: f64,
+    high: f64,
+    bins: usize,
+) -> Result<Vec<f64>, MetricError> {
+    let weights = checked_weights(values, log_weights)?;
+    let mut shares = vec![0.0; bins];
+    for (value, weight) in values.iter().zip(weights) {
+        let place = ((value - low) / (high - low) * bins as f64).floor();
+        if place >= 0.0 && place < bins as f64 {
+            shares[place as usize] += weight;
+        }
+    }
+    Ok(shares)
+}
+
+/// −ln(share/largest share) of each bin of a φ histogram over [−π, π), in kT; +∞ for empty bins.
+///
+/// # Errors
+/// As [`histogram`].
+pub fn phi_profile(phi: &[f64], log_weights: Option<&[f64]>, bins: usize) -> Result<Vec<f64>, MetricError> {
+    use std::f64::consts::PI;
+    let wrapped: Vec<f64> = phi.iter().map(|&v| crate::observables::wrap(v)).collect();
+    let shares = histogram(&wrapped, log_weights, -PI, PI, bins)?;
+    let top = shares.iter().copied().fold(0.0, f64::max);
+    Ok(shares.iter().map(|s| -(s / top).ln()).collect())
+}
+
+/// Jensen–Shannon divergence of two histograms (each normalised here), nats: between 0 and ln 2.
+///
+/// # Errors
+/// Different lengths, negative entries, an all-zero histogram.
+pub fn jensen_shannon(p: &[f64], q: &[f64]) -> Result<f64, MetricError> {
+    if p.len() != q.len() {
+        return Err(MetricError::Shape {
+            what: "the second histogram",
+            found: q.len(),
+            expected: format!("{} bins", p.len()),
+        });
+    }
+    let (total_p, total_q): (f64, f64) = (p.iter().sum(), q.iter().sum());
+    let sound = |total: f64| total > 0.0 && total.is_finite();
+    if !sound(total_p) || !sound(total_q) || p.iter().chain(q).any(|&v| v < 0.0) {
+        return Err(MetricError::Parameter(
+            "a histogram is empty or has a negative entry, so its divergence is undefined".into(),
+        ));
+    }
+    let term = |a: f64, b: f64| if a > 0.0 { a * (2.0 * a / (a + b)).ln() } else { 0.0 };
+    Ok(p.iter()
+        .zip(q)
+        .map(|(&a, &b)| {
+            let (a, b) = (a / total_p, b / total_q);
+            0.5 * (term(a, b) + term(b, a))
+        })
+        .sum::<f64>()
+        .max(0.0))
+}
+
+/// Normalised weights for `values`, after the checks that all functions here share.
+fn checked_weights(values: &[f64], log_weights: Option<&[f64]>) -> Result<Vec<f64>, MetricError> {
+    super::wasserstein::check_finite("the array of values", values)?;
+    let Some(log_weights) = log_weights else {
+        return Ok(vec![1.0 / values.len() as f64; values.len()]);
+    };
+    if log_weights.len() != values.len() {
+        return Err(MetricError::Shape {
+            what: "the array of log-weights",
+            found: log_weights.len(),
+            expected: format!("{} samples", values.len()),
+        });
+    }
+    normalised(log_weights).ok_or_else(|| {
+        MetricError::Parameter("no sample has a positive finite weight, so weighted averages are undefined".into())
+    })
+}
+
+fn state_masses(phi: &[f64], weights: &[f64]) -> [f64; 2] {
+    let mut masses = [0.0; 2];
+    for (&phi, weight) in phi.iter().zip(weights) {
+        masses[usize::from(!is_positive_state(phi))] += weight;
+    }
+    masses
+}
+
+fn ratio([positive, rest]: [f64; 2]) -> f64 {
+    if rest == 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    -(positive / rest).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delta_f_of_known_masses() {
+        let phi = [1.0, -1.0, -2.0, 2.5];
+        assert!((delta_f(&phi, None).unwrap() - 3.0f64.ln()).abs() < 1e-15);
+        let w = [6.0f64.ln(), 0.0, 0.0, 0.0];
+        assert!((delta_f(&phi, Some(&w)).unwrap() + 2.0f64.ln()).abs() < 1e-15);
+        assert_eq!(delta_f(&[-1.0], None).unwrap(), f64::INFINITY);
+        assert_eq!(delta_f(&[1.0], None).unwrap(), f64::NEG_INFINITY);
+        assert!(delta_f(&[1.0], Some(&[f64::NEG_INFINITY])).is_err());
+        assert!(delta_f(&[1.0, 2.0], Some(&[0.0])).is_err());
+        assert!(delta_f(&[f64::NAN], None).is_err());
+    }
+
+    #[test]
+    fn bootstrap_error_of_a_binomial_share() {
+        // Share p of n samples: the standard error of logit(p) is 1/√(n p (1−p)).
+        let n = 4000;
+        let phi: Vec<f64> = (0..n).map(|i| if i % 5 == 0 { 1.0 } else { -1.0 }).collect();
+        let found = delta_f_interval(&phi, None, 400, 7).unwrap();
+        let expected = 1.0 / (n as f64 * 0.2 * 0.8).sqrt();
+        assert!((found.value - 4.0f64.ln()).abs() < 1e-12);
+        // 400 replicates fix a standard deviation to 3.5 %.
+        assert!((found.standard_error / expected - 1.0).abs() < 0.15, "{} {expected}", found.standard_error);
+        assert!(found.low < found.value && found.value < found.high && found.infinite == 0);
+        assert_eq!(found, delta_f_interval(&phi, None, 400, 7).unwrap());
+        // The same samples in runs of 50 are fifty times fewer independent ones: the error grows by √50.
+        let runs: Vec<f64> = (0..n).map(|i| if (i / 50) % 5 == 0 { 1.0 } else { -1.0 }).collect();
+        let blocked = delta_f_grouped(&runs, None, &equal_blocks(n, 80), 400, 7).unwrap();
+        assert!((blocked.standard_error / (expected * 50f64.sqrt()) - 1.0).abs() < 0.25);
+        assert!(delta_f_grouped(&phi, None, &[[0, n + 1]], 10, 1).is_err());
+    }
+
+    #[test]
+    fn histograms_and_divergence() {
+        let shares = histogram(&[0.1, 0.1, 0.9, 5.0], None, 0.0, 1.0, 2).unwrap();
+        assert_eq!(shares, [0.5, 0.25]);
+        let profile = phi_profile(&[-1.0, -1.0, 1.0 + std::f64::consts::TAU], None, 2).unwrap();
+        assert!(profile[0] == 0.0 && (profile[1] - 2.0f64.ln()).abs() < 1e-15);
+        assert_eq!(jensen_shannon(&[1.0, 2.0], &[2.0, 4.0]).unwrap(), 0.0);
+        assert!((jensen_shannon(&[1.0, 0.0], &[0.0, 3.0]).unwrap() - 2.0f64.ln()).abs() < 1e-15);
+        // p = (½, ½), q = (1, 0): ½[½ ln(2/3) + ½ ln 2] + ½ ln(4/3).
+        let expected = 0.25 * (2.0f64 / 3.0).ln() + 0.25 * 2.0f64.ln() + 0.5 * (4.0f64 / 3.0).ln();
+        assert!((jensen_shannon(&[1.0, 1.0], &[1.0, 0.0]).unwrap() - expected).abs() < 1e-15);
+        assert!(jensen_shannon(&[0.0], &[1.0]).is_err());
+    }
+}
