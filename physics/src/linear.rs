@@ -85,7 +85,9 @@ mod tests {
         let (values, vectors) = symmetric_eigen(a.clone(), 3);
         for i in 0..3 {
             for j in 0..3 {
-                let back: f64 = (0..3).map(|k| vectors[3 * i + k] * values[k] * vectors[3 * j + k]).sum();
+                let back: f64 = (0..3)
+                    .map(|k| vectors[3 * i + k] * values[k] * vectors[3 * j + k])
+                    .sum();
                 assert!((back - a[3 * i + j]).abs() < 1e-14);
             }
         }

@@ -19,7 +19,9 @@ pub enum MbarError {
         samples: usize,
     },
     /// NaN or −∞ somewhere.
-    #[error("the reduced energy of sample {sample} in state {state} is not a number above minus infinity; drop the sample")]
+    #[error(
+        "the reduced energy of sample {sample} in state {state} is not a number above minus infinity; drop the sample"
+    )]
     NotFinite {
         /// k
         state: usize,
@@ -27,10 +29,14 @@ pub enum MbarError {
         sample: usize,
     },
     /// A sample outside the support of every sampled state, or no samples at all.
-    #[error("sample {0} has an infinite energy in every state that was sampled, so it cannot have come from any; drop it")]
+    #[error(
+        "sample {0} has an infinite energy in every state that was sampled, so it cannot have come from any; drop it"
+    )]
     Impossible(usize),
     /// No convergence.
-    #[error("the free energies did not converge in {iterations} iterations (gradient {gradient:.1e}); the states may not overlap, add states between them")]
+    #[error(
+        "the free energies did not converge in {iterations} iterations (gradient {gradient:.1e}); the states may not overlap, add states between them"
+    )]
     NotConverged {
         /// Iterations done.
         iterations: usize,
@@ -79,14 +85,21 @@ impl Mbar {
                 samples,
             });
         }
-        if let Some(at) = reduced.iter().position(|u| u.is_nan() || *u == f64::NEG_INFINITY) {
+        if let Some(at) = reduced
+            .iter()
+            .position(|u| u.is_nan() || *u == f64::NEG_INFINITY)
+        {
             return Err(MbarError::NotFinite {
                 state: at / samples,
                 sample: at % samples,
             });
         }
         let sampled: Vec<usize> = (0..states).filter(|&k| counts[k] > 0).collect();
-        if let Some(n) = (0..samples).find(|&n| sampled.iter().all(|&k| reduced[k * samples + n] == f64::INFINITY)) {
+        if let Some(n) = (0..samples).find(|&n| {
+            sampled
+                .iter()
+                .all(|&k| reduced[k * samples + n] == f64::INFINITY)
+        }) {
             return Err(MbarError::Impossible(n));
         }
         let log_counts: Vec<f64> = sampled.iter().map(|&k| (counts[k] as f64).ln()).collect();
@@ -120,10 +133,9 @@ impl Mbar {
                 })
                 .collect();
             let sums: Vec<f64> = p.iter().map(|row| row.iter().sum()).collect();
-            let worst = sums
-                .iter()
-                .zip(&sampled)
-                .fold(0.0f64, |worst, (sum, &k)| worst.max((sum - counts[k] as f64).abs()));
+            let worst = sums.iter().zip(&sampled).fold(0.0f64, |worst, (sum, &k)| {
+                worst.max((sum - counts[k] as f64).abs())
+            });
             State {
                 f: f.to_vec(),
                 mixture,
@@ -149,7 +161,11 @@ impl Mbar {
                 .par_iter()
                 .map(|&k| {
                     let row = &reduced[k * samples..(k + 1) * samples];
-                    let terms: Vec<f64> = row.iter().zip(&state.mixture).map(|(u, m)| -u - m).collect();
+                    let terms: Vec<f64> = row
+                        .iter()
+                        .zip(&state.mixture)
+                        .map(|(u, m)| -u - m)
+                        .collect();
                     -log_sum_exp(&terms)
                 })
                 .collect();
@@ -160,12 +176,18 @@ impl Mbar {
             for a in 1..s {
                 for b in 1..=a {
                     let product: f64 = state.p[a].iter().zip(&state.p[b]).map(|(x, y)| x * y).sum();
-                    let h = if a == b { state.sums[a] - product } else { -product };
+                    let h = if a == b {
+                        state.sums[a] - product
+                    } else {
+                        -product
+                    };
                     hessian[(a - 1) * (s - 1) + b - 1] = h;
                     hessian[(b - 1) * (s - 1) + a - 1] = h;
                 }
             }
-            let gradient: Vec<f64> = (1..s).map(|a| state.sums[a] - counts[sampled[a]] as f64).collect();
+            let gradient: Vec<f64> = (1..s)
+                .map(|a| state.sums[a] - counts[sampled[a]] as f64)
+                .collect();
             let newton = solve_positive_definite(hessian, gradient).map(|step| {
                 let mut newton = state.f.clone();
                 for a in 1..s {
@@ -217,7 +239,11 @@ impl Mbar {
     }
 
     fn raw_log_weights(&self, target: &[f64]) -> Vec<f64> {
-        target.iter().zip(&self.log_mixture).map(|(u, m)| -u - m).collect()
+        target
+            .iter()
+            .zip(&self.log_mixture)
+            .map(|(u, m)| -u - m)
+            .collect()
     }
 }
 
@@ -227,14 +253,23 @@ mod tests {
     use boltzmap_kernels::random::Stream;
 
     /// Samples of oscillators u_k = ½κ_k (x − c_k)², whose f_k − f_0 = ½ ln(κ_k/κ_0).
-    fn oscillators(kappa: &[f64], centre: &[f64], counts: &[usize], seed: u64) -> (Vec<f64>, Vec<f64>) {
+    fn oscillators(
+        kappa: &[f64],
+        centre: &[f64],
+        counts: &[usize],
+        seed: u64,
+    ) -> (Vec<f64>, Vec<f64>) {
         let mut x = Vec::new();
         for (k, &count) in counts.iter().enumerate() {
             let mut stream = Stream::new(seed, 1, k as u64);
             x.extend((0..count).map(|_| centre[k] + stream.standard_normal() / kappa[k].sqrt()));
         }
         let reduced = (0..kappa.len())
-            .flat_map(|k| x.iter().map(move |x| 0.5 * kappa[k] * (x - centre[k]).powi(2)).collect::<Vec<_>>())
+            .flat_map(|k| {
+                x.iter()
+                    .map(move |x| 0.5 * kappa[k] * (x - centre[k]).powi(2))
+                    .collect::<Vec<_>>()
+            })
             .collect();
         (x, reduced)
     }
@@ -249,14 +284,25 @@ mod tests {
         for k in 0..4 {
             let expected = 0.5 * (kappa[k] / kappa[0]).ln();
             // Standard errors are near 0.01 at these counts and overlaps.
-            assert!((mbar.free_energies[k] - expected).abs() < 0.05, "{k} {} {expected}", mbar.free_energies[k]);
+            assert!(
+                (mbar.free_energies[k] - expected).abs() < 0.05,
+                "{k} {} {expected}",
+                mbar.free_energies[k]
+            );
         }
         let n = x.len();
         let weights = mbar.log_weights(&reduced[3 * n..]);
         let mean: f64 = weights.iter().zip(&x).map(|(w, x)| w.exp() * x).sum();
-        let square: f64 = weights.iter().zip(&x).map(|(w, x)| w.exp() * (x + 0.5).powi(2)).sum();
+        let square: f64 = weights
+            .iter()
+            .zip(&x)
+            .map(|(w, x)| w.exp() * (x + 0.5).powi(2))
+            .sum();
         assert!((weights.iter().map(|w| w.exp()).sum::<f64>() - 1.0).abs() < 1e-12);
-        assert!((mean + 0.5).abs() < 0.05 && (square - 0.5).abs() < 0.05, "{mean} {square}");
+        assert!(
+            (mean + 0.5).abs() < 0.05 && (square - 0.5).abs() < 0.05,
+            "{mean} {square}"
+        );
     }
 
     #[test]
@@ -284,15 +330,28 @@ mod tests {
         let delta = Mbar::solve(&reduced, &counts).unwrap().free_energies[1];
         let ratio = (500.0f64 / 800.0).ln();
         let difference = |n: usize| reduced[1300 + n] - reduced[n];
-        let left: f64 = (0..500).map(|n| 1.0 / (1.0 + (ratio + difference(n) - delta).exp())).sum();
-        let right: f64 = (500..1300).map(|n| 1.0 / (1.0 + (-ratio - difference(n) + delta).exp())).sum();
+        let left: f64 = (0..500)
+            .map(|n| 1.0 / (1.0 + (ratio + difference(n) - delta).exp()))
+            .sum();
+        let right: f64 = (500..1300)
+            .map(|n| 1.0 / (1.0 + (-ratio - difference(n) + delta).exp()))
+            .sum();
         assert!((left - right).abs() < 1e-8, "{left} {right}");
     }
 
     #[test]
     fn bad_input_is_one_sentence() {
-        assert!(matches!(Mbar::solve(&[0.0; 3], &[1, 1]), Err(MbarError::Shape { found: 3, .. })));
-        assert!(matches!(Mbar::solve(&[0.0, f64::NAN], &[2]), Err(MbarError::NotFinite { sample: 1, .. })));
-        assert_eq!(Mbar::solve(&[0.0, f64::INFINITY], &[2]), Err(MbarError::Impossible(1)));
+        assert!(matches!(
+            Mbar::solve(&[0.0; 3], &[1, 1]),
+            Err(MbarError::Shape { found: 3, .. })
+        ));
+        assert!(matches!(
+            Mbar::solve(&[0.0, f64::NAN], &[2]),
+            Err(MbarError::NotFinite { sample: 1, .. })
+        ));
+        assert_eq!(
+            Mbar::solve(&[0.0, f64::INFINITY], &[2]),
+            Err(MbarError::Impossible(1))
+        );
     }
 }

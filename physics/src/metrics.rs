@@ -6,7 +6,8 @@ pub mod wasserstein;
 pub mod weights;
 
 pub use free_energy::{
-    Interval, delta_f, delta_f_grouped, delta_f_interval, equal_blocks, histogram, jensen_shannon, phi_profile,
+    Interval, delta_f, delta_f_grouped, delta_f_interval, equal_blocks, histogram, jensen_shannon,
+    phi_profile,
 };
 pub use wasserstein::{MetricError, TorusDistance, e_w2, t_w2};
 pub use weights::{clip, effective_sample_size, ess, log_sum_exp, normalised, resample_systematic};

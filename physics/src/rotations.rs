@@ -19,14 +19,29 @@ pub fn random_rotation(stream: &mut Stream) -> Rotation {
 /// The rotation of the unit quaternion (w, x, y, z).
 pub fn from_quaternion([w, x, y, z]: [f64; 4]) -> Rotation {
     [
-        [1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)],
-        [2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x)],
-        [2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)],
+        [
+            1.0 - 2.0 * (y * y + z * z),
+            2.0 * (x * y - w * z),
+            2.0 * (x * z + w * y),
+        ],
+        [
+            2.0 * (x * y + w * z),
+            1.0 - 2.0 * (x * x + z * z),
+            2.0 * (y * z - w * x),
+        ],
+        [
+            2.0 * (x * z - w * y),
+            2.0 * (y * z + w * x),
+            1.0 - 2.0 * (x * x + y * y),
+        ],
     ]
 }
 
 /// Replaces every position of `[atoms, 3]` by R x (f32 frames are rotated in f64).
-pub fn rotate<T: Copy + Into<f64> + num_traits::FromPrimitive>(rotation: &Rotation, frame: &mut [T]) {
+pub fn rotate<T: Copy + Into<f64> + num_traits::FromPrimitive>(
+    rotation: &Rotation,
+    frame: &mut [T],
+) {
     for p in frame.chunks_exact_mut(3) {
         let x: [f64; 3] = [p[0].into(), p[1].into(), p[2].into()];
         for (out, row) in p.iter_mut().zip(rotation) {
@@ -71,10 +86,30 @@ pub fn superposed_rmsd(a: &[f64], b: &[f64]) -> f64 {
         }
     }
     let m = [
-        [s[0][0] + s[1][1] + s[2][2], s[1][2] - s[2][1], s[2][0] - s[0][2], s[0][1] - s[1][0]],
-        [s[1][2] - s[2][1], s[0][0] - s[1][1] - s[2][2], s[0][1] + s[1][0], s[2][0] + s[0][2]],
-        [s[2][0] - s[0][2], s[0][1] + s[1][0], s[1][1] - s[0][0] - s[2][2], s[1][2] + s[2][1]],
-        [s[0][1] - s[1][0], s[2][0] + s[0][2], s[1][2] + s[2][1], s[2][2] - s[0][0] - s[1][1]],
+        [
+            s[0][0] + s[1][1] + s[2][2],
+            s[1][2] - s[2][1],
+            s[2][0] - s[0][2],
+            s[0][1] - s[1][0],
+        ],
+        [
+            s[1][2] - s[2][1],
+            s[0][0] - s[1][1] - s[2][2],
+            s[0][1] + s[1][0],
+            s[2][0] + s[0][2],
+        ],
+        [
+            s[2][0] - s[0][2],
+            s[0][1] + s[1][0],
+            s[1][1] - s[0][0] - s[2][2],
+            s[1][2] + s[2][1],
+        ],
+        [
+            s[0][1] - s[1][0],
+            s[2][0] + s[0][2],
+            s[1][2] + s[2][1],
+            s[2][2] - s[0][0] - s[1][1],
+        ],
     ];
     let (values, _) = crate::linear::symmetric_eigen(m.concat(), 4);
     let largest = values.into_iter().fold(f64::NEG_INFINITY, f64::max);
@@ -107,7 +142,10 @@ mod tests {
         }
         // Each entry is uniform in [−1, 1]: mean 0 ± 0.0041, second moment 1/3 ± 0.0021.
         assert!(mean.iter().all(|m| m.abs() < 0.02), "{mean:?}");
-        assert!(second.iter().all(|m| (m - 1.0 / 3.0).abs() < 0.011), "{second:?}");
+        assert!(
+            second.iter().all(|m| (m - 1.0 / 3.0).abs() < 0.011),
+            "{second:?}"
+        );
     }
 
     #[test]
@@ -121,7 +159,10 @@ mod tests {
         let mirrored: Vec<f64> = a.iter().map(|v| -v).collect();
         assert!(superposed_rmsd(&a, &mirrored) > 0.1);
         // Two atoms 1 nm and 1.2 nm apart: each end is off by 0.1.
-        let pair = superposed_rmsd(&[0.0, 0.0, 0.0, 1.0, 0.0, 0.0], &[0.0, 0.0, 0.0, 0.0, 1.2, 0.0]);
+        let pair = superposed_rmsd(
+            &[0.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+            &[0.0, 0.0, 0.0, 0.0, 1.2, 0.0],
+        );
         assert!((pair - 0.1).abs() < 1e-12);
         let mut narrow: Vec<f32> = a.iter().map(|&v| v as f32).collect();
         rotate(&random_rotation(&mut stream), &mut narrow);

@@ -71,10 +71,14 @@ pub fn delta_f_grouped(
     let weights = checked_weights(phi, log_weights)?;
     if replicates == 0 || blocks.is_empty() {
         return Err(MetricError::Parameter(
-            "a bootstrap needs at least one replicate and one block; raise the number asked for".into(),
+            "a bootstrap needs at least one replicate and one block; raise the number asked for"
+                .into(),
         ));
     }
-    if let Some([start, end]) = blocks.iter().find(|[start, end]| start > end || *end > phi.len()) {
+    if let Some([start, end]) = blocks
+        .iter()
+        .find(|[start, end]| start > end || *end > phi.len())
+    {
         return Err(MetricError::Parameter(format!(
             "block {start}..{end} reaches outside the {} samples; check the block bounds",
             phi.len()
@@ -99,7 +103,8 @@ pub fn delta_f_grouped(
     values.sort_by(f64::total_cmp);
     let finite: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     let mean = finite.iter().sum::<f64>() / finite.len() as f64;
-    let variance = finite.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (finite.len().max(2) - 1) as f64;
+    let variance =
+        finite.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (finite.len().max(2) - 1) as f64;
     let quantile = |q: f64| values[((q * values.len() as f64) as usize).min(values.len() - 1)];
     Ok(Interval {
         value: ratio(state_masses(phi, &weights)),
@@ -113,7 +118,9 @@ pub fn delta_f_grouped(
 /// `count` blocks of nearly equal length that partition `n` samples.
 pub fn equal_blocks(n: usize, count: usize) -> Vec<[usize; 2]> {
     let count = count.clamp(1, n.max(1));
-    (0..count).map(|k| [k * n / count, (k + 1) * n / count]).collect()
+    (0..count)
+        .map(|k| [k * n / count, (k + 1) * n / count])
+        .collect()
 }
 
 /// A histogram of `values` over `bins` equal bins of [low, high): the share of the total weight in each, `[bins]`.
@@ -144,7 +151,11 @@ pub fn histogram(
 ///
 /// # Errors
 /// As [`histogram`].
-pub fn phi_profile(phi: &[f64], log_weights: Option<&[f64]>, bins: usize) -> Result<Vec<f64>, MetricError> {
+pub fn phi_profile(
+    phi: &[f64],
+    log_weights: Option<&[f64]>,
+    bins: usize,
+) -> Result<Vec<f64>, MetricError> {
     use std::f64::consts::PI;
     let wrapped: Vec<f64> = phi.iter().map(|&v| crate::observables::wrap(v)).collect();
     let shares = histogram(&wrapped, log_weights, -PI, PI, bins)?;
@@ -171,7 +182,13 @@ pub fn jensen_shannon(p: &[f64], q: &[f64]) -> Result<f64, MetricError> {
             "a histogram is empty or has a negative entry, so its divergence is undefined".into(),
         ));
     }
-    let term = |a: f64, b: f64| if a > 0.0 { a * (2.0 * a / (a + b)).ln() } else { 0.0 };
+    let term = |a: f64, b: f64| {
+        if a > 0.0 {
+            a * (2.0 * a / (a + b)).ln()
+        } else {
+            0.0
+        }
+    };
     Ok(p.iter()
         .zip(q)
         .map(|(&a, &b)| {
@@ -196,7 +213,9 @@ fn checked_weights(values: &[f64], log_weights: Option<&[f64]>) -> Result<Vec<f6
         });
     }
     normalised(log_weights).ok_or_else(|| {
-        MetricError::Parameter("no sample has a positive finite weight, so weighted averages are undefined".into())
+        MetricError::Parameter(
+            "no sample has a positive finite weight, so weighted averages are undefined".into(),
+        )
     })
 }
 
@@ -236,16 +255,24 @@ mod tests {
     fn bootstrap_error_of_a_binomial_share() {
         // Share p of n samples: the standard error of logit(p) is 1/√(n p (1−p)).
         let n = 4000;
-        let phi: Vec<f64> = (0..n).map(|i| if i % 5 == 0 { 1.0 } else { -1.0 }).collect();
+        let phi: Vec<f64> = (0..n)
+            .map(|i| if i % 5 == 0 { 1.0 } else { -1.0 })
+            .collect();
         let found = delta_f_interval(&phi, None, 400, 7).unwrap();
         let expected = 1.0 / (n as f64 * 0.2 * 0.8).sqrt();
         assert!((found.value - 4.0f64.ln()).abs() < 1e-12);
         // 400 replicates fix a standard deviation to 3.5 %.
-        assert!((found.standard_error / expected - 1.0).abs() < 0.15, "{} {expected}", found.standard_error);
+        assert!(
+            (found.standard_error / expected - 1.0).abs() < 0.15,
+            "{} {expected}",
+            found.standard_error
+        );
         assert!(found.low < found.value && found.value < found.high && found.infinite == 0);
         assert_eq!(found, delta_f_interval(&phi, None, 400, 7).unwrap());
         // The same samples in runs of 50 are fifty times fewer independent ones: the error grows by √50.
-        let runs: Vec<f64> = (0..n).map(|i| if (i / 50) % 5 == 0 { 1.0 } else { -1.0 }).collect();
+        let runs: Vec<f64> = (0..n)
+            .map(|i| if (i / 50) % 5 == 0 { 1.0 } else { -1.0 })
+            .collect();
         let blocked = delta_f_grouped(&runs, None, &equal_blocks(n, 80), 400, 7).unwrap();
         assert!((blocked.standard_error / (expected * 50f64.sqrt()) - 1.0).abs() < 0.25);
         assert!(delta_f_grouped(&phi, None, &[[0, n + 1]], 10, 1).is_err());

@@ -96,12 +96,17 @@ impl Points {
                     entry.1 += 1;
                 }
             } else {
-                let row = (0..self.dimension).map(|d| self.coordinates[d * n + point]).collect();
+                let row = (0..self.dimension)
+                    .map(|d| self.coordinates[d * n + point])
+                    .collect();
                 kept.push((row, 1));
                 last = point;
             }
         }
-        let rows: Vec<(&[f64], i64)> = kept.iter().map(|(row, mass)| (row.as_slice(), *mass)).collect();
+        let rows: Vec<(&[f64], i64)> = kept
+            .iter()
+            .map(|(row, mass)| (row.as_slice(), *mass))
+            .collect();
         Self::from_rows(&rows, self.dimension)
     }
 
@@ -226,7 +231,11 @@ pub(crate) fn solve(rows: &Points, columns: &Points) -> Solution {
 /// The `k` smallest entries as (value, index), in no particular order.
 fn smallest(values: &[f64], k: usize) -> Vec<(f64, u32)> {
     if values.len() <= k {
-        return values.iter().enumerate().map(|(j, &v)| (v, j as u32)).collect();
+        return values
+            .iter()
+            .enumerate()
+            .map(|(j, &v)| (v, j as u32))
+            .collect();
     }
     // The k-th smallest of a sample of block minima bounds the k-th smallest from above, so that few entries are selected from.
     let block = (values.len() / (4 * k)).max(1);
@@ -276,7 +285,10 @@ impl Solver<'_> {
                 },
             )
             .collect();
-        let mut wanted: Vec<Vec<u32>> = by_row.iter().map(|row| row.iter().map(|e| e.1).collect()).collect();
+        let mut wanted: Vec<Vec<u32>> = by_row
+            .iter()
+            .map(|row| row.iter().map(|e| e.1).collect())
+            .collect();
         for (j, column) in by_column.iter().enumerate() {
             self.v[j] = column.iter().map(|e| e.0).fold(f64::INFINITY, f64::min);
             for &(_, i) in column {
@@ -376,7 +388,9 @@ impl Solver<'_> {
                     }
                 }
             }
-            let Some(Reverse((bits, j))) = heap.pop() else { break };
+            let Some(Reverse((bits, j))) = heap.pop() else {
+                break;
+            };
             let j = j as usize;
             if done[j] {
                 continue;
@@ -507,12 +521,22 @@ impl Solver<'_> {
             .iter()
             .enumerate()
             .flat_map(|(j, list)| {
-                list.iter()
-                    .map(move |&(i, amount)| self.columns.cost(self.rows, i as usize, j) * amount as f64)
+                list.iter().map(move |&(i, amount)| {
+                    self.columns.cost(self.rows, i as usize, j) * amount as f64
+                })
             })
             .sum();
-        let rows: f64 = least.iter().zip(&self.rows.mass).map(|(u, &s)| u * s as f64).sum();
-        let columns: f64 = self.v.iter().zip(&self.columns.mass).map(|(v, &d)| v * d as f64).sum();
+        let rows: f64 = least
+            .iter()
+            .zip(&self.rows.mass)
+            .map(|(u, &s)| u * s as f64)
+            .sum();
+        let columns: f64 = self
+            .v
+            .iter()
+            .zip(&self.columns.mass)
+            .map(|(v, &d)| v * d as f64)
+            .sum();
         Certificate {
             primal: primal / total,
             dual: (rows + columns) / total,

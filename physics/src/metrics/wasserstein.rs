@@ -19,7 +19,9 @@ pub enum MetricError {
         expected: String,
     },
     /// NaN or infinity.
-    #[error("entry {index} of {what} is not a finite number; drop the sample before computing the metric")]
+    #[error(
+        "entry {index} of {what} is not a finite number; drop the sample before computing the metric"
+    )]
     NotFinite {
         /// Which array.
         what: &'static str,
@@ -91,7 +93,10 @@ pub struct TorusDistance {
 pub fn t_w2(a: &[f64], b: &[f64], dimension: usize) -> Result<TorusDistance, MetricError> {
     check_finite("the first sample of torsions", a)?;
     check_finite("the second sample of torsions", b)?;
-    for (what, x) in [("the first sample of torsions", a), ("the second sample of torsions", b)] {
+    for (what, x) in [
+        ("the first sample of torsions", a),
+        ("the second sample of torsions", b),
+    ] {
         if dimension == 0 || !x.len().is_multiple_of(dimension) {
             return Err(MetricError::Shape {
                 what,
@@ -104,7 +109,9 @@ pub fn t_w2(a: &[f64], b: &[f64], dimension: usize) -> Result<TorusDistance, Met
     let common = n / greatest_common_divisor(n, m);
     // Mass units: every point of `a` weighs lcm/n, every point of `b` lcm/m.
     let (unit_a, unit_b) = ((m / greatest_common_divisor(n, m)) as i64, common as i64);
-    if n.checked_mul(unit_a as usize).is_none_or(|total| total > 1 << 52) {
+    if n.checked_mul(unit_a as usize)
+        .is_none_or(|total| total > 1 << 52)
+    {
         return Err(MetricError::Parameter(format!(
             "samples of {n} and {m} torsions have no common unit of weight that fits; use sizes with a common factor"
         )));
@@ -122,7 +129,11 @@ pub fn t_w2(a: &[f64], b: &[f64], dimension: usize) -> Result<TorusDistance, Met
 }
 
 fn greatest_common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+    if b == 0 {
+        a
+    } else {
+        greatest_common_divisor(b, a % b)
+    }
 }
 
 #[cfg(test)]
@@ -169,7 +180,11 @@ mod tests {
         let mut stream = Stream::new(seed, 0, 0);
         (0..n)
             .flat_map(|_| {
-                let centre = if stream.uniform() < p { [1.0, 0.8] } else { [-1.5, 2.6] };
+                let centre = if stream.uniform() < p {
+                    [1.0, 0.8]
+                } else {
+                    [-1.5, 2.6]
+                };
                 centre.map(|c| c + 0.35 * stream.standard_normal())
             })
             .collect()
@@ -186,7 +201,10 @@ mod tests {
                     b.copy_within(0..d, d);
                 }
                 let found = t_w2(&a, &b, d).unwrap();
-                assert!((found.distance - brute(&a, &b, d)).abs() < 1e-12, "{seed} {d}");
+                assert!(
+                    (found.distance - brute(&a, &b, d)).abs() < 1e-12,
+                    "{seed} {d}"
+                );
                 assert!(found.relative_gap.abs() < 1e-12);
             }
         }
@@ -197,10 +215,18 @@ mod tests {
         // For a small shift the identity pairing is optimal (it is cyclically monotone): W₂ = |shift|, across the cut as well.
         let a = basins(3000, 0.3, 3);
         let shift = [0.21, -0.34];
-        let b: Vec<f64> = a.iter().enumerate().map(|(i, v)| v + shift[i % 2]).collect();
+        let b: Vec<f64> = a
+            .iter()
+            .enumerate()
+            .map(|(i, v)| v + shift[i % 2])
+            .collect();
         let found = t_w2(&a, &b, 2).unwrap();
         let length = (shift[0] * shift[0] + shift[1] * shift[1]).sqrt();
-        assert!((found.distance - length).abs() < 1e-10, "{} {length}", found.distance);
+        assert!(
+            (found.distance - length).abs() < 1e-10,
+            "{} {length}",
+            found.distance
+        );
         assert!(found.relative_gap.abs() < 1e-9);
         assert_eq!(t_w2(&a, &a, 2).unwrap().distance, 0.0);
     }
@@ -208,7 +234,8 @@ mod tests {
     #[test]
     fn unequal_sizes_and_duplicates_agree_with_their_expansion() {
         let (a, b) = (basins(60, 0.4, 1), basins(90, 0.2, 2));
-        let repeat = |x: &[f64], k: usize| -> Vec<f64> { x.chunks(2).flat_map(|p| p.repeat(k)).collect() };
+        let repeat =
+            |x: &[f64], k: usize| -> Vec<f64> { x.chunks(2).flat_map(|p| p.repeat(k)).collect() };
         let direct = t_w2(&a, &b, 2).unwrap();
         let expanded = t_w2(&repeat(&a, 3), &repeat(&b, 2), 2).unwrap();
         assert!((direct.distance - expanded.distance).abs() < 1e-12);
@@ -225,7 +252,9 @@ mod tests {
         }
         // Resampled with many duplicates against a plain set.
         let (a, pool) = (basins(1500, 0.1, 8), basins(40, 0.3, 9));
-        let b: Vec<f64> = (0..1500).flat_map(|i| pool[2 * (i * i % 40)..2 * (i * i % 40) + 2].to_vec()).collect();
+        let b: Vec<f64> = (0..1500)
+            .flat_map(|i| pool[2 * (i * i % 40)..2 * (i * i % 40) + 2].to_vec())
+            .collect();
         assert!(t_w2(&a, &b, 2).unwrap().relative_gap.abs() < 1e-9);
     }
 
@@ -265,15 +294,23 @@ mod tests {
 
     #[test]
     fn energies_of_equal_and_unequal_number() {
-        assert!((e_w2(&[3.0, 1.0], &[2.0, 6.0]).unwrap() - (0.5f64 * (1.0 + 9.0)).sqrt()).abs() < 1e-15);
+        assert!(
+            (e_w2(&[3.0, 1.0], &[2.0, 6.0]).unwrap() - (0.5f64 * (1.0 + 9.0)).sqrt()).abs() < 1e-15
+        );
         // {0} against {0, 2}: half the mass moves by 2.
         assert!((e_w2(&[0.0], &[0.0, 2.0]).unwrap() - 2.0f64.sqrt()).abs() < 1e-15);
         let (a, b) = (uniform(6, 1), uniform(9, 2));
-        let repeat = |x: &[f64], k: usize| -> Vec<f64> { x.iter().flat_map(|v| vec![*v; k]).collect() };
+        let repeat =
+            |x: &[f64], k: usize| -> Vec<f64> { x.iter().flat_map(|v| vec![*v; k]).collect() };
         let direct = e_w2(&a, &b).unwrap();
         assert!((direct - e_w2(&repeat(&a, 3), &repeat(&b, 2)).unwrap()).abs() < 1e-14);
         assert!(e_w2(&[], &a).unwrap_err().to_string().contains("empty"));
-        assert!(e_w2(&[f64::NAN], &a).unwrap_err().to_string().contains("entry 0"));
+        assert!(
+            e_w2(&[f64::NAN], &a)
+                .unwrap_err()
+                .to_string()
+                .contains("entry 0")
+        );
         assert!(t_w2(&[1.0; 3], &[1.0; 4], 2).is_err());
     }
 }

@@ -115,7 +115,10 @@ mod tests {
         }
         // A count has a variance of at most ¼: the mean of 500 is within 0.1 (4.5 standard errors).
         assert!(mean.iter().zip(&expected).all(|(m, e)| (m - e).abs() < 0.1));
-        assert_eq!(resample_systematic(&[f64::NEG_INFINITY, 0.0], 3, 1), Some(vec![1; 3]));
+        assert_eq!(
+            resample_systematic(&[f64::NEG_INFINITY, 0.0], 3, 1),
+            Some(vec![1; 3])
+        );
         assert_eq!(resample_systematic(&[f64::NEG_INFINITY], 3, 1), None);
     }
 
