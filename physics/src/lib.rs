@@ -8,8 +8,6 @@ pub mod forcefield;
 mod linear;
 pub mod mbar;
 pub mod metrics;
-pub mod metrics;
-pub mod observables;
 pub mod observables;
 pub mod rotations;
 pub mod sequence;
