@@ -6,8 +6,10 @@
 //! equation. A map returns `(y, log_det)` with `log q(y) = log q(x) − log_det`.
 
 pub mod checkpoint;
+pub mod control;
 pub mod error;
 pub mod flow_map;
+pub mod jacobian_programs;
 pub mod layers;
 pub mod network;
 pub mod ode;

@@ -239,7 +239,7 @@ impl<T: Real> Parameters<T> {
                 let values = &mut parameters.values[layout.range(i)];
                 Stream::new(seed, INITIALISATION_DOMAIN, i as u64).fill_standard_normal(values);
                 for value in values {
-                    *value = *value * scale;
+                    *value *= scale;
                 }
             }
         }
