@@ -305,6 +305,14 @@ impl<'b> Var<'b> {
         self.builder
     }
 
+    /// Whether the value is the constant zero.
+    pub(crate) fn is_zero(self) -> bool {
+        matches!(
+            self.builder.state.borrow().instructions[self.id.index()].op,
+            Op::Constant(0.0)
+        )
+    }
+
     unary_methods! {
         /// |x|
         abs: Abs;

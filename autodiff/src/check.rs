@@ -13,7 +13,7 @@ use crate::shape::element_count;
 use crate::transpose::{grad, transpose, vjp};
 
 /// Central differences after Richardson extrapolation agree to this, relative to the size of the terms.
-const DIFFERENCE_TOLERANCE: f64 = 2e-7;
+const DIFFERENCE_TOLERANCE: f64 = 1e-9;
 /// Identities that hold but for round-off agree to this, relative to the sum of the magnitudes of their terms.
 const ROUND_OFF_TOLERANCE: f64 = 1e-12;
 /// Tangents carried by [`check_tangent_axis`].

@@ -363,6 +363,7 @@ fn erfc(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builder::{Builder, Var};
 
     #[test]
     fn error_function_matches_tabulated_values() {
@@ -381,5 +382,114 @@ mod tests {
             );
             assert!((erfc(-x) - (2.0 - expected)).abs() < 4e-16 * 4.0);
         }
+    }
+
+    /// Evaluates one operation of operands given with their shapes.
+    fn one(
+        shapes: &[&[usize]],
+        values: &[&[f64]],
+        op: impl for<'b> Fn(&'b Builder, &[Var<'b>]) -> Var<'b>,
+    ) -> Vec<f64> {
+        let builder = Builder::new();
+        let inputs: Vec<Var> = shapes
+            .iter()
+            .map(|shape| builder.input("x", shape))
+            .collect();
+        let output = op(&builder, &inputs);
+        interpret(&builder.finish(&[("y", output)]), values).remove(0)
+    }
+
+    const COUNTING: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+
+    #[test]
+    fn elements_move_where_the_definitions_say() {
+        let on = |shape: &[usize], op: fn(Var) -> Var| one(&[shape], &[&COUNTING], |_, x| op(x[0]));
+        assert_eq!(
+            on(&[2, 3], |x| x.permute(&[1, 0])),
+            [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]
+        );
+        // y[i, j, k] = x[k, i, j]
+        assert_eq!(
+            on(&[3, 1, 2], |x| x.permute(&[1, 2, 0])),
+            [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]
+        );
+        assert_eq!(on(&[2, 3], |x| x.slice(1, 1, 2)), [2.0, 3.0, 5.0, 6.0]);
+        assert_eq!(
+            on(&[3, 2], |x| x.pad(1, 1, 0)),
+            [0.0, 1.0, 2.0, 0.0, 3.0, 4.0, 0.0, 5.0, 6.0]
+        );
+        assert_eq!(
+            on(&[2, 3], |x| x.gather(1, &[2, 0, 2, 1])),
+            [3.0, 1.0, 3.0, 2.0, 6.0, 4.0, 6.0, 5.0]
+        );
+        assert_eq!(
+            on(&[3, 2], |x| x.scatter_add(0, &[1, 1, 0], 3)),
+            [5.0, 6.0, 4.0, 6.0, 0.0, 0.0]
+        );
+        assert_eq!(on(&[2, 3], |x| x.sum(&[0])), [5.0, 7.0, 9.0]);
+        assert_eq!(on(&[2, 3], |x| x.sum(&[1])), [6.0, 15.0]);
+        assert_eq!(on(&[1, 2, 3], |x| x.sum_to(&[2, 1])), [6.0, 15.0]);
+        assert_eq!(on(&[2, 3], |x| x.mean(&[0, 1])), [3.5]);
+        assert_eq!(
+            on(&[2, 1, 3], |x| x.broadcast_to(&[2, 2, 3]))[3..9],
+            [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+        );
+        let joined = one(
+            &[&[2, 1], &[2, 2]],
+            &[&[7.0, 8.0], &[1.0, 2.0, 3.0, 4.0]],
+            |b, x| b.concat(x, 1),
+        );
+        assert_eq!(joined, [7.0, 1.0, 2.0, 8.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn products_and_selections_broadcast() {
+        // a is [2, 1, 2] times b [2, 2], batch axis from a only
+        let product = one(
+            &[&[2, 1, 2], &[2, 2]],
+            &[&[1.0, 2.0, 3.0, 4.0], &[5.0, 6.0, 7.0, 8.0]],
+            |_, x| x[0].matmul(x[1]),
+        );
+        assert_eq!(product, [19.0, 22.0, 43.0, 50.0]);
+        let flags = |ta, tb| {
+            one(
+                &[&[2, 2], &[2, 2]],
+                &[&[1.0, 2.0, 3.0, 4.0], &[5.0, 6.0, 7.0, 8.0]],
+                move |_, x| x[0].matmul_flags(x[1], ta, tb),
+            )
+        };
+        assert_eq!(flags(false, true), [17.0, 23.0, 39.0, 53.0]);
+        assert_eq!(flags(true, false), [26.0, 30.0, 38.0, 44.0]);
+        assert_eq!(flags(true, true), [23.0, 31.0, 34.0, 46.0]);
+        let chosen = one(
+            &[&[2, 1], &[3]],
+            &[&[1.0, 0.0], &[4.0, 5.0, 6.0]],
+            |_, x| x[0].select(x[1], 2.0),
+        );
+        assert_eq!(chosen, [4.0, 5.0, 6.0, 2.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn rows_follow_their_formulas() {
+        let ln = [1f64, 2.0, 5.0].map(f64::ln);
+        let softmax = one(&[&[3]], &[&ln], |_, x| x[0].softmax());
+        softmax
+            .iter()
+            .zip([0.125, 0.25, 0.625])
+            .for_each(|(y, expected)| assert!((y - expected).abs() < 1e-15));
+        // rows (1, 3) and (−2, 2): means 2 and 0, variances 1 and 4, ε = 0
+        let rows = [1.0, 3.0, -2.0, 2.0];
+        assert_eq!(
+            one(&[&[2, 2]], &[&rows], |_, x| x[0].layer_norm(0.0)),
+            [-1.0, 1.0, -1.0, 1.0]
+        );
+        assert_eq!(
+            one(&[&[2, 2]], &[&rows], |_, x| x[0].row_reciprocal_std(0.0)),
+            [1.0, 0.5]
+        );
+        assert_eq!(
+            one(&[&[2, 2]], &[&rows], |_, x| x[0].row_reciprocal_std(3.0)),
+            [0.5, 1.0 / 7f64.sqrt()]
+        );
     }
 }

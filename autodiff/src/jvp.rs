@@ -14,7 +14,7 @@ use crate::verify::debug_verify;
 /// `d_<input>`. Outputs: the originals, then the tangent of each, named `d_<output>`.
 ///
 /// # Panics
-/// If an entry of `wrt` is not the number of an input.
+/// If an entry of `wrt` is not the number of an input, or comes twice.
 pub fn jvp(program: &Program, wrt: &[usize], tangents: Option<usize>) -> Program {
     let builder = Builder::new();
     let lift = Lift { tangents };
@@ -22,7 +22,17 @@ pub fn jvp(program: &Program, wrt: &[usize], tangents: Option<usize>) -> Program
         .map(|i| builder.input(&program.input_names[i], program.input_shape(i)))
         .collect();
     let mut input_tangents: Vec<Option<Var>> = vec![None; inputs.len()];
-    for &i in wrt {
+    for (position, &i) in wrt.iter().enumerate() {
+        let inputs = &program.input_names;
+        assert!(
+            i < inputs.len(),
+            "derivative with respect to input {i}, but the inputs are {inputs:?}"
+        );
+        assert!(
+            !wrt[..position].contains(&i),
+            "derivative with respect to {} is asked for twice",
+            inputs[i]
+        );
         let name = format!("d_{}", program.input_names[i]);
         input_tangents[i] = Some(builder.input(&name, &lift.shape(program.input_shape(i))));
     }
@@ -48,6 +58,8 @@ pub fn jvp(program: &Program, wrt: &[usize], tangents: Option<usize>) -> Program
                 )
             }
         };
+        // A tangent that turns out to be zero (the branch a constant mask never takes) is absent from here on.
+        let tangent = tangent.filter(|tangent| !tangent.is_zero());
         if let Some(tangent) = tangent {
             debug_assert_eq!(
                 tangent.shape(),

@@ -1,6 +1,6 @@
 //! Which values an operation reads, and the same operation on other values.
 
-use crate::ir::{Op, ValueId};
+use crate::ir::{Binary, Op, Unary, ValueId};
 
 impl Op {
     /// The values this operation reads, in the order of its fields.
@@ -93,8 +93,8 @@ impl Op {
             Op::Input(_) => "input".into(),
             Op::Constant(_) => "constant".into(),
             Op::ConstantTensor(_) => "constant_tensor".into(),
-            Op::Unary(function, _) => format!("{function:?}").to_lowercase(),
-            Op::Binary(function, _, _) => format!("{function:?}").to_lowercase(),
+            Op::Unary(function, _) => function.name().into(),
+            Op::Binary(function, _, _) => function.name().into(),
             Op::Select { .. } => "select".into(),
             Op::StopGradient(_) => "stop_gradient".into(),
             Op::BroadcastTo(_) => "broadcast_to".into(),
@@ -112,6 +112,45 @@ impl Op {
             Op::LayerNorm { .. } => "layer_norm".into(),
             Op::RowReciprocalStd { .. } => "row_reciprocal_std".into(),
             Op::LayerNormTangent { .. } => "layer_norm_tangent".into(),
+        }
+    }
+}
+
+impl Unary {
+    /// Short name for messages and the printer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unary::Neg => "neg",
+            Unary::Abs => "abs",
+            Unary::Sign => "sign",
+            Unary::Exp => "exp",
+            Unary::Ln => "ln",
+            Unary::Tanh => "tanh",
+            Unary::Sin => "sin",
+            Unary::Cos => "cos",
+            Unary::Sqrt => "sqrt",
+            Unary::Rsqrt => "rsqrt",
+            Unary::Reciprocal => "reciprocal",
+            Unary::Square => "square",
+            Unary::Sigmoid => "sigmoid",
+            Unary::Erf => "erf",
+            Unary::Gelu => "gelu",
+            Unary::GeluPrime => "gelu_prime",
+        }
+    }
+}
+
+impl Binary {
+    /// Short name for messages and the printer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Binary::Add => "add",
+            Binary::Sub => "sub",
+            Binary::Mul => "mul",
+            Binary::Div => "div",
+            Binary::Max => "max",
+            Binary::Min => "min",
+            Binary::Greater => "greater",
         }
     }
 }

@@ -211,10 +211,10 @@ fn transpose_rule<'b>(
     // Terms of a sum: each linear one gets its share, the others must be zero.
     let share = |number: usize, cotangent: Var<'b>| match &arguments[number] {
         Argument::Linear(shape) => Some((number, cotangent.sum_to(shape))),
-        Argument::Known(value) => match cotangent.builder.instruction(value.id).op {
-            Op::Constant(0.0) => None,
-            _ => not_linear("a term that is not zero does not depend on the linear inputs"),
-        },
+        Argument::Known(value) if value.is_zero() => None,
+        Argument::Known(_) => {
+            not_linear("a term that is not zero does not depend on the linear inputs")
+        }
     };
     match op {
         Op::Input(_) | Op::Constant(_) | Op::ConstantTensor(_) => Vec::new(),
