@@ -1,0 +1,317 @@
+//! Running a program over a batch: fixed-size blocks on rayon's threads, with the same bits for any number of them.
+
+use super::layout::count;
+use super::{Arena, Executable};
+use boltzmap_kernels::Real;
+use rayon::prelude::*;
+use std::sync::Mutex;
+
+/// How an input of a block program relates to the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputRole {
+    /// The same for all blocks (parameters).
+    Shared,
+    /// Its axis `axis` is the block's part of the batch axis.
+    PerBlock {
+        /// batch axis
+        axis: usize,
+    },
+}
+
+/// How an output of a block program relates to the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputRole {
+    /// Its axis `axis` is the block's part of the batch axis.
+    PerBlock {
+        /// batch axis
+        axis: usize,
+    },
+    /// Added up over the blocks (gradients, losses).
+    Summed,
+}
+
+/// Blocks whose sums are kept apart, at most. Block b adds to accumulator ⌊b·A/blocks⌋ in increasing order, and the A
+/// accumulators add up in order, so the result depends on the number of blocks only.
+const ACCUMULATORS: usize = 8;
+
+/// A block program with the rules for cutting a batch into blocks.
+#[derive(Debug)]
+pub struct Batched<T: Real> {
+    executable: Executable<T>,
+    inputs: Vec<InputRole>,
+    outputs: Vec<OutputRole>,
+    block: usize,
+    workers: Mutex<Vec<Worker<T>>>,
+    accumulators: Mutex<Vec<Vec<Vec<T>>>>,
+}
+
+/// What one task needs: an arena, and a block's inputs and outputs where they are not contiguous in the caller's.
+#[derive(Debug)]
+struct Worker<T> {
+    arena: Arena<T>,
+    inputs: Vec<Vec<T>>,
+    outputs: Vec<Vec<T>>,
+}
+
+impl<T: Real> Batched<T> {
+    /// Compiles a block program. The block's size is the length of the batch axis of its per-block inputs.
+    ///
+    /// # Panics
+    /// When the roles do not match the program or the batch axes differ in length.
+    pub fn compile(program: &crate::ir::Program, inputs: Vec<InputRole>, outputs: Vec<OutputRole>) -> Self {
+        let summed: Vec<bool> = outputs.iter().map(|role| *role == OutputRole::Summed).collect();
+        Self::new(Executable::compile_accumulating(program, &summed), inputs, outputs)
+    }
+
+    /// As [`Batched::compile`], from an executable whose summed outputs were flagged for accumulation.
+    ///
+    /// # Panics
+    /// As [`Batched::compile`].
+    pub fn new(executable: Executable<T>, inputs: Vec<InputRole>, outputs: Vec<OutputRole>) -> Self {
+        assert_eq!(inputs.len(), executable.input_shapes().len(), "one role for each input");
+        assert_eq!(outputs.len(), executable.output_shapes().len(), "one role for each output");
+        let mut block = None;
+        let mut see = |shape: &[usize], axis: usize| {
+            let length = shape[axis];
+            assert!(
+                *block.get_or_insert(length) == length,
+                "batch axis {axis} of {shape:?} differs from the block size {block:?}"
+            );
+        };
+        for (role, shape) in inputs.iter().zip(executable.input_shapes()) {
+            if let InputRole::PerBlock { axis } = role {
+                see(shape, *axis);
+            }
+        }
+        for (number, (role, shape)) in outputs.iter().zip(executable.output_shapes()).enumerate() {
+            match role {
+                OutputRole::PerBlock { axis } => see(shape, *axis),
+                OutputRole::Summed => assert!(
+                    executable.accumulates(number),
+                    "summed output {number} must be flagged when the program is compiled: use Batched::compile"
+                ),
+            }
+        }
+        let block = block.unwrap_or_else(|| panic!("a batched program needs an input or output per block"));
+        Self { executable, inputs, outputs, block, workers: Mutex::default(), accumulators: Mutex::default() }
+    }
+
+    /// Samples in a block.
+    pub fn block_size(&self) -> usize {
+        self.block
+    }
+
+    /// The compiled block program.
+    pub fn executable(&self) -> &Executable<T> {
+        &self.executable
+    }
+
+    /// Runs over `n_samples` samples. Per-block arrays have the program's shape with `n_samples` on their batch axis. A
+    /// last, partial block is filled up by repeating the last sample; that is refused with summed outputs, where the
+    /// repeats would count.
+    ///
+    /// # Panics
+    /// When lengths do not match, or a summed output meets a partial block.
+    pub fn run(&self, n_samples: usize, inputs: &[&[T]], outputs: &mut [&mut [T]]) {
+        assert_eq!(inputs.len(), self.inputs.len(), "the program has {} inputs", self.inputs.len());
+        assert_eq!(outputs.len(), self.outputs.len(), "the program has {} outputs", self.outputs.len());
+        let any_summed = self.outputs.contains(&OutputRole::Summed);
+        assert!(
+            !any_summed || n_samples.is_multiple_of(self.block),
+            "{n_samples} samples are no multiple of the block size {}, which summed outputs need",
+            self.block
+        );
+        for (i, (role, shape)) in self.inputs.iter().zip(self.executable.input_shapes()).enumerate() {
+            let expected = match role {
+                InputRole::Shared => count(shape),
+                InputRole::PerBlock { axis } => count(shape) / shape[*axis] * n_samples,
+            };
+            assert_eq!(inputs[i].len(), expected, "input {i} for {n_samples} samples of block shape {shape:?}");
+        }
+        for (i, (role, shape)) in self.outputs.iter().zip(self.executable.output_shapes()).enumerate() {
+            let expected = match role {
+                OutputRole::Summed => count(shape),
+                OutputRole::PerBlock { axis } => count(shape) / shape[*axis] * n_samples,
+            };
+            assert_eq!(outputs[i].len(), expected, "output {i} for {n_samples} samples of block shape {shape:?}");
+        }
+        let blocks = n_samples.div_ceil(self.block);
+        if blocks == 0 {
+            outputs.iter_mut().for_each(|output| output.fill(T::zero()));
+            return;
+        }
+        let groups = if any_summed { ACCUMULATORS.min(blocks) } else { blocks };
+        let targets: Vec<Mutex<&mut [T]>> = outputs.iter_mut().map(|output| Mutex::new(&mut **output)).collect();
+        let partial: Vec<Vec<Vec<T>>> = (0..groups)
+            .into_par_iter()
+            .map(|group| {
+                let mut worker = take(&self.workers).unwrap_or_else(|| self.worker());
+                let mut sums = if any_summed {
+                    take(&self.accumulators).unwrap_or_else(|| self.sums())
+                } else {
+                    Vec::new()
+                };
+                let (start, end) = (group * blocks / groups, (group + 1) * blocks / groups);
+                for block in start..end {
+                    self.run_block(&mut worker, block, n_samples, inputs, &targets, &mut sums, block > start);
+                }
+                put(&self.workers, worker);
+                sums
+            })
+            .collect();
+        drop(targets);
+        if any_summed {
+            self.reduce(&partial, outputs);
+            for sums in partial {
+                put(&self.accumulators, sums);
+            }
+        }
+    }
+
+    fn worker(&self) -> Worker<T> {
+        let inputs = self.inputs.iter().zip(self.executable.input_shapes());
+        let outputs = self.outputs.iter().zip(self.executable.output_shapes());
+        Worker {
+            arena: self.executable.arena(),
+            inputs: inputs
+                .map(|(role, shape)| match role {
+                    InputRole::Shared => Vec::new(),
+                    InputRole::PerBlock { .. } => vec![T::zero(); count(shape)],
+                })
+                .collect(),
+            outputs: outputs
+                .map(|(role, shape)| match role {
+                    OutputRole::Summed => Vec::new(),
+                    OutputRole::PerBlock { .. } => vec![T::zero(); count(shape)],
+                })
+                .collect(),
+        }
+    }
+
+    fn sums(&self) -> Vec<Vec<T>> {
+        let outputs = self.outputs.iter().zip(self.executable.output_shapes());
+        outputs
+            .map(|(role, shape)| match role {
+                OutputRole::Summed => vec![T::zero(); count(shape)],
+                OutputRole::PerBlock { .. } => Vec::new(),
+            })
+            .collect()
+    }
+
+    fn run_block(
+        &self,
+        worker: &mut Worker<T>,
+        block: usize,
+        n_samples: usize,
+        inputs: &[&[T]],
+        targets: &[Mutex<&mut [T]>],
+        sums: &mut [Vec<T>],
+        accumulate: bool,
+    ) {
+        let first = block * self.block;
+        let samples = self.block.min(n_samples - first);
+        for (i, role) in self.inputs.iter().enumerate() {
+            if let InputRole::PerBlock { axis } = *role {
+                let shape = &self.executable.input_shapes()[i];
+                gather(inputs[i], &mut worker.inputs[i], shape, axis, n_samples, first, samples);
+            }
+        }
+        let block_inputs: Vec<&[T]> = self
+            .inputs
+            .iter()
+            .enumerate()
+            .map(|(i, role)| match role {
+                InputRole::Shared => inputs[i],
+                InputRole::PerBlock { .. } => worker.inputs[i].as_slice(),
+            })
+            .collect();
+        let mut spare_sums = sums.iter_mut();
+        let mut block_outputs: Vec<&mut [T]> = worker
+            .outputs
+            .iter_mut()
+            .zip(&self.outputs)
+            .map(|(own, role)| {
+                let sum = spare_sums.next();
+                match (role, sum) {
+                    (OutputRole::Summed, Some(sum)) => sum.as_mut_slice(),
+                    _ => own.as_mut_slice(),
+                }
+            })
+            .collect();
+        self.executable.run_adding(&mut worker.arena, &block_inputs, &mut block_outputs, accumulate);
+        for (i, role) in self.outputs.iter().enumerate() {
+            if let OutputRole::PerBlock { axis } = *role {
+                let shape = &self.executable.output_shapes()[i];
+                let mut target = targets[i].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                scatter(&worker.outputs[i], &mut target, shape, axis, n_samples, first, samples);
+            }
+        }
+    }
+
+    /// Adds the accumulators up in order, in parallel over elements.
+    fn reduce(&self, partial: &[Vec<Vec<T>>], outputs: &mut [&mut [T]]) {
+        const PIECE: usize = 1 << 14;
+        for (i, role) in self.outputs.iter().enumerate() {
+            if *role != OutputRole::Summed {
+                continue;
+            }
+            outputs[i].par_chunks_mut(PIECE).enumerate().for_each(|(piece, target)| {
+                let range = piece * PIECE..piece * PIECE + target.len();
+                target.copy_from_slice(&partial[0][i][range.clone()]);
+                for sums in &partial[1..] {
+                    for (value, &add) in target.iter_mut().zip(&sums[i][range.clone()]) {
+                        *value += add;
+                    }
+                }
+            });
+        }
+    }
+}
+
+fn take<V>(pool: &Mutex<Vec<V>>) -> Option<V> {
+    pool.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop()
+}
+
+fn put<V>(pool: &Mutex<Vec<V>>, value: V) {
+    pool.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(value);
+}
+
+/// Copies samples `first..first + samples` of a batch to a block, repeating the last one to its end.
+fn gather<T: Real>(
+    batch: &[T],
+    block: &mut [T],
+    shape: &[usize],
+    axis: usize,
+    n_samples: usize,
+    first: usize,
+    samples: usize,
+) {
+    let inner = count(&shape[axis + 1..]);
+    for outer in 0..count(&shape[..axis]) {
+        let source = &batch[outer * n_samples * inner..][..n_samples * inner];
+        let target = &mut block[outer * shape[axis] * inner..][..shape[axis] * inner];
+        target[..samples * inner].copy_from_slice(&source[first * inner..(first + samples) * inner]);
+        for sample in samples..shape[axis] {
+            let last = first + samples - 1;
+            target[sample * inner..(sample + 1) * inner].copy_from_slice(&source[last * inner..(last + 1) * inner]);
+        }
+    }
+}
+
+/// Copies the first `samples` samples of a block to their place in a batch.
+fn scatter<T: Real>(
+    block: &[T],
+    batch: &mut [T],
+    shape: &[usize],
+    axis: usize,
+    n_samples: usize,
+    first: usize,
+    samples: usize,
+) {
+    let inner = count(&shape[axis + 1..]);
+    for outer in 0..count(&shape[..axis]) {
+        let source = &block[outer * shape[axis] * inner..][..samples * inner];
+        let target = &mut batch[outer * n_samples * inner..][..n_samples * inner];
+        target[first * inner..(first + samples) * inner].copy_from_slice(source);
+    }
+}

@@ -1,0 +1,528 @@
+//! From a program to steps over buffers: views where no data move, one step for everything else.
+
+use super::fused::{Fused, MAX_SLOTS, Micro, MicroOp};
+use super::groups::{Unit, live, units};
+use super::layout::{View, count};
+use super::movement::{Copy, Fill, Indexed, Sum};
+use super::plan::{Buffer, Place};
+use super::product::{Product, Store};
+use super::rows::{RowFunction, Rows};
+use super::Step;
+use crate::ir::{Binary, Op, Program, ValueId};
+use std::collections::HashMap;
+
+/// The unplanned schedule.
+pub(super) struct Lowered {
+    pub(super) steps: Vec<Step>,
+    pub(super) buffers: Vec<Buffer>,
+    pub(super) constants: Vec<f64>,
+}
+
+struct Lowering<'p> {
+    program: &'p Program,
+    element_bytes: usize,
+    steps: Vec<Step>,
+    buffers: Vec<Buffer>,
+    constants: Vec<f64>,
+    constant_buffers: HashMap<u64, usize>,
+    views: Vec<Option<View>>,
+    /// Dense copies made of views.
+    dense: HashMap<usize, View>,
+    /// Live instructions reading each value, outputs counted.
+    uses: Vec<usize>,
+    /// Products whose result only one other instruction reads, and how they are stored for it.
+    product_stores: HashMap<usize, ProductStore>,
+}
+
+/// How a product stores its result for its only reader.
+#[derive(Clone, Debug)]
+enum ProductStore {
+    /// Summed over batch axes, to this shape.
+    Summed(Vec<usize>),
+    /// Dense after this permutation.
+    Permuted(Vec<usize>),
+}
+
+/// Products read once, by a sum over their batch axes or by a permutation that keeps their rows.
+fn product_stores(program: &Program, live: &[bool], uses: &[usize]) -> HashMap<usize, ProductStore> {
+    let mut stores = HashMap::new();
+    for (i, instruction) in program.instructions.iter().enumerate().filter(|(i, _)| live[*i]) {
+        let (operand, store) = match &instruction.op {
+            Op::SumTo(operand) => (*operand, ProductStore::Summed(instruction.shape.clone())),
+            Op::Permute { operand, permutation } => (*operand, ProductStore::Permuted(permutation.clone())),
+            _ => continue,
+        };
+        let source = &program.instructions[operand.index()];
+        let axes = source.shape.len();
+        let fits = match &store {
+            ProductStore::Summed(shape) => shape.len() >= 2 && source.shape.ends_with(&shape[shape.len() - 2..]),
+            ProductStore::Permuted(permutation) => permutation.last() == Some(&(axes - 1)),
+        };
+        if matches!(source.op, Op::MatMul { .. }) && uses[operand.index()] == 1 && fits {
+            stores.insert(operand.index(), store);
+        }
+        debug_assert!(i > operand.index());
+    }
+    stores
+}
+
+/// Lowers `program`; outputs flagged in `accumulate` can be added to instead of overwritten.
+pub(super) fn lower(program: &Program, accumulate: &[bool], element_bytes: usize) -> Lowered {
+    let live = live(program);
+    let mut uses = vec![0; program.instructions.len()];
+    for (i, instruction) in program.instructions.iter().enumerate() {
+        if live[i] {
+            instruction.op.operands().iter().for_each(|operand| uses[operand.index()] += 1);
+        }
+    }
+    program.outputs.iter().for_each(|output| uses[output.index()] += 1);
+    let product_stores = product_stores(program, &live, &uses);
+    let mut lowering = Lowering {
+        program,
+        element_bytes,
+        steps: Vec::new(),
+        buffers: Vec::new(),
+        constants: Vec::new(),
+        constant_buffers: HashMap::new(),
+        views: vec![None; program.instructions.len()],
+        dense: HashMap::new(),
+        uses,
+        product_stores,
+    };
+    for unit in units(program, &live) {
+        if unit.elementwise {
+            lowering.group(&unit);
+        } else {
+            lowering.instruction(unit.members[0]);
+        }
+    }
+    for (number, &output) in program.outputs.iter().enumerate() {
+        lowering.output(number, output, accumulate[number]);
+    }
+    Lowered { steps: lowering.steps, buffers: lowering.buffers, constants: lowering.constants }
+}
+
+impl Lowering<'_> {
+    fn buffer(&mut self, length: usize) -> usize {
+        self.buffers.push(Buffer { length, fixed: None });
+        self.buffers.len() - 1
+    }
+
+    fn fixed(&mut self, length: usize, place: Place) -> usize {
+        self.buffers.push(Buffer { length, fixed: Some(place) });
+        self.buffers.len() - 1
+    }
+
+    fn fresh(&mut self, shape: &[usize]) -> View {
+        let buffer = self.buffer(count(shape));
+        View::dense(buffer, shape)
+    }
+
+    fn view(&self, value: ValueId) -> View {
+        match &self.views[value.index()] {
+            Some(view) => view.clone(),
+            None => panic!("value {} is read before it is computed", value.index()),
+        }
+    }
+
+    /// A dense copy of a view, unless it is dense already.
+    fn densify(&mut self, view: View) -> View {
+        if view.is_dense() {
+            return view;
+        }
+        let target = self.fresh(&view.shape);
+        self.steps.push(Step::Copy(Copy::new(&view, &target, Store::Replace)));
+        target
+    }
+
+    /// The value stored densely; the copy is kept for other readers.
+    fn dense_view(&mut self, value: ValueId) -> View {
+        if let Some(view) = self.dense.get(&value.index()) {
+            return view.clone();
+        }
+        let view = self.view(value);
+        let dense = self.densify(view);
+        self.dense.insert(value.index(), dense.clone());
+        dense
+    }
+
+    /// A view whose last axis has stride 1.
+    fn row_view(&mut self, value: ValueId) -> View {
+        let view = self.view(value);
+        let last = view.shape.len() - 1;
+        if view.strides[last] == 1 || view.shape[last] == 1 { view } else { self.dense_view(value) }
+    }
+
+    fn group(&mut self, unit: &Unit) {
+        let program = self.program;
+        let shape = program.instructions[unit.members[0]].shape.clone();
+        let member: HashMap<usize, usize> = unit.members.iter().enumerate().map(|(j, &i)| (i, j)).collect();
+        // Readers inside the group; the rest of a value's readers need it in memory.
+        let mut inside = vec![0usize; unit.members.len()];
+        let mut operands: Vec<View> = Vec::new();
+        let mut operand_of: HashMap<usize, usize> = HashMap::new();
+        for &i in &unit.members {
+            for operand in program.instructions[i].op.operands() {
+                let o = operand.index();
+                if let Some(&j) = member.get(&o) {
+                    inside[j] += 1;
+                } else {
+                    operand_of.entry(o).or_insert_with(|| {
+                        let view = match &self.views[o] {
+                            Some(view) => view.broadcast_to(&shape),
+                            None => panic!("value {o} is read before it is computed"),
+                        };
+                        operands.iter().position(|other| *other == view).unwrap_or_else(|| {
+                            operands.push(view);
+                            operands.len() - 1
+                        })
+                    });
+                }
+            }
+        }
+        // A product with one reader, a sum in the group, becomes a multiply-add.
+        let mut absorbed = vec![false; unit.members.len()];
+        let mut code: Vec<Option<(Micro, Vec<usize>)>> = Vec::new();
+        for (j, &i) in unit.members.iter().enumerate() {
+            let lone_product = |value: ValueId, absorbed: &[bool]| {
+                let inner = *member.get(&value.index())?;
+                match program.instructions[unit.members[inner]].op {
+                    Op::Binary(Binary::Mul, x, y)
+                        if self.uses[value.index()] == 1 && inside[inner] == 1 && !absorbed[inner] =>
+                    {
+                        Some((inner, x.index(), y.index()))
+                    }
+                    _ => None,
+                }
+            };
+            let op = &program.instructions[i].op;
+            let entry = match *op {
+                Op::Unary(function, x) => (Micro::Unary(function), vec![x.index()]),
+                Op::Binary(binary @ (Binary::Add | Binary::Sub), a, b) => {
+                    if let Some((inner, x, y)) = lone_product(a, &absorbed) {
+                        absorbed[inner] = true;
+                        let micro = if binary == Binary::Add { Micro::MulAdd } else { Micro::MulSub };
+                        (micro, vec![x, y, b.index()])
+                    } else if let Some((inner, x, y)) = lone_product(b, &absorbed) {
+                        absorbed[inner] = true;
+                        let micro = if binary == Binary::Add { Micro::MulAdd } else { Micro::NegMulAdd };
+                        (micro, vec![x, y, a.index()])
+                    } else {
+                        (Micro::Binary(binary), vec![a.index(), b.index()])
+                    }
+                }
+                Op::Binary(binary, a, b) => (Micro::Binary(binary), vec![a.index(), b.index()]),
+                Op::Select { mask, on_true, on_false } => {
+                    (Micro::Select, vec![mask.index(), on_true.index(), on_false.index()])
+                }
+                ref other => panic!("{other:?} is not elementwise"),
+            };
+            debug_assert_eq!(code.len(), j);
+            code.push(Some(entry));
+        }
+        for (entry, _) in code.iter_mut().zip(&absorbed).filter(|(_, absorbed)| **absorbed) {
+            *entry = None;
+        }
+        let written: Vec<usize> =
+            (0..unit.members.len()).filter(|&j| self.uses[unit.members[j]] > inside[j]).collect();
+        let output_buffers: Vec<usize> = written.iter().map(|_| self.buffer(count(&shape))).collect();
+        // Registers by last use.
+        let mut last_use = vec![0usize; unit.members.len()];
+        for (j, entry) in code.iter().enumerate() {
+            if let Some((_, sources)) = entry {
+                for source in sources {
+                    if let Some(&inner) = member.get(source) {
+                        last_use[inner] = j;
+                    }
+                }
+            }
+        }
+        let first_register = operands.len() + written.len();
+        let mut free: Vec<usize> = Vec::new();
+        let mut registers = 0;
+        let mut slot = vec![usize::MAX; unit.members.len()];
+        let mut micro_ops = Vec::new();
+        for (j, entry) in code.iter().enumerate() {
+            let Some((micro, sources)) = entry else { continue };
+            let mut resolved = [0; 3];
+            for (resolved, source) in resolved.iter_mut().zip(sources) {
+                *resolved = match member.get(source) {
+                    Some(&inner) => slot[inner],
+                    None => operand_of[source],
+                };
+            }
+            for source in sources {
+                if let Some(&inner) = member.get(source) {
+                    if last_use[inner] == j && slot[inner] >= first_register && !free.contains(&slot[inner]) {
+                        free.push(slot[inner]);
+                    }
+                }
+            }
+            slot[j] = match written.iter().position(|&w| w == j) {
+                Some(output) => operands.len() + output,
+                None => free.pop().unwrap_or_else(|| {
+                    registers += 1;
+                    first_register + registers - 1
+                }),
+            };
+            micro_ops.push(MicroOp { micro: *micro, target: slot[j], sources: resolved });
+        }
+        assert!(
+            first_register + registers <= MAX_SLOTS,
+            "an elementwise group of {} instructions uses {} tiles",
+            unit.members.len(),
+            first_register + registers
+        );
+        for (&j, &buffer) in written.iter().zip(&output_buffers) {
+            self.views[unit.members[j]] = Some(View::dense(buffer, &shape));
+        }
+        let fused = Fused::new(&shape, &operands, output_buffers, micro_ops, registers, self.element_bytes);
+        self.steps.push(Step::Fused(fused));
+    }
+
+    fn instruction(&mut self, i: usize) {
+        let program = self.program;
+        let instruction = &program.instructions[i];
+        let shape = &instruction.shape;
+        let view = match &instruction.op {
+            Op::Input(number) => {
+                let buffer = self.fixed(count(shape), Place::Input(*number));
+                View::dense(buffer, shape)
+            }
+            Op::Constant(value) => {
+                let buffer = match self.constant_buffers.get(&value.to_bits()) {
+                    Some(&buffer) => buffer,
+                    None => {
+                        let buffer = self.fixed(1, Place::Constant(self.constants.len()));
+                        self.constants.push(*value);
+                        self.constant_buffers.insert(value.to_bits(), buffer);
+                        buffer
+                    }
+                };
+                View::dense(buffer, &[]).broadcast_to(shape)
+            }
+            Op::ConstantTensor(values) => {
+                let buffer = self.fixed(values.len(), Place::Constant(self.constants.len()));
+                self.constants.extend_from_slice(values);
+                View::dense(buffer, shape)
+            }
+            Op::Unary(..) | Op::Binary(..) | Op::Select { .. } => unreachable!("elementwise instructions are in groups"),
+            Op::StopGradient(operand) => self.view(*operand),
+            Op::BroadcastTo(operand) => self.view(*operand).broadcast_to(shape),
+            Op::SumTo(operand) => match self.product_stores.get(&operand.index()) {
+                Some(ProductStore::Summed(_)) => self.view(*operand),
+                Some(ProductStore::Permuted(_)) | None => self.sum(*operand, shape),
+            },
+            Op::Reshape(operand) => match self.view(*operand).reshape(shape) {
+                Some(view) => view,
+                None => {
+                    let dense = self.dense_view(*operand);
+                    View { shape: shape.clone(), strides: super::layout::row_major(shape), ..dense }
+                }
+            },
+            Op::Permute { operand, permutation } => self.view(*operand).permute(permutation),
+            Op::Slice { operand, axis, start, length } => self.view(*operand).slice(*axis, *start, *length),
+            Op::Pad { operand, axis, before, after: _ } => {
+                let target = self.fresh(shape);
+                self.steps.push(Step::Fill(Fill { target: target.buffer, length: count(shape), value: 0.0 }));
+                let source = self.view(*operand);
+                let part = target.slice(*axis, *before, source.shape[*axis]);
+                self.steps.push(Step::Copy(Copy::new(&source, &part, Store::Replace)));
+                target
+            }
+            Op::Concat { operands, axis } => {
+                let target = self.fresh(shape);
+                let mut start = 0;
+                for &operand in operands {
+                    let source = self.view(operand);
+                    let length = source.shape[*axis];
+                    let part = target.slice(*axis, start, length);
+                    self.steps.push(Step::Copy(Copy::new(&source, &part, Store::Replace)));
+                    start += length;
+                }
+                target
+            }
+            Op::Gather { operand, axis, indices } => {
+                let source = self.dense_view(*operand);
+                self.indexed(&source, *axis, indices, shape, false)
+            }
+            Op::ScatterAdd { operand, axis, indices, size: _ } => {
+                let source = self.dense_view(*operand);
+                self.indexed(&source, *axis, indices, shape, true)
+            }
+            Op::MatMul { a, b, transpose_a, transpose_b } => {
+                let store = self.product_stores.get(&i).cloned();
+                self.product((*a, *transpose_a), (*b, *transpose_b), shape, store)
+            }
+            Op::Softmax(operand) => self.rows(RowFunction::Softmax, &[*operand], shape),
+            Op::SoftmaxTangent { softmax, direction } => {
+                self.rows(RowFunction::SoftmaxTangent, &[*softmax, *direction], shape)
+            }
+            Op::LayerNorm { operand, epsilon } => {
+                self.rows(RowFunction::LayerNorm { epsilon: *epsilon }, &[*operand], shape)
+            }
+            Op::RowReciprocalStd { operand, epsilon } => {
+                self.rows(RowFunction::ReciprocalStd { epsilon: *epsilon }, &[*operand], shape)
+            }
+            Op::LayerNormTangent { normalized, reciprocal_std, direction } => {
+                self.rows(RowFunction::LayerNormTangent, &[*normalized, *reciprocal_std, *direction], shape)
+            }
+        };
+        self.views[i] = Some(view);
+    }
+
+    fn indexed(
+        &mut self,
+        source: &View,
+        axis: usize,
+        indices: &std::sync::Arc<Vec<usize>>,
+        shape: &[usize],
+        scatter: bool,
+    ) -> View {
+        let target = self.fresh(shape);
+        self.steps.push(Step::Indexed(Indexed {
+            source: source.buffer,
+            source_start: source.offset,
+            target: target.buffer,
+            outer: count(&shape[..axis]),
+            source_entries: source.shape[axis],
+            target_entries: shape[axis],
+            inner: count(&shape[axis + 1..]),
+            indices: indices.clone(),
+            scatter,
+        }));
+        target
+    }
+
+    fn rows(&mut self, function: RowFunction, operands: &[ValueId], shape: &[usize]) -> View {
+        let direction = operands[operands.len() - 1];
+        let wide = match function {
+            RowFunction::ReciprocalStd { .. } => self.program.shape(direction).to_vec(),
+            RowFunction::Softmax
+            | RowFunction::SoftmaxTangent
+            | RowFunction::LayerNorm { .. }
+            | RowFunction::LayerNormTangent => shape.to_vec(),
+        };
+        let views: Vec<View> = operands
+            .iter()
+            .map(|&operand| {
+                let view = self.row_view(operand);
+                let mut full = wide.clone();
+                if let (Some(last), Some(&own)) = (full.last_mut(), view.shape.last()) {
+                    *last = own;
+                }
+                let mut broadcast = view.broadcast_to(&full);
+                if let (Some(stride), Some(1)) = (broadcast.strides.last_mut(), full.last()) {
+                    *stride = 1;
+                }
+                broadcast
+            })
+            .collect();
+        let target = self.fresh(shape);
+        self.steps.push(Step::Rows(Rows::new(function, &views, vec![target.buffer])));
+        target
+    }
+
+    fn sum(&mut self, operand: ValueId, shape: &[usize]) -> View {
+        let source = self.view(operand);
+        let last = source.shape.iter().rposition(|&n| n > 1);
+        let source = match last {
+            Some(axis) if source.strides[axis] != 1 => self.dense_view(operand),
+            _ => source,
+        };
+        let target = self.fresh(shape);
+        let spread = target.broadcast_to(&source.shape);
+        self.steps.push(Step::Sum(Sum::new(&source, target.buffer, count(shape), &spread.strides)));
+        target
+    }
+
+    fn factor(&mut self, (value, transposed): (ValueId, bool), batch: &[usize]) -> View {
+        let mut view = self.view(value);
+        if !Product::readable(&view) {
+            view = self.dense_view(value);
+        }
+        let axes = view.shape.len();
+        if transposed {
+            view.shape.swap(axes - 1, axes - 2);
+            view.strides.swap(axes - 1, axes - 2);
+        }
+        let shape = [batch, &view.shape[axes - 2..]].concat();
+        let mut full = view.broadcast_to(&shape);
+        // Broadcasting leaves matrix axes alone; an axis of size 1 keeps its stride for merging.
+        let axes_full = shape.len();
+        full.strides[axes_full - 2] = view.strides[axes - 2];
+        full.strides[axes_full - 1] = view.strides[axes - 1];
+        full
+    }
+
+    fn product(
+        &mut self,
+        a: (ValueId, bool),
+        b: (ValueId, bool),
+        shape: &[usize],
+        store: Option<ProductStore>,
+    ) -> View {
+        let batch = &shape[..shape.len() - 2];
+        let a = self.factor(a, batch);
+        let b = self.factor(b, batch);
+        let (target, spread) = match store {
+            Some(ProductStore::Summed(summed)) => {
+                let target = self.fresh(&summed);
+                let spread = target.broadcast_to(shape);
+                (target, spread)
+            }
+            Some(ProductStore::Permuted(permutation)) => {
+                let permuted: Vec<usize> = permutation.iter().map(|&axis| shape[axis]).collect();
+                let mut inverse = vec![0; permutation.len()];
+                permutation.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
+                let target = self.fresh(&permuted).permute(&inverse);
+                (target.clone(), target)
+            }
+            None => {
+                let target = self.fresh(shape);
+                (target.clone(), target)
+            }
+        };
+        self.steps.push(Step::Product(Product::new(&a, &b, &spread)));
+        target
+    }
+
+    /// Puts a value into the caller's output, computed there where possible.
+    fn output(&mut self, number: usize, value: ValueId, accumulate: bool) {
+        let view = self.view(value);
+        let whole = view.is_dense() && view.offset == 0 && count(&view.shape) == self.buffers[view.buffer].length;
+        let mut writers = Vec::new();
+        let mut read = false;
+        for (t, step) in self.steps.iter().enumerate() {
+            step.for_each_buffer(|buffer, writes| {
+                if buffer == view.buffer {
+                    if writes { writers.push(t) } else { read = true }
+                }
+            });
+        }
+        if whole && self.buffers[view.buffer].fixed.is_none() {
+            if !accumulate {
+                self.buffers[view.buffer].fixed = Some(Place::Output(number));
+                return;
+            }
+            // Accumulated in place when one product or sum makes it and nothing else looks.
+            let others = self.program.outputs.iter().filter(|&&other| other == value).count() > 1;
+            if let (&[writer], false, false) = (&writers[..], read, others) {
+                let store = match &mut self.steps[writer] {
+                    Step::Product(product) => Some(&mut product.store),
+                    Step::Sum(sum) => Some(&mut sum.store),
+                    Step::Fused(_) | Step::Copy(_) | Step::Fill(_) | Step::Indexed(_) | Step::Rows(_) => None,
+                };
+                if let Some(store) = store {
+                    *store = Store::AddIfAccumulating;
+                    self.buffers[view.buffer].fixed = Some(Place::Output(number));
+                    return;
+                }
+            }
+        }
+        let target = self.fixed(count(&view.shape), Place::Output(number));
+        let target = View::dense(target, &view.shape);
+        let store = if accumulate { Store::AddIfAccumulating } else { Store::Replace };
+        self.steps.push(Step::Copy(Copy::new(&view, &target, store)));
+    }
+}
