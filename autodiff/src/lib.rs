@@ -19,6 +19,7 @@
 //! ```
 
 pub mod builder;
+pub mod exec;
 pub mod check;
 pub mod interpret;
 pub mod ir;

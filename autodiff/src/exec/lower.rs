@@ -401,6 +401,7 @@ impl Lowering<'_> {
             RowFunction::Softmax
             | RowFunction::SoftmaxTangent
             | RowFunction::LayerNorm { .. }
+            | RowFunction::LayerNormAndStd { .. }
             | RowFunction::LayerNormTangent => shape.to_vec(),
         };
         let views: Vec<View> = operands

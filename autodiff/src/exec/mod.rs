@@ -30,7 +30,7 @@ use plan::Place;
 
 /// One planned operation.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+enum Step {
     Fused(fused::Fused),
     Product(product::Product),
     Copy(movement::Copy),
@@ -42,7 +42,7 @@ pub(super) enum Step {
 
 impl Step {
     /// Calls `visit` with every buffer touched and whether it is written.
-    pub(super) fn for_each_buffer(&self, mut visit: impl FnMut(usize, bool)) {
+    fn for_each_buffer(&self, mut visit: impl FnMut(usize, bool)) {
         match self {
             Step::Fused(group) => {
                 group.operands.iter().for_each(|operand| visit(operand.buffer, false));

@@ -98,7 +98,7 @@ impl<T: Real> Kernel for RunRows<'_, '_, T> {
                 // and this step's alone.
                 let (operand, output) = unsafe {
                     let operand = |which: usize, length: usize| {
-                        memory.read::<'_>(job.operands[which], at(which), length)
+                        memory.read(job.operands[which], at(which), length)
                     };
                     let width = if matches!(job.function, RowFunction::ReciprocalStd { .. }) { 1 } else { n };
                     (operand, memory.write(job.outputs[0], row * width, width))

@@ -1,0 +1,209 @@
+use super::*;
+use crate::builder::{Builder, Var};
+use crate::interpret::interpret;
+use crate::ir::Program;
+use proptest::prelude::*;
+
+/// Small reproducible random numbers.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((self.0 >> 33) as usize) % n
+    }
+
+    fn number(&mut self) -> f64 {
+        self.below(1 << 30) as f64 / f64::from(1 << 29) - 1.0
+    }
+
+    fn numbers(&mut self, n: usize) -> Vec<f64> {
+        (0..n).map(|_| self.number()).collect()
+    }
+}
+
+fn assert_close(what: &str, expected: &[f64], found: &[f64], tolerance: f64) {
+    assert_eq!(expected.len(), found.len(), "{what}");
+    let scale = expected.iter().fold(1.0f64, |scale, x| scale.max(x.abs()));
+    for (i, (e, f)) in expected.iter().zip(found).enumerate() {
+        assert!((e - f).abs() <= tolerance * scale, "{what}, element {i}: expected {e}, found {f}, scale {scale}");
+    }
+}
+
+/// Runs a program in f64 and f32 against the interpreter, twice in one arena.
+fn check(program: &Program, seed: u64) {
+    let mut random = Random(seed);
+    let inputs: Vec<Vec<f64>> =
+        (0..program.inputs.len()).map(|i| random.numbers(layout::count(program.input_shape(i)))).collect();
+    let expected = interpret(program, &inputs);
+    let executable = Executable::<f64>::compile(program);
+    let slices: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut outputs: Vec<Vec<f64>> = expected.iter().map(|e| vec![f64::NAN; e.len()]).collect();
+    let mut arena = executable.arena();
+    for _ in 0..2 {
+        let mut targets: Vec<&mut [f64]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        executable.run_into(&mut arena, &slices, &mut targets);
+        for (i, (e, f)) in expected.iter().zip(&outputs).enumerate() {
+            assert_close(&format!("f64 output {i} of\n{program}"), e, f, 1e-12);
+        }
+    }
+    let inputs: Vec<Vec<f32>> = inputs.iter().map(|x| x.iter().map(|&x| x as f32).collect()).collect();
+    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let exact: Vec<Vec<f64>> = inputs.iter().map(|x| x.iter().map(|&x| f64::from(x)).collect()).collect();
+    let expected = interpret(program, &exact);
+    for (i, (e, f)) in expected.iter().zip(Executable::<f32>::compile(program).run(&slices)).enumerate() {
+        let f: Vec<f64> = f.into_iter().map(f64::from).collect();
+        assert_close(&format!("f32 output {i} of\n{program}"), e, &f, 2e-5);
+    }
+}
+
+/// One program with every operation applied to operands of the given sizes.
+fn every_operation(which: usize, [p, q, r]: [usize; 3]) -> Program {
+    let b = Builder::new();
+    let x = b.input("x", &[p, q, r]);
+    let y = b.input("y", &[p, 1, r]);
+    let z = b.input("z", &[q, 1]);
+    let positive = x.square() + 0.5;
+    let mut indices: Vec<usize> = (0..q + 2).map(|j| (j * 7 + 3) % q).collect();
+    let outputs: Vec<(&str, Var)> = match which {
+        0 => vec![
+            ("neg", -x),
+            ("abs", x.abs()),
+            ("sign", x.sign()),
+            ("exp", x.exp()),
+            ("ln", positive.ln()),
+            ("tanh", x.tanh()),
+            ("sin", (x * 3.0).sin()),
+            ("cos", (x * 3.0).cos()),
+            ("sqrt", positive.sqrt()),
+            ("rsqrt", positive.rsqrt()),
+            ("reciprocal", positive.reciprocal()),
+            ("square", x.square()),
+            ("sigmoid", x.sigmoid()),
+            ("erf", x.erf()),
+            ("gelu", (x * 3.0).gelu()),
+            ("gelu_prime", (x * 3.0).gelu_prime()),
+        ],
+        1 => vec![
+            ("add", x + y),
+            ("sub", y - z),
+            ("mul", x * z),
+            ("div", x / (y.square() + 1.0)),
+            ("max", x.maximum(y)),
+            ("min", x.minimum(z)),
+            ("greater", x.greater(y)),
+            ("select", x.greater(z).select(y, x * y)),
+            ("fma", x * y + z),
+            ("fms", x * y - z),
+            ("fnma", z - x * y),
+        ],
+        2 => vec![
+            ("broadcast", z.broadcast_to(&[p, q, r])),
+            ("sum 0", x.sum(&[0])),
+            ("sum 1", x.sum(&[1])),
+            ("sum 2", x.sum(&[2])),
+            ("sum 01", x.sum(&[0, 1])),
+            ("sum 02", x.sum_keep(&[0, 2])),
+            ("sum all", x.sum(&[0, 1, 2])),
+            ("sum of broadcast", (z.broadcast_to(&[p, q, r])).sum(&[2])),
+            ("sum of view", x.permute(&[2, 0, 1]).sum(&[1])),
+        ],
+        3 => {
+            let turned = x.permute(&[1, 2, 0]);
+            vec![
+                ("reshape", x.reshape(&[p * q, r])),
+                ("permute", turned),
+                ("permute reshape", turned.reshape(&[q * r * p])),
+                ("slice", x.slice(1, q / 2, q - q / 2)),
+                ("slice tanh", x.slice(2, r / 2, r - r / 2).tanh()),
+                ("slice reshape", x.slice(2, 0, 1).reshape(&[p * q])),
+                ("pad", x.pad(1, 2, 1)),
+                ("pad last", x.pad(2, 0, 3)),
+                ("concat", b.concat(&[x, y.broadcast_to(&[p, q, r]).tanh(), x.slice(1, 0, 1)], 1)),
+                ("stop", x.stop_gradient() * y),
+            ]
+        }
+        4 => {
+            let tensor = b.tensor((0..q * r).map(|i| i as f64 * 0.1).collect(), &[q, r]);
+            vec![
+                ("gather", x.gather(1, &indices)),
+                ("gather last", x.gather(2, &[0, r - 1])),
+                ("scatter", x.scatter_add(1, &{ indices.truncate(q); indices.clone() }, q + 1)),
+                ("scatter first", x.scatter_add(0, &vec![0; p], 2)),
+                ("tensor", x * tensor),
+                ("constant", b.constant(1.5, &[p, q])),
+                ("same", x),
+                ("same again", x),
+            ]
+        }
+        _ => {
+            let s = x.softmax();
+            let v = b.input("v", &[3, p, q, r]);
+            let n = x.layer_norm(1e-5);
+            let d = x.row_reciprocal_std(1e-5);
+            vec![
+                ("softmax", s),
+                ("softmax turned", x.permute(&[0, 2, 1]).softmax()),
+                ("softmax tangent", s.softmax_tangent(v)),
+                ("layer norm", n),
+                ("reciprocal std", d),
+                ("layer norm tangent", n.layer_norm_tangent(d, v)),
+            ]
+        }
+    };
+    b.finish(&outputs)
+}
+
+/// Products with transposes, broadcasting, sums and permutations around them.
+fn products([p, q, r, s]: [usize; 4]) -> Program {
+    let b = Builder::new();
+    let x = b.input("x", &[p, q, r]);
+    let w = b.input("w", &[r, s]);
+    let wt = b.input("wt", &[s, r]);
+    let y = b.input("y", &[p, s, r]);
+    let g = b.input("g", &[p, q, s]);
+    let v = b.input("v", &[2, p, q, r]);
+    b.finish(&[
+        ("tall", x.matmul(w)),
+        ("tall transposed", x.matmul_t(wt)),
+        ("batched transposed", x.matmul_t(y)),
+        ("left transposed", x.transpose_last().matmul(g)),
+        ("weight gradient", x.transpose_last().matmul(g).sum_to(&[r, s])),
+        ("weight gradient 1", x.transpose_last().matmul(g).sum_to(&[1, r, s])),
+        ("tangent axis", v.matmul_t(y)),
+        ("tangent axis tall", v.matmul(w)),
+        ("tangent sum", v.matmul_t(y).sum_to(&[p, q, s])),
+        ("matrix first", w.transpose_last().matmul(x.transpose_last())),
+        ("permuted", x.matmul(w).permute(&[1, 0, 2]) * 2.0),
+        ("column", x.matmul(w.slice(1, 0, 1))),
+        ("row", x.slice(1, 0, 1).matmul(w)),
+        ("repeated", x.slice(1, 0, 1).broadcast_to(&[p, q, r]).matmul(w)),
+        ("residual", x.matmul(w) * g + g),
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn every_operation_equals_the_interpreter(
+        which in 0usize..6, p in 1usize..5, q in 1usize..9, r in 1usize..40, seed in any::<u64>()
+    ) {
+        check(&every_operation(which, [p, q, r]), seed);
+    }
+
+    #[test]
+    fn products_equal_the_interpreter(
+        p in 1usize..5, q in 1usize..24, r in 1usize..40, s in 1usize..70, seed in any::<u64>()
+    ) {
+        check(&products([p, q, r, s]), seed);
+    }
+}
+
+#[test]
+fn long_tiles() {
+    for which in 0..6 {
+        check(&every_operation(which, [3, 17, 300]), 5);
+    }
+    check(&products([2, 70, 90, 130]), 6);
+}
