@@ -19,8 +19,8 @@
 //! ```
 
 pub mod builder;
-pub mod exec;
 pub mod check;
+pub mod exec;
 pub mod interpret;
 pub mod ir;
 pub mod jvp;
@@ -34,6 +34,7 @@ pub mod transpose;
 pub mod verify;
 
 pub use builder::{Builder, IntoVar, Var};
+pub use exec::{Batched, Executable, InputRole, OutputRole};
 pub use interpret::interpret;
 pub use jvp::jvp;
 pub use linearize::{Linearized, linearize};
