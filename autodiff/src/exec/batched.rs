@@ -58,18 +58,41 @@ impl<T: Real> Batched<T> {
     ///
     /// # Panics
     /// When the roles do not match the program or the batch axes differ in length.
-    pub fn compile(program: &crate::ir::Program, inputs: Vec<InputRole>, outputs: Vec<OutputRole>) -> Self {
-        let summed: Vec<bool> = outputs.iter().map(|role| *role == OutputRole::Summed).collect();
-        Self::new(Executable::compile_accumulating(program, &summed), inputs, outputs)
+    pub fn compile(
+        program: &crate::ir::Program,
+        inputs: Vec<InputRole>,
+        outputs: Vec<OutputRole>,
+    ) -> Self {
+        let summed: Vec<bool> = outputs
+            .iter()
+            .map(|role| *role == OutputRole::Summed)
+            .collect();
+        Self::new(
+            Executable::compile_accumulating(program, &summed),
+            inputs,
+            outputs,
+        )
     }
 
     /// As [`Batched::compile`], from an executable whose summed outputs were flagged for accumulation.
     ///
     /// # Panics
     /// As [`Batched::compile`].
-    pub fn new(executable: Executable<T>, inputs: Vec<InputRole>, outputs: Vec<OutputRole>) -> Self {
-        assert_eq!(inputs.len(), executable.input_shapes().len(), "one role for each input");
-        assert_eq!(outputs.len(), executable.output_shapes().len(), "one role for each output");
+    pub fn new(
+        executable: Executable<T>,
+        inputs: Vec<InputRole>,
+        outputs: Vec<OutputRole>,
+    ) -> Self {
+        assert_eq!(
+            inputs.len(),
+            executable.input_shapes().len(),
+            "one role for each input"
+        );
+        assert_eq!(
+            outputs.len(),
+            executable.output_shapes().len(),
+            "one role for each output"
+        );
         let mut block = None;
         let mut see = |shape: &[usize], axis: usize| {
             let length = shape[axis];
@@ -92,8 +115,16 @@ impl<T: Real> Batched<T> {
                 ),
             }
         }
-        let block = block.unwrap_or_else(|| panic!("a batched program needs an input or output per block"));
-        Self { executable, inputs, outputs, block, workers: Mutex::default(), accumulators: Mutex::default() }
+        let block =
+            block.unwrap_or_else(|| panic!("a batched program needs an input or output per block"));
+        Self {
+            executable,
+            inputs,
+            outputs,
+            block,
+            workers: Mutex::default(),
+            accumulators: Mutex::default(),
+        }
     }
 
     /// Samples in a block.
@@ -113,35 +144,70 @@ impl<T: Real> Batched<T> {
     /// # Panics
     /// When lengths do not match, or a summed output meets a partial block.
     pub fn run(&self, n_samples: usize, inputs: &[&[T]], outputs: &mut [&mut [T]]) {
-        assert_eq!(inputs.len(), self.inputs.len(), "the program has {} inputs", self.inputs.len());
-        assert_eq!(outputs.len(), self.outputs.len(), "the program has {} outputs", self.outputs.len());
+        assert_eq!(
+            inputs.len(),
+            self.inputs.len(),
+            "the program has {} inputs",
+            self.inputs.len()
+        );
+        assert_eq!(
+            outputs.len(),
+            self.outputs.len(),
+            "the program has {} outputs",
+            self.outputs.len()
+        );
         let any_summed = self.outputs.contains(&OutputRole::Summed);
         assert!(
             !any_summed || n_samples.is_multiple_of(self.block),
             "{n_samples} samples are no multiple of the block size {}, which summed outputs need",
             self.block
         );
-        for (i, (role, shape)) in self.inputs.iter().zip(self.executable.input_shapes()).enumerate() {
+        for (i, (role, shape)) in self
+            .inputs
+            .iter()
+            .zip(self.executable.input_shapes())
+            .enumerate()
+        {
             let expected = match role {
                 InputRole::Shared => count(shape),
                 InputRole::PerBlock { axis } => count(shape) / shape[*axis] * n_samples,
             };
-            assert_eq!(inputs[i].len(), expected, "input {i} for {n_samples} samples of block shape {shape:?}");
+            assert_eq!(
+                inputs[i].len(),
+                expected,
+                "input {i} for {n_samples} samples of block shape {shape:?}"
+            );
         }
-        for (i, (role, shape)) in self.outputs.iter().zip(self.executable.output_shapes()).enumerate() {
+        for (i, (role, shape)) in self
+            .outputs
+            .iter()
+            .zip(self.executable.output_shapes())
+            .enumerate()
+        {
             let expected = match role {
                 OutputRole::Summed => count(shape),
                 OutputRole::PerBlock { axis } => count(shape) / shape[*axis] * n_samples,
             };
-            assert_eq!(outputs[i].len(), expected, "output {i} for {n_samples} samples of block shape {shape:?}");
+            assert_eq!(
+                outputs[i].len(),
+                expected,
+                "output {i} for {n_samples} samples of block shape {shape:?}"
+            );
         }
         let blocks = n_samples.div_ceil(self.block);
         if blocks == 0 {
             outputs.iter_mut().for_each(|output| output.fill(T::zero()));
             return;
         }
-        let groups = if any_summed { ACCUMULATORS.min(blocks) } else { blocks };
-        let targets: Vec<Mutex<&mut [T]>> = outputs.iter_mut().map(|output| Mutex::new(&mut **output)).collect();
+        let groups = if any_summed {
+            ACCUMULATORS.min(blocks)
+        } else {
+            blocks
+        };
+        let targets: Vec<Mutex<&mut [T]>> = outputs
+            .iter_mut()
+            .map(|output| Mutex::new(&mut **output))
+            .collect();
         let partial: Vec<Vec<Vec<T>>> = (0..groups)
             .into_par_iter()
             .map(|group| {
@@ -153,7 +219,15 @@ impl<T: Real> Batched<T> {
                 };
                 let (start, end) = (group * blocks / groups, (group + 1) * blocks / groups);
                 for block in start..end {
-                    self.run_block(&mut worker, block, n_samples, inputs, &targets, &mut sums, block > start);
+                    self.run_block(
+                        &mut worker,
+                        block,
+                        n_samples,
+                        inputs,
+                        &targets,
+                        &mut sums,
+                        block > start,
+                    );
                 }
                 put(&self.workers, worker);
                 sums
@@ -213,7 +287,15 @@ impl<T: Real> Batched<T> {
         for (i, role) in self.inputs.iter().enumerate() {
             if let InputRole::PerBlock { axis } = *role {
                 let shape = &self.executable.input_shapes()[i];
-                gather(inputs[i], &mut worker.inputs[i], shape, axis, n_samples, first, samples);
+                gather(
+                    inputs[i],
+                    &mut worker.inputs[i],
+                    shape,
+                    axis,
+                    n_samples,
+                    first,
+                    samples,
+                );
             }
         }
         let block_inputs: Vec<&[T]> = self
@@ -238,12 +320,27 @@ impl<T: Real> Batched<T> {
                 }
             })
             .collect();
-        self.executable.run_adding(&mut worker.arena, &block_inputs, &mut block_outputs, accumulate);
+        self.executable.run_adding(
+            &mut worker.arena,
+            &block_inputs,
+            &mut block_outputs,
+            accumulate,
+        );
         for (i, role) in self.outputs.iter().enumerate() {
             if let OutputRole::PerBlock { axis } = *role {
                 let shape = &self.executable.output_shapes()[i];
-                let mut target = targets[i].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                scatter(&worker.outputs[i], &mut target, shape, axis, n_samples, first, samples);
+                let mut target = targets[i]
+                    .lock()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner());
+                scatter(
+                    &worker.outputs[i],
+                    &mut target,
+                    shape,
+                    axis,
+                    n_samples,
+                    first,
+                    samples,
+                );
             }
         }
     }
@@ -255,25 +352,32 @@ impl<T: Real> Batched<T> {
             if *role != OutputRole::Summed {
                 continue;
             }
-            outputs[i].par_chunks_mut(PIECE).enumerate().for_each(|(piece, target)| {
-                let range = piece * PIECE..piece * PIECE + target.len();
-                target.copy_from_slice(&partial[0][i][range.clone()]);
-                for sums in &partial[1..] {
-                    for (value, &add) in target.iter_mut().zip(&sums[i][range.clone()]) {
-                        *value += add;
+            outputs[i]
+                .par_chunks_mut(PIECE)
+                .enumerate()
+                .for_each(|(piece, target)| {
+                    let range = piece * PIECE..piece * PIECE + target.len();
+                    target.copy_from_slice(&partial[0][i][range.clone()]);
+                    for sums in &partial[1..] {
+                        for (value, &add) in target.iter_mut().zip(&sums[i][range.clone()]) {
+                            *value += add;
+                        }
                     }
-                }
-            });
+                });
         }
     }
 }
 
 fn take<V>(pool: &Mutex<Vec<V>>) -> Option<V> {
-    pool.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop()
+    pool.lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .pop()
 }
 
 fn put<V>(pool: &Mutex<Vec<V>>, value: V) {
-    pool.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(value);
+    pool.lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .push(value);
 }
 
 /// Copies samples `first..first + samples` of a batch to a block, repeating the last one to its end.
@@ -290,10 +394,12 @@ fn gather<T: Real>(
     for outer in 0..count(&shape[..axis]) {
         let source = &batch[outer * n_samples * inner..][..n_samples * inner];
         let target = &mut block[outer * shape[axis] * inner..][..shape[axis] * inner];
-        target[..samples * inner].copy_from_slice(&source[first * inner..(first + samples) * inner]);
+        target[..samples * inner]
+            .copy_from_slice(&source[first * inner..(first + samples) * inner]);
         for sample in samples..shape[axis] {
             let last = first + samples - 1;
-            target[sample * inner..(sample + 1) * inner].copy_from_slice(&source[last * inner..(last + 1) * inner]);
+            target[sample * inner..(sample + 1) * inner]
+                .copy_from_slice(&source[last * inner..(last + 1) * inner]);
         }
     }
 }

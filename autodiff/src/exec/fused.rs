@@ -89,7 +89,10 @@ impl Fused {
         element_bytes: usize,
     ) -> Self {
         let dense = super::layout::row_major(shape);
-        let mut strides: Vec<&[usize]> = operands.iter().map(|view| view.strides.as_slice()).collect();
+        let mut strides: Vec<&[usize]> = operands
+            .iter()
+            .map(|view| view.strides.as_slice())
+            .collect();
         strides.push(&dense);
         let (mut merged, mut merged_strides) = collapse(shape, &strides);
         if merged.is_empty() {
@@ -106,19 +109,39 @@ impl Fused {
             .iter()
             .zip(merged_strides)
             .map(|(view, strides)| {
-                let mode = if merged.iter().zip(&strides).zip(&own).all(|((&n, s), o)| n == 1 || s == o) {
+                let mode = if merged
+                    .iter()
+                    .zip(&strides)
+                    .zip(&own)
+                    .all(|((&n, s), o)| n == 1 || s == o)
+                {
                     Mode::Direct
                 } else if strides.iter().all(|&s| s == 0) {
                     Mode::Scalar
-                } else if strides[..axes - 1].iter().all(|&s| s == 0) && tile.is_multiple_of(merged[axes - 1]) {
+                } else if strides[..axes - 1].iter().all(|&s| s == 0)
+                    && tile.is_multiple_of(merged[axes - 1])
+                {
                     Mode::Periodic
                 } else {
                     Mode::Strided
                 };
-                Operand { buffer: view.buffer, offset: view.offset, strides, mode }
+                Operand {
+                    buffer: view.buffer,
+                    offset: view.offset,
+                    strides,
+                    mode,
+                }
             })
             .collect();
-        Self { shape: merged, length, operands, outputs, micro_ops, registers, tile }
+        Self {
+            shape: merged,
+            length,
+            operands,
+            outputs,
+            micro_ops,
+            registers,
+            tile,
+        }
     }
 
     /// Elements of scratch a run needs.
@@ -130,8 +153,12 @@ impl Fused {
     /// nothing in the group may read the operand after the output is written.
     pub(super) fn may_overwrite(&self, output: usize, operand: usize) -> bool {
         let slot = self.operands.len() + output;
-        let Some(written) = self.micro_ops.iter().position(|op| op.target == slot) else { return false };
-        self.micro_ops[written + 1..].iter().all(|op| !op.sources[..op.arity()].contains(&operand))
+        let Some(written) = self.micro_ops.iter().position(|op| op.target == slot) else {
+            return false;
+        };
+        self.micro_ops[written + 1..]
+            .iter()
+            .all(|op| !op.sources[..op.arity()].contains(&operand))
             && self.operands[operand].is_direct_from_start()
             && self
                 .operands
@@ -141,13 +168,30 @@ impl Fused {
     }
 
     pub(super) fn describe(&self) -> String {
-        let names: Vec<String> = self.micro_ops.iter().map(|op| format!("{:?}", op.micro)).collect();
-        let modes: Vec<String> = self.operands.iter().map(|operand| format!("{:?}", operand.mode)).collect();
-        format!("fused {:?} {} from {} to {}", self.shape, names.join(" "), modes.join(" "), self.outputs.len())
+        let names: Vec<String> = self
+            .micro_ops
+            .iter()
+            .map(|op| format!("{:?}", op.micro))
+            .collect();
+        let modes: Vec<String> = self
+            .operands
+            .iter()
+            .map(|operand| format!("{:?}", operand.mode))
+            .collect();
+        format!(
+            "fused {:?} {} from {} to {}",
+            self.shape,
+            names.join(" "),
+            modes.join(" "),
+            self.outputs.len()
+        )
     }
 
     pub(super) fn run<T: Real>(&self, memory: &Memory<'_, T>) {
-        dispatch(RunFused { group: self, memory });
+        dispatch(RunFused {
+            group: self,
+            memory,
+        });
     }
 }
 
@@ -190,7 +234,16 @@ impl<T: Real> Kernel for RunFused<'_, '_, T> {
             if matches!(operand.mode, Mode::Scalar | Mode::Periodic) {
                 let base = memory.at(operand.buffer, operand.offset);
                 // SAFETY: tile `i` of the scratch is this operand's; the operand's view lies inside its buffer.
-                unsafe { fill(pointers[i], base, &group.shape, &operand.strides, 0, tile.min(group.length)) };
+                unsafe {
+                    fill(
+                        pointers[i],
+                        base,
+                        &group.shape,
+                        &operand.strides,
+                        0,
+                        tile.min(group.length),
+                    )
+                };
             }
         }
         let mut start = 0;
@@ -202,7 +255,16 @@ impl<T: Real> Kernel for RunFused<'_, '_, T> {
                     Mode::Strided => {
                         let base = memory.at(operand.buffer, operand.offset);
                         // SAFETY: as above.
-                        unsafe { fill(pointers[i], base, &group.shape, &operand.strides, start, length) };
+                        unsafe {
+                            fill(
+                                pointers[i],
+                                base,
+                                &group.shape,
+                                &operand.strides,
+                                start,
+                                length,
+                            )
+                        };
                     }
                     Mode::Scalar | Mode::Periodic => {}
                 }
@@ -316,7 +378,10 @@ unsafe fn store<T: Real, S: Simd>(pointer: *mut T, value: T::Lanes<S>) {
 #[inline(always)]
 unsafe fn load_some<T: Real, S: Simd>(pointer: *const T, count: usize) -> T::Lanes<S> {
     // SAFETY: the caller's.
-    T::Lanes::<S>::load_partial(unsafe { std::slice::from_raw_parts(pointer, count) }, T::one())
+    T::Lanes::<S>::load_partial(
+        unsafe { std::slice::from_raw_parts(pointer, count) },
+        T::one(),
+    )
 }
 
 /// # Safety
@@ -361,7 +426,12 @@ macro_rules! tile_loop {
 /// The target and the sources the operation reads have `length` elements; the target equals a source or does not
 /// overlap it.
 #[inline(always)]
-unsafe fn run_micro<T: Real, S: Simd>(micro: Micro, target: *mut T, sources: [*const T; 3], length: usize) {
+unsafe fn run_micro<T: Real, S: Simd>(
+    micro: Micro,
+    target: *mut T,
+    sources: [*const T; 3],
+    length: usize,
+) {
     match micro {
         Micro::Copy => tile_loop!(target, sources, length, |x| x),
         Micro::MulAdd => tile_loop!(target, sources, length, |a, b, c| a.mul_add(b, c)),

@@ -109,7 +109,10 @@ pub(super) fn units(program: &Program, live: &[bool]) -> Vec<Unit> {
         let unit = match open.get(&root) {
             Some(&unit) if elementwise && units[unit].members.len() < LARGEST_GROUP => unit,
             _ => {
-                units.push(Unit { members: Vec::new(), elementwise });
+                units.push(Unit {
+                    members: Vec::new(),
+                    elementwise,
+                });
                 open.insert(root, units.len() - 1);
                 units.len() - 1
             }
@@ -140,7 +143,10 @@ fn order(program: &Program, units: Vec<Unit>, unit_of: &[usize]) -> Vec<Unit> {
         }
     }
     let key = |u: usize| std::cmp::Reverse((units[u].members.last().copied(), u));
-    let mut ready: BinaryHeap<_> = (0..units.len()).filter(|&u| missing[u] == 0).map(key).collect();
+    let mut ready: BinaryHeap<_> = (0..units.len())
+        .filter(|&u| missing[u] == 0)
+        .map(key)
+        .collect();
     let mut order = Vec::with_capacity(units.len());
     while let Some(std::cmp::Reverse((_, u))) = ready.pop() {
         order.push(u);
@@ -151,7 +157,11 @@ fn order(program: &Program, units: Vec<Unit>, unit_of: &[usize]) -> Vec<Unit> {
             }
         }
     }
-    assert_eq!(order.len(), units.len(), "elementwise groups depend on each other in a circle");
+    assert_eq!(
+        order.len(),
+        units.len(),
+        "elementwise groups depend on each other in a circle"
+    );
     let mut slots: Vec<Option<Unit>> = units.into_iter().map(Some).collect();
     order.into_iter().filter_map(|u| slots[u].take()).collect()
 }

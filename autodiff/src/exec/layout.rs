@@ -28,7 +28,12 @@ pub(super) fn row_major(shape: &[usize]) -> Vec<usize> {
 impl View {
     /// The whole buffer as a dense array.
     pub(super) fn dense(buffer: usize, shape: &[usize]) -> Self {
-        Self { buffer, offset: 0, shape: shape.to_vec(), strides: row_major(shape) }
+        Self {
+            buffer,
+            offset: 0,
+            shape: shape.to_vec(),
+            strides: row_major(shape),
+        }
     }
 
     /// Whether the elements follow each other in row-major order without gaps.
@@ -47,16 +52,34 @@ impl View {
 
     /// One past the last element read.
     pub(super) fn end(&self) -> usize {
-        self.offset + 1 + self.shape.iter().zip(&self.strides).map(|(n, s)| (n - 1) * s).sum::<usize>()
+        self.offset
+            + 1
+            + self
+                .shape
+                .iter()
+                .zip(&self.strides)
+                .map(|(n, s)| (n - 1) * s)
+                .sum::<usize>()
     }
 
     /// Repeated to `shape`, axes aligned at the end.
     pub(super) fn broadcast_to(&self, shape: &[usize]) -> Self {
         let lead = shape.len() - self.shape.len();
         let strides = (0..shape.len())
-            .map(|axis| if axis < lead || self.shape[axis - lead] == 1 { 0 } else { self.strides[axis - lead] })
+            .map(|axis| {
+                if axis < lead || self.shape[axis - lead] == 1 {
+                    0
+                } else {
+                    self.strides[axis - lead]
+                }
+            })
             .collect();
-        Self { buffer: self.buffer, offset: self.offset, shape: shape.to_vec(), strides }
+        Self {
+            buffer: self.buffer,
+            offset: self.offset,
+            shape: shape.to_vec(),
+            strides,
+        }
     }
 
     /// Axis i of the result is axis `permutation[i]`.
@@ -120,10 +143,9 @@ pub(super) fn collapse(shape: &[usize], strides: &[&[usize]]) -> (Vec<usize>, Ve
             continue;
         }
         let joins = !merged_shape.is_empty()
-            && merged
-                .iter()
-                .zip(strides)
-                .all(|(merged, strides)| *merged.last().unwrap_or(&0) == strides[axis] * shape[axis]);
+            && merged.iter().zip(strides).all(|(merged, strides)| {
+                *merged.last().unwrap_or(&0) == strides[axis] * shape[axis]
+            });
         if joins {
             if let Some(last) = merged_shape.last_mut() {
                 *last *= shape[axis];
@@ -151,7 +173,10 @@ pub(super) fn for_each_offset<const N: usize>(
     mut visit: impl FnMut([usize; N]),
 ) {
     let mut index = [0usize; MAX_AXES];
-    assert!(shape.len() <= MAX_AXES, "arrays have at most {MAX_AXES} axes");
+    assert!(
+        shape.len() <= MAX_AXES,
+        "arrays have at most {MAX_AXES} axes"
+    );
     let mut offsets = start;
     if shape.contains(&0) {
         return;
@@ -189,13 +214,22 @@ mod tests {
     #[test]
     fn reshape_of_views() {
         let dense = View::dense(0, &[4, 6, 10]);
-        assert_eq!(dense.reshape(&[24, 10]).map(|v| v.strides), Some(vec![10, 1]));
+        assert_eq!(
+            dense.reshape(&[24, 10]).map(|v| v.strides),
+            Some(vec![10, 1])
+        );
         let cut = dense.slice(2, 2, 4);
-        assert_eq!(cut.reshape(&[24, 2, 2]).map(|v| (v.offset, v.strides)), Some((2, vec![10, 2, 1])));
+        assert_eq!(
+            cut.reshape(&[24, 2, 2]).map(|v| (v.offset, v.strides)),
+            Some((2, vec![10, 2, 1]))
+        );
         assert_eq!(cut.reshape(&[96]), None);
         assert_eq!(dense.permute(&[1, 0, 2]).reshape(&[24, 10]), None);
         let repeated = View::dense(0, &[1]).broadcast_to(&[4, 6]);
-        assert_eq!(repeated.reshape(&[2, 12]).map(|v| v.strides), Some(vec![0, 0]));
+        assert_eq!(
+            repeated.reshape(&[2, 12]).map(|v| v.strides),
+            Some(vec![0, 0])
+        );
     }
 
     #[test]

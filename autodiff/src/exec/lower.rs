@@ -1,5 +1,6 @@
 //! From a program to steps over buffers: views where no data move, one step for everything else.
 
+use super::Step;
 use super::fused::{Fused, MAX_SLOTS, Micro, MicroOp};
 use super::groups::{Unit, live, units};
 use super::layout::{View, count};
@@ -7,7 +8,6 @@ use super::movement::{Copy, Fill, Indexed, Sum};
 use super::plan::{Buffer, Place};
 use super::product::{Product, Store};
 use super::rows::{RowFunction, Rows};
-use super::Step;
 use crate::ir::{Binary, Op, Program, ValueId};
 use std::collections::HashMap;
 
@@ -44,18 +44,32 @@ enum ProductStore {
 }
 
 /// Products read once, by a sum over their batch axes or by a permutation that keeps their rows.
-fn product_stores(program: &Program, live: &[bool], uses: &[usize]) -> HashMap<usize, ProductStore> {
+fn product_stores(
+    program: &Program,
+    live: &[bool],
+    uses: &[usize],
+) -> HashMap<usize, ProductStore> {
     let mut stores = HashMap::new();
-    for (i, instruction) in program.instructions.iter().enumerate().filter(|(i, _)| live[*i]) {
+    for (i, instruction) in program
+        .instructions
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| live[*i])
+    {
         let (operand, store) = match &instruction.op {
             Op::SumTo(operand) => (*operand, ProductStore::Summed(instruction.shape.clone())),
-            Op::Permute { operand, permutation } => (*operand, ProductStore::Permuted(permutation.clone())),
+            Op::Permute {
+                operand,
+                permutation,
+            } => (*operand, ProductStore::Permuted(permutation.clone())),
             _ => continue,
         };
         let source = &program.instructions[operand.index()];
         let axes = source.shape.len();
         let fits = match &store {
-            ProductStore::Summed(shape) => shape.len() >= 2 && source.shape.ends_with(&shape[shape.len() - 2..]),
+            ProductStore::Summed(shape) => {
+                shape.len() >= 2 && source.shape.ends_with(&shape[shape.len() - 2..])
+            }
             ProductStore::Permuted(permutation) => permutation.last() == Some(&(axes - 1)),
         };
         if matches!(source.op, Op::MatMul { .. }) && uses[operand.index()] == 1 && fits {
@@ -72,10 +86,17 @@ pub(super) fn lower(program: &Program, accumulate: &[bool], element_bytes: usize
     let mut uses = vec![0; program.instructions.len()];
     for (i, instruction) in program.instructions.iter().enumerate() {
         if live[i] {
-            instruction.op.operands().iter().for_each(|operand| uses[operand.index()] += 1);
+            instruction
+                .op
+                .operands()
+                .iter()
+                .for_each(|operand| uses[operand.index()] += 1);
         }
     }
-    program.outputs.iter().for_each(|output| uses[output.index()] += 1);
+    program
+        .outputs
+        .iter()
+        .for_each(|output| uses[output.index()] += 1);
     let product_stores = product_stores(program, &live, &uses);
     let mut lowering = Lowering {
         program,
@@ -99,17 +120,27 @@ pub(super) fn lower(program: &Program, accumulate: &[bool], element_bytes: usize
     for (number, &output) in program.outputs.iter().enumerate() {
         lowering.output(number, output, accumulate[number]);
     }
-    Lowered { steps: lowering.steps, buffers: lowering.buffers, constants: lowering.constants }
+    Lowered {
+        steps: lowering.steps,
+        buffers: lowering.buffers,
+        constants: lowering.constants,
+    }
 }
 
 impl Lowering<'_> {
     fn buffer(&mut self, length: usize) -> usize {
-        self.buffers.push(Buffer { length, fixed: None });
+        self.buffers.push(Buffer {
+            length,
+            fixed: None,
+        });
         self.buffers.len() - 1
     }
 
     fn fixed(&mut self, length: usize, place: Place) -> usize {
-        self.buffers.push(Buffer { length, fixed: Some(place) });
+        self.buffers.push(Buffer {
+            length,
+            fixed: Some(place),
+        });
         self.buffers.len() - 1
     }
 
@@ -131,7 +162,8 @@ impl Lowering<'_> {
             return view;
         }
         let target = self.fresh(&view.shape);
-        self.steps.push(Step::Copy(Copy::new(&view, &target, Store::Replace)));
+        self.steps
+            .push(Step::Copy(Copy::new(&view, &target, Store::Replace)));
         target
     }
 
@@ -150,13 +182,22 @@ impl Lowering<'_> {
     fn row_view(&mut self, value: ValueId) -> View {
         let view = self.view(value);
         let last = view.shape.len() - 1;
-        if view.strides[last] == 1 || view.shape[last] == 1 { view } else { self.dense_view(value) }
+        if view.strides[last] == 1 || view.shape[last] == 1 {
+            view
+        } else {
+            self.dense_view(value)
+        }
     }
 
     fn group(&mut self, unit: &Unit) {
         let program = self.program;
         let shape = program.instructions[unit.members[0]].shape.clone();
-        let member: HashMap<usize, usize> = unit.members.iter().enumerate().map(|(j, &i)| (i, j)).collect();
+        let member: HashMap<usize, usize> = unit
+            .members
+            .iter()
+            .enumerate()
+            .map(|(j, &i)| (i, j))
+            .collect();
         // Readers inside the group; the rest of a value's readers need it in memory.
         let mut inside = vec![0usize; unit.members.len()];
         let mut operands: Vec<View> = Vec::new();
@@ -172,10 +213,13 @@ impl Lowering<'_> {
                             Some(view) => view.broadcast_to(&shape),
                             None => panic!("value {o} is read before it is computed"),
                         };
-                        operands.iter().position(|other| *other == view).unwrap_or_else(|| {
-                            operands.push(view);
-                            operands.len() - 1
-                        })
+                        operands
+                            .iter()
+                            .position(|other| *other == view)
+                            .unwrap_or_else(|| {
+                                operands.push(view);
+                                operands.len() - 1
+                            })
                     });
                 }
             }
@@ -188,7 +232,9 @@ impl Lowering<'_> {
                 let inner = *member.get(&value.index())?;
                 match program.instructions[unit.members[inner]].op {
                     Op::Binary(Binary::Mul, x, y)
-                        if self.uses[value.index()] == 1 && inside[inner] == 1 && !absorbed[inner] =>
+                        if self.uses[value.index()] == 1
+                            && inside[inner] == 1
+                            && !absorbed[inner] =>
                     {
                         Some((inner, x.index(), y.index()))
                     }
@@ -201,31 +247,50 @@ impl Lowering<'_> {
                 Op::Binary(binary @ (Binary::Add | Binary::Sub), a, b) => {
                     if let Some((inner, x, y)) = lone_product(a, &absorbed) {
                         absorbed[inner] = true;
-                        let micro = if binary == Binary::Add { Micro::MulAdd } else { Micro::MulSub };
+                        let micro = if binary == Binary::Add {
+                            Micro::MulAdd
+                        } else {
+                            Micro::MulSub
+                        };
                         (micro, vec![x, y, b.index()])
                     } else if let Some((inner, x, y)) = lone_product(b, &absorbed) {
                         absorbed[inner] = true;
-                        let micro = if binary == Binary::Add { Micro::MulAdd } else { Micro::NegMulAdd };
+                        let micro = if binary == Binary::Add {
+                            Micro::MulAdd
+                        } else {
+                            Micro::NegMulAdd
+                        };
                         (micro, vec![x, y, a.index()])
                     } else {
                         (Micro::Binary(binary), vec![a.index(), b.index()])
                     }
                 }
                 Op::Binary(binary, a, b) => (Micro::Binary(binary), vec![a.index(), b.index()]),
-                Op::Select { mask, on_true, on_false } => {
-                    (Micro::Select, vec![mask.index(), on_true.index(), on_false.index()])
-                }
+                Op::Select {
+                    mask,
+                    on_true,
+                    on_false,
+                } => (
+                    Micro::Select,
+                    vec![mask.index(), on_true.index(), on_false.index()],
+                ),
                 ref other => panic!("{other:?} is not elementwise"),
             };
             debug_assert_eq!(code.len(), j);
             code.push(Some(entry));
         }
-        for (entry, _) in code.iter_mut().zip(&absorbed).filter(|(_, absorbed)| **absorbed) {
+        for (entry, _) in code
+            .iter_mut()
+            .zip(&absorbed)
+            .filter(|(_, absorbed)| **absorbed)
+        {
             *entry = None;
         }
-        let written: Vec<usize> =
-            (0..unit.members.len()).filter(|&j| self.uses[unit.members[j]] > inside[j]).collect();
-        let output_buffers: Vec<usize> = written.iter().map(|_| self.buffer(count(&shape))).collect();
+        let written: Vec<usize> = (0..unit.members.len())
+            .filter(|&j| self.uses[unit.members[j]] > inside[j])
+            .collect();
+        let output_buffers: Vec<usize> =
+            written.iter().map(|_| self.buffer(count(&shape))).collect();
         // Registers by last use.
         let mut last_use = vec![0usize; unit.members.len()];
         for (j, entry) in code.iter().enumerate() {
@@ -243,7 +308,9 @@ impl Lowering<'_> {
         let mut slot = vec![usize::MAX; unit.members.len()];
         let mut micro_ops = Vec::new();
         for (j, entry) in code.iter().enumerate() {
-            let Some((micro, sources)) = entry else { continue };
+            let Some((micro, sources)) = entry else {
+                continue;
+            };
             let mut resolved = [0; 3];
             for (resolved, source) in resolved.iter_mut().zip(sources) {
                 *resolved = match member.get(source) {
@@ -253,7 +320,10 @@ impl Lowering<'_> {
             }
             for source in sources {
                 if let Some(&inner) = member.get(source) {
-                    if last_use[inner] == j && slot[inner] >= first_register && !free.contains(&slot[inner]) {
+                    if last_use[inner] == j
+                        && slot[inner] >= first_register
+                        && !free.contains(&slot[inner])
+                    {
                         free.push(slot[inner]);
                     }
                 }
@@ -265,7 +335,11 @@ impl Lowering<'_> {
                     first_register + registers - 1
                 }),
             };
-            micro_ops.push(MicroOp { micro: *micro, target: slot[j], sources: resolved });
+            micro_ops.push(MicroOp {
+                micro: *micro,
+                target: slot[j],
+                sources: resolved,
+            });
         }
         assert!(
             first_register + registers <= MAX_SLOTS,
@@ -276,7 +350,14 @@ impl Lowering<'_> {
         for (&j, &buffer) in written.iter().zip(&output_buffers) {
             self.views[unit.members[j]] = Some(View::dense(buffer, &shape));
         }
-        let fused = Fused::new(&shape, &operands, output_buffers, micro_ops, registers, self.element_bytes);
+        let fused = Fused::new(
+            &shape,
+            &operands,
+            output_buffers,
+            micro_ops,
+            registers,
+            self.element_bytes,
+        );
         self.steps.push(Step::Fused(fused));
     }
 
@@ -306,7 +387,9 @@ impl Lowering<'_> {
                 self.constants.extend_from_slice(values);
                 View::dense(buffer, shape)
             }
-            Op::Unary(..) | Op::Binary(..) | Op::Select { .. } => unreachable!("elementwise instructions are in groups"),
+            Op::Unary(..) | Op::Binary(..) | Op::Select { .. } => {
+                unreachable!("elementwise instructions are in groups")
+            }
             Op::StopGradient(operand) => self.view(*operand),
             Op::BroadcastTo(operand) => self.view(*operand).broadcast_to(shape),
             Op::SumTo(operand) => match self.product_stores.get(&operand.index()) {
@@ -317,17 +400,39 @@ impl Lowering<'_> {
                 Some(view) => view,
                 None => {
                     let dense = self.dense_view(*operand);
-                    View { shape: shape.clone(), strides: super::layout::row_major(shape), ..dense }
+                    View {
+                        shape: shape.clone(),
+                        strides: super::layout::row_major(shape),
+                        ..dense
+                    }
                 }
             },
-            Op::Permute { operand, permutation } => self.view(*operand).permute(permutation),
-            Op::Slice { operand, axis, start, length } => self.view(*operand).slice(*axis, *start, *length),
-            Op::Pad { operand, axis, before, after: _ } => {
+            Op::Permute {
+                operand,
+                permutation,
+            } => self.view(*operand).permute(permutation),
+            Op::Slice {
+                operand,
+                axis,
+                start,
+                length,
+            } => self.view(*operand).slice(*axis, *start, *length),
+            Op::Pad {
+                operand,
+                axis,
+                before,
+                after: _,
+            } => {
                 let target = self.fresh(shape);
-                self.steps.push(Step::Fill(Fill { target: target.buffer, length: count(shape), value: 0.0 }));
+                self.steps.push(Step::Fill(Fill {
+                    target: target.buffer,
+                    length: count(shape),
+                    value: 0.0,
+                }));
                 let source = self.view(*operand);
                 let part = target.slice(*axis, *before, source.shape[*axis]);
-                self.steps.push(Step::Copy(Copy::new(&source, &part, Store::Replace)));
+                self.steps
+                    .push(Step::Copy(Copy::new(&source, &part, Store::Replace)));
                 target
             }
             Op::Concat { operands, axis } => {
@@ -337,20 +442,35 @@ impl Lowering<'_> {
                     let source = self.view(operand);
                     let length = source.shape[*axis];
                     let part = target.slice(*axis, start, length);
-                    self.steps.push(Step::Copy(Copy::new(&source, &part, Store::Replace)));
+                    self.steps
+                        .push(Step::Copy(Copy::new(&source, &part, Store::Replace)));
                     start += length;
                 }
                 target
             }
-            Op::Gather { operand, axis, indices } => {
+            Op::Gather {
+                operand,
+                axis,
+                indices,
+            } => {
                 let source = self.dense_view(*operand);
                 self.indexed(&source, *axis, indices, shape, false)
             }
-            Op::ScatterAdd { operand, axis, indices, size: _ } => {
+            Op::ScatterAdd {
+                operand,
+                axis,
+                indices,
+                size: _,
+            } => {
                 let source = self.dense_view(*operand);
                 self.indexed(&source, *axis, indices, shape, true)
             }
-            Op::MatMul { a, b, transpose_a, transpose_b } => {
+            Op::MatMul {
+                a,
+                b,
+                transpose_a,
+                transpose_b,
+            } => {
                 let store = self.product_stores.get(&i).cloned();
                 self.product((*a, *transpose_a), (*b, *transpose_b), shape, store)
             }
@@ -358,15 +478,25 @@ impl Lowering<'_> {
             Op::SoftmaxTangent { softmax, direction } => {
                 self.rows(RowFunction::SoftmaxTangent, &[*softmax, *direction], shape)
             }
-            Op::LayerNorm { operand, epsilon } => {
-                self.rows(RowFunction::LayerNorm { epsilon: *epsilon }, &[*operand], shape)
-            }
-            Op::RowReciprocalStd { operand, epsilon } => {
-                self.rows(RowFunction::ReciprocalStd { epsilon: *epsilon }, &[*operand], shape)
-            }
-            Op::LayerNormTangent { normalized, reciprocal_std, direction } => {
-                self.rows(RowFunction::LayerNormTangent, &[*normalized, *reciprocal_std, *direction], shape)
-            }
+            Op::LayerNorm { operand, epsilon } => self.rows(
+                RowFunction::LayerNorm { epsilon: *epsilon },
+                &[*operand],
+                shape,
+            ),
+            Op::RowReciprocalStd { operand, epsilon } => self.rows(
+                RowFunction::ReciprocalStd { epsilon: *epsilon },
+                &[*operand],
+                shape,
+            ),
+            Op::LayerNormTangent {
+                normalized,
+                reciprocal_std,
+                direction,
+            } => self.rows(
+                RowFunction::LayerNormTangent,
+                &[*normalized, *reciprocal_std, *direction],
+                shape,
+            ),
         };
         self.views[i] = Some(view);
     }
@@ -420,7 +550,8 @@ impl Lowering<'_> {
             })
             .collect();
         let target = self.fresh(shape);
-        self.steps.push(Step::Rows(Rows::new(function, &views, vec![target.buffer])));
+        self.steps
+            .push(Step::Rows(Rows::new(function, &views, vec![target.buffer])));
         target
     }
 
@@ -433,7 +564,12 @@ impl Lowering<'_> {
         };
         let target = self.fresh(shape);
         let spread = target.broadcast_to(&source.shape);
-        self.steps.push(Step::Sum(Sum::new(&source, target.buffer, count(shape), &spread.strides)));
+        self.steps.push(Step::Sum(Sum::new(
+            &source,
+            target.buffer,
+            count(shape),
+            &spread.strides,
+        )));
         target
     }
 
@@ -475,7 +611,10 @@ impl Lowering<'_> {
             Some(ProductStore::Permuted(permutation)) => {
                 let permuted: Vec<usize> = permutation.iter().map(|&axis| shape[axis]).collect();
                 let mut inverse = vec![0; permutation.len()];
-                permutation.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
+                permutation
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, &axis)| inverse[axis] = i);
                 let target = self.fresh(&permuted).permute(&inverse);
                 (target.clone(), target)
             }
@@ -484,14 +623,17 @@ impl Lowering<'_> {
                 (target.clone(), target)
             }
         };
-        self.steps.push(Step::Product(Product::new(&a, &b, &spread)));
+        self.steps
+            .push(Step::Product(Product::new(&a, &b, &spread)));
         target
     }
 
     /// Puts a value into the caller's output, computed there where possible.
     fn output(&mut self, number: usize, value: ValueId, accumulate: bool) {
         let view = self.view(value);
-        let whole = view.is_dense() && view.offset == 0 && count(&view.shape) == self.buffers[view.buffer].length;
+        let whole = view.is_dense()
+            && view.offset == 0
+            && count(&view.shape) == self.buffers[view.buffer].length;
         let mut writers = Vec::new();
         let mut read = false;
         for (t, step) in self.steps.iter().enumerate() {
@@ -507,12 +649,22 @@ impl Lowering<'_> {
                 return;
             }
             // Accumulated in place when one product or sum makes it and nothing else looks.
-            let others = self.program.outputs.iter().filter(|&&other| other == value).count() > 1;
+            let others = self
+                .program
+                .outputs
+                .iter()
+                .filter(|&&other| other == value)
+                .count()
+                > 1;
             if let (&[writer], false, false) = (&writers[..], read, others) {
                 let store = match &mut self.steps[writer] {
                     Step::Product(product) => Some(&mut product.store),
                     Step::Sum(sum) => Some(&mut sum.store),
-                    Step::Fused(_) | Step::Copy(_) | Step::Fill(_) | Step::Indexed(_) | Step::Rows(_) => None,
+                    Step::Fused(_)
+                    | Step::Copy(_)
+                    | Step::Fill(_)
+                    | Step::Indexed(_)
+                    | Step::Rows(_) => None,
                 };
                 if let Some(store) = store {
                     *store = Store::AddIfAccumulating;
@@ -523,7 +675,12 @@ impl Lowering<'_> {
         }
         let target = self.fixed(count(&view.shape), Place::Output(number));
         let target = View::dense(target, &view.shape);
-        let store = if accumulate { Store::AddIfAccumulating } else { Store::Replace };
-        self.steps.push(Step::Copy(Copy::new(&view, &target, store)));
+        let store = if accumulate {
+            Store::AddIfAccumulating
+        } else {
+            Store::Replace
+        };
+        self.steps
+            .push(Step::Copy(Copy::new(&view, &target, store)));
     }
 }

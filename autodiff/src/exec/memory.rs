@@ -31,8 +31,17 @@ impl<T: Real> Arena<T> {
         let scratch_start = arena_length.next_multiple_of(line);
         let storage = vec![T::zero(); scratch_start + scratch_length + line];
         let misaligned = storage.as_ptr() as usize % ALIGNMENT;
-        let skip = if misaligned == 0 { 0 } else { (ALIGNMENT - misaligned) / size_of::<T>() };
-        Self { storage, skip, scratch_start, bases: vec![Base(std::ptr::null_mut()); buffers] }
+        let skip = if misaligned == 0 {
+            0
+        } else {
+            (ALIGNMENT - misaligned) / size_of::<T>()
+        };
+        Self {
+            storage,
+            skip,
+            scratch_start,
+            bases: vec![Base(std::ptr::null_mut()); buffers],
+        }
     }
 
     pub(super) fn fits(&self, arena_length: usize, scratch_length: usize, buffers: usize) -> bool {
@@ -60,7 +69,10 @@ impl<T: Real> Arena<T> {
         }
         // SAFETY: `new` allocated the scratch behind the arena.
         let scratch = unsafe { arena.add(self.scratch_start) };
-        Memory { bases: &self.bases, scratch }
+        Memory {
+            bases: &self.bases,
+            scratch,
+        }
     }
 }
 
@@ -104,7 +116,12 @@ impl<T: Real> Memory<'_, T> {
     /// The range lies inside the buffer, which is not an input or constant, and nothing else accesses it while the
     /// slice lives.
     #[inline]
-    pub(super) unsafe fn write<'s>(&self, buffer: usize, offset: usize, length: usize) -> &'s mut [T] {
+    pub(super) unsafe fn write<'s>(
+        &self,
+        buffer: usize,
+        offset: usize,
+        length: usize,
+    ) -> &'s mut [T] {
         // SAFETY: the caller's.
         unsafe { std::slice::from_raw_parts_mut(self.at(buffer, offset), length) }
     }

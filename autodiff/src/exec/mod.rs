@@ -45,7 +45,10 @@ impl Step {
     fn for_each_buffer(&self, mut visit: impl FnMut(usize, bool)) {
         match self {
             Step::Fused(group) => {
-                group.operands.iter().for_each(|operand| visit(operand.buffer, false));
+                group
+                    .operands
+                    .iter()
+                    .for_each(|operand| visit(operand.buffer, false));
                 group.outputs.iter().for_each(|&output| visit(output, true));
             }
             Step::Product(product) => {
@@ -68,7 +71,9 @@ impl Step {
                 visit(indexed.target, true);
             }
             Step::Rows(rows) => {
-                rows.operands.iter().for_each(|&operand| visit(operand, false));
+                rows.operands
+                    .iter()
+                    .for_each(|&operand| visit(operand, false));
                 rows.outputs.iter().for_each(|&output| visit(output, true));
             }
         }
@@ -94,7 +99,10 @@ impl Step {
             Step::Fill(fill) => format!("fill {}", fill.length),
             Step::Sum(sum) => format!("sum {}", sum.describe()),
             Step::Indexed(indexed) => {
-                format!("indexed [{} x {} x {}]", indexed.outer, indexed.target_entries, indexed.inner)
+                format!(
+                    "indexed [{} x {} x {}]",
+                    indexed.outer, indexed.target_entries, indexed.inner
+                )
             }
             Step::Rows(rows) => rows.describe(),
         }
@@ -125,18 +133,31 @@ impl<T: Real> Executable<T> {
     pub fn compile_accumulating(program: &Program, accumulate: &[bool]) -> Self {
         let program = optimize(program);
         let lowered = lower::lower(&program, accumulate, size_of::<T>());
-        let (places, arena_length) = plan::plan(&lowered.buffers, &lowered.steps, ALIGNMENT / size_of::<T>());
+        let (places, arena_length) =
+            plan::plan(&lowered.buffers, &lowered.steps, ALIGNMENT / size_of::<T>());
         let scratch_length = lowered
             .steps
             .iter()
-            .map(|step| if let Step::Fused(group) = step { group.scratch() } else { 0 })
+            .map(|step| {
+                if let Step::Fused(group) = step {
+                    group.scratch()
+                } else {
+                    0
+                }
+            })
             .max()
             .unwrap_or(0);
-        let shapes = |values: &[crate::ir::ValueId]| values.iter().map(|&v| program.shape(v).to_vec()).collect();
+        let shapes = |values: &[crate::ir::ValueId]| {
+            values.iter().map(|&v| program.shape(v).to_vec()).collect()
+        };
         Self {
             steps: lowered.steps,
             places,
-            constants: lowered.constants.iter().map(|&value| T::from_f64(value)).collect(),
+            constants: lowered
+                .constants
+                .iter()
+                .map(|&value| T::from_f64(value))
+                .collect(),
             arena_length,
             scratch_length,
             input_shapes: shapes(&program.inputs),
@@ -175,8 +196,11 @@ impl<T: Real> Executable<T> {
     /// # Panics
     /// When the number or length of the inputs differs from the program's.
     pub fn run(&self, inputs: &[&[T]]) -> Vec<Vec<T>> {
-        let mut outputs: Vec<Vec<T>> =
-            self.output_shapes.iter().map(|shape| vec![T::zero(); layout::count(shape)]).collect();
+        let mut outputs: Vec<Vec<T>> = self
+            .output_shapes
+            .iter()
+            .map(|shape| vec![T::zero(); layout::count(shape)])
+            .collect();
         let mut slices: Vec<&mut [T]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
         self.run_into(&mut self.arena(), inputs, &mut slices);
         outputs
@@ -194,7 +218,13 @@ impl<T: Real> Executable<T> {
     ///
     /// # Panics
     /// As [`Executable::run_into`].
-    pub fn run_adding(&self, arena: &mut Arena<T>, inputs: &[&[T]], outputs: &mut [&mut [T]], accumulate: bool) {
+    pub fn run_adding(
+        &self,
+        arena: &mut Arena<T>,
+        inputs: &[&[T]],
+        outputs: &mut [&mut [T]],
+        accumulate: bool,
+    ) {
         let memory = self.bind(arena, inputs, outputs);
         for step in &self.steps {
             step.run(&memory, accumulate);
@@ -212,7 +242,11 @@ impl<T: Real> Executable<T> {
                 let start = std::time::Instant::now();
                 step.run(&memory, false);
                 if pass == 1 {
-                    let operations = if let Step::Product(product) = step { product.operations() } else { 0 };
+                    let operations = if let Step::Product(product) = step {
+                        product.operations()
+                    } else {
+                        0
+                    };
                     report.push((step.describe(), operations, start.elapsed().as_secs_f64()));
                 }
             }
@@ -222,13 +256,32 @@ impl<T: Real> Executable<T> {
 
     /// Floating-point operations in the matrix products of one run.
     pub fn product_operations(&self) -> usize {
-        let operations = |step: &Step| if let Step::Product(product) = step { product.operations() } else { 0 };
+        let operations = |step: &Step| {
+            if let Step::Product(product) = step {
+                product.operations()
+            } else {
+                0
+            }
+        };
         self.steps.iter().map(operations).sum()
     }
 
-    fn bind<'a>(&self, arena: &'a mut Arena<T>, inputs: &[&[T]], outputs: &mut [&mut [T]]) -> Memory<'a, T> {
-        check_lengths("input", &self.input_shapes, inputs.iter().map(|input| input.len()));
-        check_lengths("output", &self.output_shapes, outputs.iter().map(|output| output.len()));
+    fn bind<'a>(
+        &self,
+        arena: &'a mut Arena<T>,
+        inputs: &[&[T]],
+        outputs: &mut [&mut [T]],
+    ) -> Memory<'a, T> {
+        check_lengths(
+            "input",
+            &self.input_shapes,
+            inputs.iter().map(|input| input.len()),
+        );
+        check_lengths(
+            "output",
+            &self.output_shapes,
+            outputs.iter().map(|output| output.len()),
+        );
         assert!(
             arena.fits(self.arena_length, self.scratch_length, self.places.len()),
             "the arena was made by another executable"
@@ -237,14 +290,26 @@ impl<T: Real> Executable<T> {
             Place::Arena(offset) => Address::Arena(offset),
             Place::Input(i) => Address::External(inputs[i].as_ptr().cast_mut()),
             Place::Output(i) => Address::External(outputs[i].as_mut_ptr()),
-            Place::Constant(offset) => Address::External(self.constants[offset..].as_ptr().cast_mut()),
+            Place::Constant(offset) => {
+                Address::External(self.constants[offset..].as_ptr().cast_mut())
+            }
         })
     }
 }
 
 fn check_lengths(what: &str, shapes: &[Vec<usize>], lengths: impl ExactSizeIterator<Item = usize>) {
-    assert_eq!(shapes.len(), lengths.len(), "the program has {} {what}s, got {}", shapes.len(), lengths.len());
+    assert_eq!(
+        shapes.len(),
+        lengths.len(),
+        "the program has {} {what}s, got {}",
+        shapes.len(),
+        lengths.len()
+    );
     for (i, (shape, length)) in shapes.iter().zip(lengths).enumerate() {
-        assert_eq!(layout::count(shape), length, "{what} {i} has the shape {shape:?}, got {length} elements");
+        assert_eq!(
+            layout::count(shape),
+            length,
+            "{what} {i} has the shape {shape:?}, got {length} elements"
+        );
     }
 }

@@ -96,7 +96,12 @@ pub(super) struct Sum {
 impl Sum {
     /// `target_strides` are those of the result broadcast to the source's shape. The last axis of the source longer
     /// than 1 must have stride 1.
-    pub(super) fn new(source: &View, target: usize, target_length: usize, target_strides: &[usize]) -> Self {
+    pub(super) fn new(
+        source: &View,
+        target: usize,
+        target_length: usize,
+        target_strides: &[usize],
+    ) -> Self {
         let (mut shape, mut strides) = collapse(&source.shape, &[&source.strides, target_strides]);
         while shape.len() < 2 {
             let unit = usize::from(shape.is_empty());
@@ -126,7 +131,12 @@ impl Sum {
 
     pub(super) fn describe(&self) -> String {
         let last = if self.column_summed { "summed" } else { "kept" };
-        format!("{} x [{} x {} {last}]", self.starts.len(), self.rows, self.columns)
+        format!(
+            "{} x [{} x {} {last}]",
+            self.starts.len(),
+            self.rows,
+            self.columns
+        )
     }
 
     pub(super) fn run<T: Real>(&self, memory: &Memory<'_, T>, accumulate: bool) {
@@ -171,11 +181,21 @@ impl<T: Real> Kernel for RunSum<'_, '_, T> {
                     target[row * sum.row_strides[1]] += total;
                 }
             } else if sum.row_strides[1] == 0 {
-                column_sums::<T, S>(source, sum.row_strides[0], sum.rows, &mut target[..sum.columns]);
+                column_sums::<T, S>(
+                    source,
+                    sum.row_strides[0],
+                    sum.rows,
+                    &mut target[..sum.columns],
+                );
             } else {
                 for row in 0..sum.rows {
                     let source = &source[row * sum.row_strides[0]..][..sum.columns];
-                    column_sums::<T, S>(source, 0, 1, &mut target[row * sum.row_strides[1]..][..sum.columns]);
+                    column_sums::<T, S>(
+                        source,
+                        0,
+                        1,
+                        &mut target[row * sum.row_strides[1]..][..sum.columns],
+                    );
                 }
             }
         }
@@ -301,7 +321,11 @@ impl Indexed {
         // SAFETY: the buffers have these lengths; the target is this step's alone.
         let (source, target) = unsafe {
             (
-                memory.read(self.source, self.source_start, self.outer * self.source_entries * inner),
+                memory.read(
+                    self.source,
+                    self.source_start,
+                    self.outer * self.source_entries * inner,
+                ),
                 memory.write(self.target, 0, self.outer * self.target_entries * inner),
             )
         };
@@ -309,8 +333,10 @@ impl Indexed {
             target.fill(T::zero());
         }
         for outer in 0..self.outer {
-            let source = &source[outer * self.source_entries * inner..][..self.source_entries * inner];
-            let target = &mut target[outer * self.target_entries * inner..][..self.target_entries * inner];
+            let source =
+                &source[outer * self.source_entries * inner..][..self.source_entries * inner];
+            let target =
+                &mut target[outer * self.target_entries * inner..][..self.target_entries * inner];
             for (j, &index) in self.indices.iter().enumerate() {
                 if self.scatter {
                     let from = &source[j * inner..][..inner];

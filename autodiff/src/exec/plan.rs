@@ -51,7 +51,11 @@ pub(super) fn plan(buffers: &[Buffer], steps: &[Step], line: usize) -> (Vec<Plac
                     && last[root] == t
                     && buffers[operand].length == buffers[output].length
                     && group.may_overwrite(j, i)
-                    && group.operands.iter().enumerate().all(|(o, other)| o == i || storage[other.buffer] != root)
+                    && group
+                        .operands
+                        .iter()
+                        .enumerate()
+                        .all(|(o, other)| o == i || storage[other.buffer] != root)
             });
             if let Some(i) = candidate {
                 let root = storage[group.operands[i].buffer];
@@ -61,8 +65,9 @@ pub(super) fn plan(buffers: &[Buffer], steps: &[Step], line: usize) -> (Vec<Plac
             }
         }
     }
-    let mut roots: Vec<usize> =
-        (0..n).filter(|&b| storage[b] == b && buffers[b].fixed.is_none() && first[b] != usize::MAX).collect();
+    let mut roots: Vec<usize> = (0..n)
+        .filter(|&b| storage[b] == b && buffers[b].fixed.is_none() && first[b] != usize::MAX)
+        .collect();
     // Largest first, into the tightest gap between the storages alive at the same time.
     roots.sort_by_key(|&b| (std::cmp::Reverse(buffers[b].length), first[b]));
     let mut offsets = vec![0usize; n];
@@ -73,7 +78,12 @@ pub(super) fn plan(buffers: &[Buffer], steps: &[Step], line: usize) -> (Vec<Plac
         let mut busy: Vec<(usize, usize)> = placed
             .iter()
             .filter(|&&other| first[other] <= last[b] && first[b] <= last[other])
-            .map(|&other| (offsets[other], offsets[other] + buffers[other].length.next_multiple_of(line)))
+            .map(|&other| {
+                (
+                    offsets[other],
+                    offsets[other] + buffers[other].length.next_multiple_of(line),
+                )
+            })
             .collect();
         busy.sort_unstable();
         let mut best: Option<(usize, usize)> = None;
@@ -89,7 +99,11 @@ pub(super) fn plan(buffers: &[Buffer], steps: &[Step], line: usize) -> (Vec<Plac
         placed.push(b);
     }
     let places = (0..n)
-        .map(|b| buffers[b].fixed.unwrap_or(Place::Arena(offsets[storage[b]])))
+        .map(|b| {
+            buffers[b]
+                .fixed
+                .unwrap_or(Place::Arena(offsets[storage[b]]))
+        })
         .collect();
     (places, arena)
 }

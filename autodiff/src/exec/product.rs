@@ -3,9 +3,9 @@
 use super::layout::{View, collapse, for_each_offset};
 use super::memory::Memory;
 use boltzmap_kernels::{Kernel, Lanes, Real, Simd, dispatch};
-use std::any::TypeId;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use std::any::TypeId;
 
 /// Largest size of every dimension for the own kernel of small products.
 const SMALL: usize = 64;
@@ -60,8 +60,14 @@ impl Product {
             column_stride: view.strides[axes - 1],
         };
         let (mut ma, mut mb, mut mc) = (matrix(a), matrix(b), matrix(c));
-        let (shape, strides) =
-            collapse(&c.shape[..batch], &[&a.strides[..batch], &b.strides[..batch], &c.strides[..batch]]);
+        let (shape, strides) = collapse(
+            &c.shape[..batch],
+            &[
+                &a.strides[..batch],
+                &b.strides[..batch],
+                &c.strides[..batch],
+            ],
+        );
         let mut batch: Vec<BatchAxis> = (0..shape.len())
             .map(|i| BatchAxis(shape[i], [strides[0][i], strides[1][i], strides[2][i]]))
             .collect();
@@ -98,7 +104,16 @@ impl Product {
                 last = Some(starts[2]);
             },
         );
-        Self { m, n, k, a: ma, b: mb, c: mc, store: Store::Replace, entries }
+        Self {
+            m,
+            n,
+            k,
+            a: ma,
+            b: mb,
+            c: mc,
+            store: Store::Replace,
+            entries,
+        }
     }
 
     /// Whether both factors can be read in place: a unit stride on one axis of each, and no repetition inside.
@@ -121,7 +136,13 @@ impl Product {
     }
 
     pub(super) fn describe(&self) -> String {
-        format!("{} x [{} x {} x {}]", self.entries.len(), self.m, self.k, self.n)
+        format!(
+            "{} x [{} x {} x {}]",
+            self.entries.len(),
+            self.m,
+            self.k,
+            self.n
+        )
     }
 
     pub(super) fn run<T: Real>(&self, memory: &Memory<'_, T>, accumulate: bool) {
@@ -131,7 +152,11 @@ impl Product {
             Store::AddIfAccumulating => accumulate,
         };
         if self.entries.len() > 1 && self.m.max(self.n).max(self.k) <= SMALL {
-            dispatch(SmallProducts { product: self, memory, add });
+            dispatch(SmallProducts {
+                product: self,
+                memory,
+                add,
+            });
             return;
         }
         for &([a, b, c], written) in &self.entries {
@@ -139,9 +164,21 @@ impl Product {
             unsafe {
                 general_product(
                     [self.m, self.n, self.k],
-                    (memory.at(self.a.buffer, a).cast_const(), self.a.row_stride, self.a.column_stride),
-                    (memory.at(self.b.buffer, b).cast_const(), self.b.row_stride, self.b.column_stride),
-                    (memory.at(self.c.buffer, c), self.c.row_stride, self.c.column_stride),
+                    (
+                        memory.at(self.a.buffer, a).cast_const(),
+                        self.a.row_stride,
+                        self.a.column_stride,
+                    ),
+                    (
+                        memory.at(self.b.buffer, b).cast_const(),
+                        self.b.row_stride,
+                        self.b.column_stride,
+                    ),
+                    (
+                        memory.at(self.c.buffer, c),
+                        self.c.row_stride,
+                        self.c.column_stride,
+                    ),
                     add || written,
                 );
             }
@@ -167,10 +204,28 @@ unsafe fn general_product<T: Real>(
     // SAFETY: the caller's; a pointer to T is a pointer to the type that T was found to be.
     unsafe {
         if TypeId::of::<T>() == TypeId::of::<f32>() {
-            typed_product(sizes, (a.0.cast::<f32>(), a.1, a.2), (b.0.cast(), b.1, b.2), (c.0.cast(), c.1, c.2), 1.0, add);
+            typed_product(
+                sizes,
+                (a.0.cast::<f32>(), a.1, a.2),
+                (b.0.cast(), b.1, b.2),
+                (c.0.cast(), c.1, c.2),
+                1.0,
+                add,
+            );
         } else {
-            assert!(TypeId::of::<T>() == TypeId::of::<f64>(), "matrix products are in f32 or f64, not {}", T::NAME);
-            typed_product(sizes, (a.0.cast::<f64>(), a.1, a.2), (b.0.cast(), b.1, b.2), (c.0.cast(), c.1, c.2), 1.0, add);
+            assert!(
+                TypeId::of::<T>() == TypeId::of::<f64>(),
+                "matrix products are in f32 or f64, not {}",
+                T::NAME
+            );
+            typed_product(
+                sizes,
+                (a.0.cast::<f64>(), a.1, a.2),
+                (b.0.cast(), b.1, b.2),
+                (c.0.cast(), c.1, c.2),
+                1.0,
+                add,
+            );
         }
     }
 }
@@ -194,7 +249,14 @@ unsafe fn typed_product<T: faer::traits::ComplexField>(
             MatMut::from_raw_parts_mut(c.0, m, n, c.1 as isize, c.2 as isize),
         )
     };
-    matmul(c, if add { Accum::Add } else { Accum::Replace }, a, b, one, Par::Seq);
+    matmul(
+        c,
+        if add { Accum::Add } else { Accum::Replace },
+        a,
+        b,
+        one,
+        Par::Seq,
+    );
 }
 
 struct SmallProducts<'a, 'm, T> {
@@ -208,7 +270,9 @@ impl<T: Real> Kernel for SmallProducts<'_, '_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Product { m, n, k, a, b, c, .. } = *self.product;
+        let Product {
+            m, n, k, a, b, c, ..
+        } = *self.product;
         let width = T::Lanes::<S>::WIDTH;
         let columns = n.next_multiple_of(width);
         let mut packed = [T::zero(); SMALL * SMALL];
@@ -231,11 +295,24 @@ impl<T: Real> Kernel for SmallProducts<'_, '_, T> {
                 pack(b_data, b, k, n, columns, &mut packed);
                 packed_from = start_b;
             }
-            let (b_rows, b_step) =
-                if direct { (b_data, b.row_stride) } else { (&packed[..k * columns], columns) };
+            let (b_rows, b_step) = if direct {
+                (b_data, b.row_stride)
+            } else {
+                (&packed[..k * columns], columns)
+            };
             let mut column = 0;
             while column < columns {
-                let job = Tile { a: a_data, a_layout: a, b: b_rows, b_step, c_step: c.row_stride, n, k, column, add };
+                let job = Tile {
+                    a: a_data,
+                    a_layout: a,
+                    b: b_rows,
+                    b_step,
+                    c_step: c.row_stride,
+                    n,
+                    k,
+                    column,
+                    add,
+                };
                 if columns - column >= 2 * width {
                     job.all_rows::<S, 2>(c_data, m);
                     column += 2 * width;
@@ -253,7 +330,8 @@ impl<T: Real> Kernel for SmallProducts<'_, '_, T> {
 fn pack<T: Real>(data: &[T], layout: Matrix, k: usize, n: usize, columns: usize, packed: &mut [T]) {
     if layout.column_stride == 1 {
         for p in 0..k {
-            packed[p * columns..p * columns + n].copy_from_slice(&data[p * layout.row_stride..][..n]);
+            packed[p * columns..p * columns + n]
+                .copy_from_slice(&data[p * layout.row_stride..][..n]);
         }
     } else {
         for j in 0..n {
@@ -311,7 +389,8 @@ impl<T: Real> Tile<'_, T> {
                 b[v] = T::Lanes::<S>::load(&b_row[v * width..]);
             }
             for r in 0..R {
-                let a = self.a[(row + r) * self.a_layout.row_stride + p * self.a_layout.column_stride];
+                let a =
+                    self.a[(row + r) * self.a_layout.row_stride + p * self.a_layout.column_stride];
                 let a = T::Lanes::<S>::splat(a);
                 for v in 0..V {
                     sums[r][v] = a.mul_add(b[v], sums[r][v]);
@@ -324,12 +403,19 @@ impl<T: Real> Tile<'_, T> {
                 let start = self.column + v * width;
                 if start + width <= self.n {
                     let target = &mut c_row[start..start + width];
-                    let old = if self.add { T::Lanes::<S>::load(target) } else { T::Lanes::<S>::zero() };
+                    let old = if self.add {
+                        T::Lanes::<S>::load(target)
+                    } else {
+                        T::Lanes::<S>::zero()
+                    };
                     (sums[r][v] + old).store(target);
                 } else if start < self.n {
                     let target = &mut c_row[start..];
-                    let old =
-                        if self.add { T::Lanes::<S>::load_partial(target, T::zero()) } else { T::Lanes::<S>::zero() };
+                    let old = if self.add {
+                        T::Lanes::<S>::load_partial(target, T::zero())
+                    } else {
+                        T::Lanes::<S>::zero()
+                    };
                     (sums[r][v] + old).store_partial(target);
                 }
             }

@@ -42,7 +42,10 @@ impl Rows {
     pub(super) fn new(function: RowFunction, operands: &[View], outputs: Vec<usize>) -> Self {
         let wide = operands.last().map_or(&[][..], |view| &view.shape[..]);
         let axes = wide.len();
-        let mut strides: Vec<&[usize]> = operands.iter().map(|view| &view.strides[..axes - 1]).collect();
+        let mut strides: Vec<&[usize]> = operands
+            .iter()
+            .map(|view| &view.strides[..axes - 1])
+            .collect();
         while strides.len() < 3 {
             strides.push(strides[0]);
         }
@@ -57,7 +60,12 @@ impl Rows {
             *first = view.offset;
         }
         let mut starts = Vec::new();
-        for_each_offset(&shape, [&merged[0], &merged[1], &merged[2]], first, |offsets| starts.push(offsets));
+        for_each_offset(
+            &shape,
+            [&merged[0], &merged[1], &merged[2]],
+            first,
+            |offsets| starts.push(offsets),
+        );
         Self {
             function,
             length: wide[axes - 1],
@@ -70,7 +78,13 @@ impl Rows {
     }
 
     pub(super) fn describe(&self) -> String {
-        format!("{:?} {} x {} x {}", self.function, self.starts.len(), self.rows, self.length)
+        format!(
+            "{:?} {} x {} x {}",
+            self.function,
+            self.starts.len(),
+            self.rows,
+            self.length
+        )
     }
 
     pub(super) fn run<T: Real>(&self, memory: &Memory<'_, T>) {
@@ -100,12 +114,18 @@ impl<T: Real> Kernel for RunRows<'_, '_, T> {
                     let operand = |which: usize, length: usize| {
                         memory.read(job.operands[which], at(which), length)
                     };
-                    let width = if matches!(job.function, RowFunction::ReciprocalStd { .. }) { 1 } else { n };
+                    let width = if matches!(job.function, RowFunction::ReciprocalStd { .. }) {
+                        1
+                    } else {
+                        n
+                    };
                     (operand, memory.write(job.outputs[0], row * width, width))
                 };
                 match job.function {
                     RowFunction::Softmax => softmax::<T, S>(operand(0, n), output),
-                    RowFunction::SoftmaxTangent => softmax_tangent::<T, S>(operand(0, n), operand(1, n), output),
+                    RowFunction::SoftmaxTangent => {
+                        softmax_tangent::<T, S>(operand(0, n), operand(1, n), output)
+                    }
                     RowFunction::LayerNorm { epsilon } => {
                         let (mean, r) = moments::<T, S>(operand(0, n), epsilon);
                         normalize::<T, S>(operand(0, n), mean, r, output);
@@ -120,7 +140,12 @@ impl<T: Real> Kernel for RunRows<'_, '_, T> {
                         unsafe { memory.write(job.outputs[1], row, 1)[0] = r };
                     }
                     RowFunction::LayerNormTangent => {
-                        layer_norm_tangent::<T, S>(operand(0, n), operand(1, 1)[0], operand(2, n), output);
+                        layer_norm_tangent::<T, S>(
+                            operand(0, n),
+                            operand(1, 1)[0],
+                            operand(2, n),
+                            output,
+                        );
                     }
                 }
                 row += 1;
@@ -239,7 +264,10 @@ fn moments<T: Real, S: Simd>(x: &[T], epsilon: f64) -> (T, T) {
         let d = load!(x, mean) - center;
         d * d
     });
-    (mean, T::one() / (variance * scale + T::from_f64(epsilon)).sqrt())
+    (
+        mean,
+        T::one() / (variance * scale + T::from_f64(epsilon)).sqrt(),
+    )
 }
 
 #[inline(always)]

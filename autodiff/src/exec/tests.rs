@@ -9,7 +9,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         ((self.0 >> 33) as usize) % n
     }
 
@@ -26,15 +29,19 @@ fn assert_close(what: &str, expected: &[f64], found: &[f64], tolerance: f64) {
     assert_eq!(expected.len(), found.len(), "{what}");
     let scale = expected.iter().fold(1.0f64, |scale, x| scale.max(x.abs()));
     for (i, (e, f)) in expected.iter().zip(found).enumerate() {
-        assert!((e - f).abs() <= tolerance * scale, "{what}, element {i}: expected {e}, found {f}, scale {scale}");
+        assert!(
+            (e - f).abs() <= tolerance * scale,
+            "{what}, element {i}: expected {e}, found {f}, scale {scale}"
+        );
     }
 }
 
 /// Runs a program in f64 and f32 against the interpreter, twice in one arena.
 fn check(program: &Program, seed: u64) {
     let mut random = Random(seed);
-    let inputs: Vec<Vec<f64>> =
-        (0..program.inputs.len()).map(|i| random.numbers(layout::count(program.input_shape(i)))).collect();
+    let inputs: Vec<Vec<f64>> = (0..program.inputs.len())
+        .map(|i| random.numbers(layout::count(program.input_shape(i))))
+        .collect();
     let expected = interpret(program, &inputs);
     let executable = Executable::<f64>::compile(program);
     let slices: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
@@ -47,11 +54,21 @@ fn check(program: &Program, seed: u64) {
             assert_close(&format!("f64 output {i} of\n{program}"), e, f, 1e-12);
         }
     }
-    let inputs: Vec<Vec<f32>> = inputs.iter().map(|x| x.iter().map(|&x| x as f32).collect()).collect();
+    let inputs: Vec<Vec<f32>> = inputs
+        .iter()
+        .map(|x| x.iter().map(|&x| x as f32).collect())
+        .collect();
     let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let exact: Vec<Vec<f64>> = inputs.iter().map(|x| x.iter().map(|&x| f64::from(x)).collect()).collect();
+    let exact: Vec<Vec<f64>> = inputs
+        .iter()
+        .map(|x| x.iter().map(|&x| f64::from(x)).collect())
+        .collect();
     let expected = interpret(program, &exact);
-    for (i, (e, f)) in expected.iter().zip(Executable::<f32>::compile(program).run(&slices)).enumerate() {
+    for (i, (e, f)) in expected
+        .iter()
+        .zip(Executable::<f32>::compile(program).run(&slices))
+        .enumerate()
+    {
         let f: Vec<f64> = f.into_iter().map(f64::from).collect();
         assert_close(&format!("f32 output {i} of\n{program}"), e, &f, 2e-5);
     }
@@ -119,7 +136,10 @@ fn every_operation(which: usize, [p, q, r]: [usize; 3]) -> Program {
                 ("slice reshape", x.slice(2, 0, 1).reshape(&[p * q])),
                 ("pad", x.pad(1, 2, 1)),
                 ("pad last", x.pad(2, 0, 3)),
-                ("concat", b.concat(&[x, y.broadcast_to(&[p, q, r]).tanh(), x.slice(1, 0, 1)], 1)),
+                (
+                    "concat",
+                    b.concat(&[x, y.broadcast_to(&[p, q, r]).tanh(), x.slice(1, 0, 1)], 1),
+                ),
                 ("stop", x.stop_gradient() * y),
             ]
         }
@@ -128,7 +148,17 @@ fn every_operation(which: usize, [p, q, r]: [usize; 3]) -> Program {
             vec![
                 ("gather", x.gather(1, &indices)),
                 ("gather last", x.gather(2, &[0, r - 1])),
-                ("scatter", x.scatter_add(1, &{ indices.truncate(q); indices.clone() }, q + 1)),
+                (
+                    "scatter",
+                    x.scatter_add(
+                        1,
+                        &{
+                            indices.truncate(q);
+                            indices.clone()
+                        },
+                        q + 1,
+                    ),
+                ),
                 ("scatter first", x.scatter_add(0, &vec![0; p], 2)),
                 ("tensor", x * tensor),
                 ("constant", b.constant(1.5, &[p, q])),
@@ -168,16 +198,28 @@ fn products([p, q, r, s]: [usize; 4]) -> Program {
         ("tall transposed", x.matmul_t(wt)),
         ("batched transposed", x.matmul_t(y)),
         ("left transposed", x.transpose_last().matmul(g)),
-        ("weight gradient", x.transpose_last().matmul(g).sum_to(&[r, s])),
-        ("weight gradient 1", x.transpose_last().matmul(g).sum_to(&[1, r, s])),
+        (
+            "weight gradient",
+            x.transpose_last().matmul(g).sum_to(&[r, s]),
+        ),
+        (
+            "weight gradient 1",
+            x.transpose_last().matmul(g).sum_to(&[1, r, s]),
+        ),
         ("tangent axis", v.matmul_t(y)),
         ("tangent axis tall", v.matmul(w)),
         ("tangent sum", v.matmul_t(y).sum_to(&[p, q, s])),
-        ("matrix first", w.transpose_last().matmul(x.transpose_last())),
+        (
+            "matrix first",
+            w.transpose_last().matmul(x.transpose_last()),
+        ),
         ("permuted", x.matmul(w).permute(&[1, 0, 2]) * 2.0),
         ("column", x.matmul(w.slice(1, 0, 1))),
         ("row", x.slice(1, 0, 1).matmul(w)),
-        ("repeated", x.slice(1, 0, 1).broadcast_to(&[p, q, r]).matmul(w)),
+        (
+            "repeated",
+            x.slice(1, 0, 1).broadcast_to(&[p, q, r]).matmul(w),
+        ),
         ("residual", x.matmul(w) * g + g),
     ])
 }
