@@ -3,9 +3,13 @@
 //! Every kernel gives the same bits on the AVX2 and AVX-512 tiers and for any number of threads: sums are kept in a
 //! fixed number of lanes ([`simd::VirtualSum`]) and nothing here starts threads.
 
+pub mod elementwise;
 pub mod gemm;
+pub mod math;
 pub mod random;
 pub mod real;
+pub mod reference;
+pub mod rows;
 pub mod simd;
 
 pub use real::Real;

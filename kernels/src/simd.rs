@@ -243,7 +243,7 @@ pub trait Lanes:
     fn reciprocal(self) -> Self {
         Self::constant(1.0) / self
     }
-    /// 1/√x within 1 ulp.
+    /// 1/√x within 1.5 ulp.
     #[inline(always)]
     fn rsqrt(self) -> Self {
         Self::constant(1.0) / self.sqrt()

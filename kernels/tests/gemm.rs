@@ -2,37 +2,8 @@
 
 use boltzmap_kernels::gemm::{BatchedGemmShape, GemmShape, batched_gemm_on, gemm};
 use boltzmap_kernels::random::Stream;
-use boltzmap_kernels::{Real, Tier};
+use boltzmap_kernels::{Real, Tier, reference};
 use proptest::prelude::*;
-
-fn reference(
-    shape: GemmShape,
-    alpha: f64,
-    a: &[f64],
-    ta: bool,
-    b: &[f64],
-    tb: bool,
-    beta: f64,
-    c: &mut [f64],
-) {
-    let GemmShape { m, n, k } = shape;
-    for i in 0..m {
-        for j in 0..n {
-            let mut sum = 0.0;
-            for p in 0..k {
-                let a = if ta { a[p * m + i] } else { a[i * k + p] };
-                let b = if tb { b[j * k + p] } else { b[p * n + j] };
-                sum += a * b;
-            }
-            c[i * n + j] = alpha * sum
-                + if beta == 0.0 {
-                    0.0
-                } else {
-                    beta * c[i * n + j]
-                };
-        }
-    }
-}
 
 fn random<T: Real>(stream: &mut Stream, count: usize) -> (Vec<T>, Vec<f64>) {
     let mut values = vec![T::zero(); count];
@@ -56,7 +27,7 @@ fn check<T: Real>(seed: u64, batch: BatchedGemmShape, ta: bool, tb: bool, alpha:
     let (c, mut c_exact) = random::<T>(&mut stream, stride_c * count + m * n);
     for i in 0..count {
         let c = &mut c_exact[i * stride_c..];
-        reference(
+        reference::gemm(
             shape,
             alpha,
             &a_exact[i * stride_a..],
