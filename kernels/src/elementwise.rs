@@ -174,7 +174,11 @@ impl<T: Real> Kernel for Map1<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let Map1 { function, x, y } = self;
-        assert_eq!(x.len(), y.len(), "map1: the result must be as long as the argument");
+        assert_eq!(
+            x.len(),
+            y.len(),
+            "map1: the result must be as long as the argument"
+        );
         choose!(function, Unary, FUNCTION => map!(T::Lanes<S>, output = &mut *y; x = x; { FUNCTION.apply(x) });
             Neg, Abs, Sign, Exp, Ln, Tanh, Sin, Cos, Sqrt, Rsqrt, Reciprocal, Square, Sigmoid, Erf, Gelu, GeluPrime);
     }
@@ -383,14 +387,25 @@ impl<T: Real> Kernel for Select<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Select { mask, on_true, on_false, y } = self;
+        let Select {
+            mask,
+            on_true,
+            on_false,
+            y,
+        } = self;
         let length = y.len();
         let width = T::Lanes::<S>::WIDTH;
         let mut start = 0;
         while start < length {
             let end = mask.segment_end(start, length);
-            let end = end.min(on_true.segment_end(start, length)).min(on_false.segment_end(start, length));
-            let (mask, a, b) = (mask.segment(start, end), on_true.segment(start, end), on_false.segment(start, end));
+            let end = end
+                .min(on_true.segment_end(start, length))
+                .min(on_false.segment_end(start, length));
+            let (mask, a, b) = (
+                mask.segment(start, end),
+                on_true.segment(start, end),
+                on_false.segment(start, end),
+            );
             for (i, target) in y[start..end].chunks_mut(width).enumerate() {
                 let at = i * width;
                 let off = mask.load::<T::Lanes<S>>(at).eq(T::Lanes::<S>::zero());
@@ -405,8 +420,18 @@ impl<T: Real> Kernel for Select<'_, T> {
 ///
 /// # Panics
 /// As [`map2`].
-pub fn select<T: Real>(mask: Operand<'_, T>, on_true: Operand<'_, T>, on_false: Operand<'_, T>, y: &mut [T]) {
-    dispatch(Select { mask, on_true, on_false, y });
+pub fn select<T: Real>(
+    mask: Operand<'_, T>,
+    on_true: Operand<'_, T>,
+    on_false: Operand<'_, T>,
+    y: &mut [T],
+) {
+    dispatch(Select {
+        mask,
+        on_true,
+        on_false,
+        y,
+    });
 }
 
 /// y ← a·x + y; the kernel of [`axpy`].
@@ -460,7 +485,11 @@ impl<T: Real> Kernel for Dot<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> f64 {
-        assert_eq!(self.a.len(), self.b.len(), "dot: a and b must have one length");
+        assert_eq!(
+            self.a.len(),
+            self.b.len(),
+            "dot: a and b must have one length"
+        );
         let mut total = 0.0;
         for (a, b) in self.a.chunks(BLOCK).zip(self.b.chunks(BLOCK)) {
             let part = fixed_sum!(T::Lanes<S>, a.len(); |sum, part| a = a, T::zero(); b = b, T::zero(); {

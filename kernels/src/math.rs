@@ -29,7 +29,11 @@ fn exp_parts<L: Lanes>(x: L) -> (L, L) {
     let (magic, high, low) = if is_single::<L>() {
         (12582912.0, 0.693359375, LN_2 - 0.693359375)
     } else {
-        (6755399441055744.0, 6.931_471_803_691_238e-1, 1.908_214_929_270_587_7e-10)
+        (
+            6755399441055744.0,
+            6.931_471_803_691_238e-1,
+            1.908_214_929_270_587_7e-10,
+        )
     };
     let shifted = x.mul_add(L::constant(LOG2_E), L::constant(magic));
     let k = shifted - L::constant(magic);
@@ -48,14 +52,22 @@ fn exp_parts<L: Lanes>(x: L) -> (L, L) {
 /// 2^(k + `offset`) from the bits of k in `shifted`; `offset` ≥ −1022 places the exponent.
 #[inline(always)]
 fn power_of_two<L: Lanes>(shifted: L, of_zero: f64) -> L {
-    let shifted = if is_single::<L>() { shifted.shift_left::<23>() } else { shifted.shift_left::<52>() };
+    let shifted = if is_single::<L>() {
+        shifted.shift_left::<23>()
+    } else {
+        shifted.shift_left::<52>()
+    };
     shifted.integer_add(L::constant(of_zero))
 }
 
 /// eˣ within 1.1 ulp. Overflows to ∞; results below 2⁻¹²⁵·⁵ (`f32`) or 2⁻¹⁰²¹·⁵ (`f64`) are 0.
 #[inline(always)]
 pub fn exp<L: Lanes>(x: L) -> L {
-    let (low, high) = if is_single::<L>() { (-87.5, 89.0) } else { (-708.4, 710.0) };
+    let (low, high) = if is_single::<L>() {
+        (-87.5, 89.0)
+    } else {
+        (-708.4, 710.0)
+    };
     // The argument second, so that NaN passes.
     let x = L::constant(high).min(L::constant(low).max(x));
     let (shifted, p) = exp_parts(x);
@@ -78,8 +90,11 @@ fn exp_m1_moderate<L: Lanes>(x: L) -> L {
 pub fn ln<L: Lanes>(x: L) -> L {
     let one = L::constant(1.0);
     let single = is_single::<L>();
-    let (smallest, lift, lift_exponent) =
-        if single { (f64::from(f32::MIN_POSITIVE), 8388608.0, 23.0) } else { (f64::MIN_POSITIVE, 4503599627370496.0, 52.0) };
+    let (smallest, lift, lift_exponent) = if single {
+        (f64::from(f32::MIN_POSITIVE), 8388608.0, 23.0)
+    } else {
+        (f64::MIN_POSITIVE, 4503599627370496.0, 52.0)
+    };
     let tiny = x.lt(L::constant(smallest));
     let lifted = L::select(tiny, x * L::constant(lift), x);
     // m in [√½, √2) and e with lifted = 2ᵉ m.
@@ -88,7 +103,10 @@ pub fn ln<L: Lanes>(x: L) -> L {
     let (exponent_bits, mantissa_mask) = if single {
         (offset.shift_right::<23>(), L::splat_bits(0x007f_ffff))
     } else {
-        (offset.shift_right::<52>(), L::splat_bits(0x000f_ffff_ffff_ffff))
+        (
+            offset.shift_right::<52>(),
+            L::splat_bits(0x000f_ffff_ffff_ffff),
+        )
     };
     let bias = if single { 127.0 } else { 1023.0 };
     let biased = exponent_bits.bit_or(L::constant(lift)) - L::constant(lift + bias);
@@ -97,15 +115,20 @@ pub fn ln<L: Lanes>(x: L) -> L {
     // ln(1+f) = f − f²/2 + s (f²/2 + R), s = f/(2+f), as in fdlibm.
     let s = f / (f + L::constant(2.0));
     let z = s * s;
-    let r = z * if single {
-        polynomial!(z; 2.333_057_430_907_243e-1, 2.855_081_677_937_602e-1, 4.000_012_187_450_667e-1, 6.666_666_655_445_466e-1)
-    } else {
-        polynomial!(z;
+    let r = z
+        * if single {
+            polynomial!(z; 2.333_057_430_907_243e-1, 2.855_081_677_937_602e-1, 4.000_012_187_450_667e-1, 6.666_666_655_445_466e-1)
+        } else {
+            polynomial!(z;
             1.461_657_642_164_438_6e-1, 1.533_171_134_667_299_6e-1, 1.818_288_943_375_751_6e-1, 2.222_221_113_056_072_6e-1,
             2.857_142_862_600_142_6e-1, 3.999_999_999_989_945e-1, 6.666_666_666_666_67e-1)
-    };
+        };
     let half_square = L::constant(0.5) * f * f;
-    let (high, low) = if single { (0.693359375, LN_2 - 0.693359375) } else { (6.931_471_803_691_238e-1, 1.908_214_929_270_587_7e-10) };
+    let (high, low) = if single {
+        (0.693359375, LN_2 - 0.693359375)
+    } else {
+        (6.931_471_803_691_238e-1, 1.908_214_929_270_587_7e-10)
+    };
     let correction = half_square - s.mul_add(half_square + r, e * L::constant(low));
     let result = e.mul_add(L::constant(high), f - correction);
     let result = L::select(x.lt(L::constant(f64::INFINITY)), result, x);
@@ -166,17 +189,18 @@ pub fn erf<L: Lanes>(x: L) -> L {
     let one = L::constant(1.0);
     let magnitude = L::constant(10.0).min(x.abs());
     let z = magnitude * magnitude;
-    let small = magnitude * if is_single::<L>() {
-        polynomial!(z;
+    let small = magnitude
+        * if is_single::<L>() {
+            polynomial!(z;
             7.875_875_062_682_688e-5, -8.016_864_287_165_87e-4, 5.189_087_423_433_974e-3, -2.685_421_201_062_641_2e-2,
             1.128_359_471_516_021_8e-1, -3.761_262_666_672_033e-1, 1.128_379_165_848_351)
-    } else {
-        polynomial!(z;
+        } else {
+            polynomial!(z;
             5.9571761477489114e-11, -1.13728488567916737e-9, 1.46597752740474358e-8, -1.6350312701054695e-7,
             1.6461000484121368e-6, -1.49255952668311816e-5, 1.20553311116427109e-4, -8.54832698083378991e-4,
             5.22397762481801447e-3, -2.68661706450767932e-2, 1.12837916709548787e-1, -3.76126389031837481e-1,
             1.12837916709551257)
-    };
+        };
     let large = gaussian(magnitude, 1.0).neg_mul_add(scaled_erfc(magnitude), one);
     L::select(magnitude.le(one), small, large).copy_sign(x)
 }
@@ -213,12 +237,24 @@ pub fn gelu_prime<L: Lanes>(x: L) -> L {
 #[inline(always)]
 pub fn sin_cos<L: Lanes>(x: L) -> (L, L) {
     let single = is_single::<L>();
-    let magic = L::constant(if single { 12582912.0 } else { 6755399441055744.0 });
+    let magic = L::constant(if single {
+        12582912.0
+    } else {
+        6755399441055744.0
+    });
     // x = k π/2 + r, π/2 in three parts whose products with k are exact for the first two.
     let (first, second, third) = if single {
-        (1.5703125, 4.837_512_969_970_703e-4, FRAC_PI_2 - 1.5703125 - 4.837_512_969_970_703e-4)
+        (
+            1.5703125,
+            4.837_512_969_970_703e-4,
+            FRAC_PI_2 - 1.5703125 - 4.837_512_969_970_703e-4,
+        )
     } else {
-        (1.570_796_326_734_125_6, 6.077_100_506_303_966e-11, 2.022_266_248_795_950_6e-21)
+        (
+            1.570_796_326_734_125_6,
+            6.077_100_506_303_966e-11,
+            2.022_266_248_795_950_6e-21,
+        )
     };
     let shifted = x.mul_add(L::constant(std::f64::consts::FRAC_2_PI), magic);
     let k = shifted - magic;
@@ -232,9 +268,15 @@ pub fn sin_cos<L: Lanes>(x: L) -> (L, L) {
     let sign = L::constant(-0.0);
     let next = shifted.integer_add(L::splat_bits(1));
     let (sine_sign, cosine_sign) = if single {
-        (shifted.shift_left::<30>().bit_and(sign), next.shift_left::<30>().bit_and(sign))
+        (
+            shifted.shift_left::<30>().bit_and(sign),
+            next.shift_left::<30>().bit_and(sign),
+        )
     } else {
-        (shifted.shift_left::<62>().bit_and(sign), next.shift_left::<62>().bit_and(sign))
+        (
+            shifted.shift_left::<62>().bit_and(sign),
+            next.shift_left::<62>().bit_and(sign),
+        )
     };
     (
         L::select(even, sine, cosine).bit_xor(sine_sign),
@@ -293,15 +335,26 @@ pub fn atan2<L: Lanes>(y: L, x: L) -> L {
     let angle = L::select(steep, angle + L::constant(FRAC_PI_4), angle);
     // The constants' rounding errors, added first because the angle is small where they matter.
     let (half_pi, half_pi_rest) = if is_single::<L>() {
-        (f64::from(FRAC_PI_2 as f32), FRAC_PI_2 - f64::from(FRAC_PI_2 as f32))
+        (
+            f64::from(FRAC_PI_2 as f32),
+            FRAC_PI_2 - f64::from(FRAC_PI_2 as f32),
+        )
     } else {
         (FRAC_PI_2, 6.123_233_995_736_766e-17)
     };
     let complement = L::constant(half_pi) - (angle - L::constant(half_pi_rest));
     let angle = L::select(height.gt(width), complement, angle);
-    let (pi, pi_rest) = if is_single::<L>() { (2.0 * half_pi, 2.0 * half_pi_rest) } else { (PI, 2.0 * half_pi_rest) };
+    let (pi, pi_rest) = if is_single::<L>() {
+        (2.0 * half_pi, 2.0 * half_pi_rest)
+    } else {
+        (PI, 2.0 * half_pi_rest)
+    };
     let supplement = L::constant(pi) - (angle - L::constant(pi_rest));
-    let angle = L::select(L::constant(1.0).copy_sign(x).lt(L::zero()), supplement, angle);
+    let angle = L::select(
+        L::constant(1.0).copy_sign(x).lt(L::zero()),
+        supplement,
+        angle,
+    );
     let ordered = L::mask_and(x.eq(x), y.eq(y));
     L::select(ordered, angle.copy_sign(y), x + y)
 }

@@ -6,7 +6,11 @@ use crate::gemm::GemmShape;
 /// Φ(x), the standard normal distribution function: Taylor's series of erf near 0, a continued fraction of erfc beyond.
 pub fn normal_distribution(x: f64) -> f64 {
     let u = x * std::f64::consts::FRAC_1_SQRT_2;
-    if u < -1.0 { 0.5 * erfc_tail(-u) } else { 0.5 + 0.5 * erf(u) }
+    if u < -1.0 {
+        0.5 * erfc_tail(-u)
+    } else {
+        0.5 + 0.5 * erf(u)
+    }
 }
 
 /// Error function, within a few 10⁻¹⁶.
@@ -96,11 +100,23 @@ pub fn gemm(
         for j in 0..n {
             let mut sum = 0.0;
             for p in 0..k {
-                let a = if transpose_a { a[p * m + i] } else { a[i * k + p] };
-                let b = if transpose_b { b[j * k + p] } else { b[p * n + j] };
+                let a = if transpose_a {
+                    a[p * m + i]
+                } else {
+                    a[i * k + p]
+                };
+                let b = if transpose_b {
+                    b[j * k + p]
+                } else {
+                    b[p * n + j]
+                };
                 sum += a * b;
             }
-            let old = if beta == 0.0 { 0.0 } else { beta * c[i * n + j] };
+            let old = if beta == 0.0 {
+                0.0
+            } else {
+                beta * c[i * n + j]
+            };
             c[i * n + j] = alpha * sum + old;
         }
     }
@@ -134,11 +150,20 @@ pub fn layer_norm_tangent(y: &[f64], r: f64, v: &[f64]) -> Vec<f64> {
     let count = v.len() as f64;
     let mean = v.iter().sum::<f64>() / count;
     let slope = y.iter().zip(v).map(|(y, v)| y * v).sum::<f64>() / count;
-    y.iter().zip(v).map(|(y, v)| r * (v - mean - y * slope)).collect()
+    y.iter()
+        .zip(v)
+        .map(|(y, v)| r * (v - mean - y * slope))
+        .collect()
 }
 
 /// One element of [`crate::elementwise::adamw_ema`]: (parameter, first moment, second moment, average) after the step.
-pub fn adamw_ema(parameter: f64, gradient: f64, moments: (f64, f64), average: f64, step: AdamWStep) -> (f64, f64, f64, f64) {
+pub fn adamw_ema(
+    parameter: f64,
+    gradient: f64,
+    moments: (f64, f64),
+    average: f64,
+    step: AdamWStep,
+) -> (f64, f64, f64, f64) {
     let gradient = gradient * step.gradient_scale;
     let m = step.beta1 * moments.0 + (1.0 - step.beta1) * gradient;
     let v = step.beta2 * moments.1 + (1.0 - step.beta2) * gradient * gradient;
@@ -146,5 +171,10 @@ pub fn adamw_ema(parameter: f64, gradient: f64, moments: (f64, f64), average: f6
     let v_hat = v / (1.0 - step.beta2.powf(step.step as f64));
     let update = m_hat / (v_hat.sqrt() + step.epsilon) + step.weight_decay * parameter;
     let parameter = parameter - step.learning_rate * update;
-    (parameter, m, v, step.ema_decay * average + (1.0 - step.ema_decay) * parameter)
+    (
+        parameter,
+        m,
+        v,
+        step.ema_decay * average + (1.0 - step.ema_decay) * parameter,
+    )
 }

@@ -24,7 +24,11 @@ impl<T: Real> Kernel for SoftmaxRows<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let SoftmaxRows { x, columns, y } = self;
-        assert_eq!(x.len(), y.len(), "softmax_rows: the result must be as long as the argument");
+        assert_eq!(
+            x.len(),
+            y.len(),
+            "softmax_rows: the result must be as long as the argument"
+        );
         if columns == 0 {
             return;
         }
@@ -75,7 +79,12 @@ impl<T: Real> Kernel for SoftmaxTangentRows<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let SoftmaxTangentRows { softmax, direction, columns, out } = self;
+        let SoftmaxTangentRows {
+            softmax,
+            direction,
+            columns,
+            out,
+        } = self;
         if columns == 0 {
             return;
         }
@@ -95,8 +104,18 @@ impl<T: Real> Kernel for SoftmaxTangentRows<'_, T> {
 ///
 /// # Panics
 /// When an operand has no rows while the result has.
-pub fn softmax_tangent_rows<T: Real>(softmax: &[T], direction: &[T], columns: usize, out: &mut [T]) {
-    dispatch(SoftmaxTangentRows { softmax, direction, columns, out });
+pub fn softmax_tangent_rows<T: Real>(
+    softmax: &[T],
+    direction: &[T],
+    columns: usize,
+    out: &mut [T],
+) {
+    dispatch(SoftmaxTangentRows {
+        softmax,
+        direction,
+        columns,
+        out,
+    });
 }
 
 /// Mean of a row and 1/√(variance + ε).
@@ -132,13 +151,27 @@ impl<T: Real> Kernel for LayerNormRows<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let LayerNormRows { x, columns, epsilon, y, reciprocal_std } = self;
-        assert_eq!(x.len(), y.len(), "layer_norm_rows: the result must be as long as the argument");
+        let LayerNormRows {
+            x,
+            columns,
+            epsilon,
+            y,
+            reciprocal_std,
+        } = self;
+        assert_eq!(
+            x.len(),
+            y.len(),
+            "layer_norm_rows: the result must be as long as the argument"
+        );
         if columns == 0 {
             return;
         }
         let epsilon = T::from_f64(epsilon);
-        for (i, (x, y)) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)).enumerate() {
+        for (i, (x, y)) in x
+            .chunks_exact(columns)
+            .zip(y.chunks_exact_mut(columns))
+            .enumerate()
+        {
             let (mean, r) = moments::<T, S>(x, epsilon);
             if !reciprocal_std.is_empty() {
                 reciprocal_std[i] = r;
@@ -154,8 +187,20 @@ impl<T: Real> Kernel for LayerNormRows<'_, T> {
 ///
 /// # Panics
 /// When the lengths do not match.
-pub fn layer_norm_rows<T: Real>(x: &[T], columns: usize, epsilon: f64, y: &mut [T], reciprocal_std: &mut [T]) {
-    dispatch(LayerNormRows { x, columns, epsilon, y, reciprocal_std });
+pub fn layer_norm_rows<T: Real>(
+    x: &[T],
+    columns: usize,
+    epsilon: f64,
+    y: &mut [T],
+    reciprocal_std: &mut [T],
+) {
+    dispatch(LayerNormRows {
+        x,
+        columns,
+        epsilon,
+        y,
+        reciprocal_std,
+    });
 }
 
 /// r = 1/√(variance + ε) of each row; the kernel of [`reciprocal_std_rows`].
@@ -175,7 +220,11 @@ impl<T: Real> Kernel for ReciprocalStdRows<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        assert_eq!(self.x.len(), self.columns * self.out.len(), "reciprocal_std_rows: one result for each row");
+        assert_eq!(
+            self.x.len(),
+            self.columns * self.out.len(),
+            "reciprocal_std_rows: one result for each row"
+        );
         if self.columns == 0 {
             return;
         }
@@ -190,7 +239,12 @@ impl<T: Real> Kernel for ReciprocalStdRows<'_, T> {
 /// # Panics
 /// When the lengths do not match.
 pub fn reciprocal_std_rows<T: Real>(x: &[T], columns: usize, epsilon: f64, out: &mut [T]) {
-    dispatch(ReciprocalStdRows { x, columns, epsilon, out });
+    dispatch(ReciprocalStdRows {
+        x,
+        columns,
+        epsilon,
+        out,
+    });
 }
 
 /// out = r ⊙ (v − mean v − y·mean(y⊙v)) in each row; the kernel of [`layer_norm_tangent_rows`].
@@ -212,7 +266,13 @@ impl<T: Real> Kernel for LayerNormTangentRows<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let LayerNormTangentRows { normalized, reciprocal_std, direction, columns, out } = self;
+        let LayerNormTangentRows {
+            normalized,
+            reciprocal_std,
+            direction,
+            columns,
+            out,
+        } = self;
         if columns == 0 {
             return;
         }
@@ -243,7 +303,13 @@ pub fn layer_norm_tangent_rows<T: Real>(
     columns: usize,
     out: &mut [T],
 ) {
-    dispatch(LayerNormTangentRows { normalized, reciprocal_std, direction, columns, out });
+    dispatch(LayerNormTangentRows {
+        normalized,
+        reciprocal_std,
+        direction,
+        columns,
+        out,
+    });
 }
 
 /// outᵢ = Σⱼ xᵢⱼ; the kernel of [`row_sums`].
@@ -262,7 +328,11 @@ impl<T: Real> Kernel for RowSums<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let RowSums { x, columns, out } = self;
-        assert_eq!(x.len(), columns * out.len(), "row_sums: one result for each row");
+        assert_eq!(
+            x.len(),
+            columns * out.len(),
+            "row_sums: one result for each row"
+        );
         if columns == 0 {
             out.fill(T::zero());
             return;

@@ -44,11 +44,16 @@ mod functions {
     }
 }
 
-function_kernels!(exp, ln, tanh, sigmoid, erf, gelu, gelu_prime, sin, cos, atan, atan_far, acos, rsqrt);
+function_kernels!(
+    exp, ln, tanh, sigmoid, erf, gelu, gelu_prime, sin, cos, atan, atan_far, acos, rsqrt
+);
 
 /// Every `stride`-th float from the bits of `low` to those of `high`, both of one sign, and their negatives if wanted.
 fn samples_f32(low: f32, high: f32, both_signs: bool, stride: usize) -> Vec<f32> {
-    let mut values: Vec<f32> = (low.to_bits()..=high.to_bits()).step_by(stride).map(f32::from_bits).collect();
+    let mut values: Vec<f32> = (low.to_bits()..=high.to_bits())
+        .step_by(stride)
+        .map(f32::from_bits)
+        .collect();
     if both_signs {
         values.extend(values.clone().iter().map(|v| -v));
     }
@@ -73,15 +78,35 @@ macro_rules! sweep {
                 if exact.abs() < 2e-38 && f64::from(y).abs() < 2e-38 {
                     continue;
                 }
-                let unit = if $absolute { f64::from(f32::EPSILON) } else { ulp_f32(exact) };
+                let unit = if $absolute {
+                    f64::from(f32::EPSILON)
+                } else {
+                    ulp_f32(exact)
+                };
                 let error = (f64::from(y) - exact).abs() / unit;
                 if !(error <= worst.0) {
                     worst = (error, x);
                 }
             }
-            println!("{} f32 {}: {:.2} ulp at {:e}", stringify!($name), tier.name(), worst.0, worst.1);
-            let allowed = if tier == Tier::Portable { $bound + $portable } else { $bound };
-            assert!(worst.0 <= allowed, "{} {}: {:?}", stringify!($name), tier.name(), worst);
+            println!(
+                "{} f32 {}: {:.2} ulp at {:e}",
+                stringify!($name),
+                tier.name(),
+                worst.0,
+                worst.1
+            );
+            let allowed = if tier == Tier::Portable {
+                $bound + $portable
+            } else {
+                $bound
+            };
+            assert!(
+                worst.0 <= allowed,
+                "{} {}: {:?}",
+                stringify!($name),
+                tier.name(),
+                worst
+            );
         }
     }};
 }
@@ -89,19 +114,82 @@ macro_rules! sweep {
 #[test]
 fn single_precision_against_double() {
     sweep!(exp, f64::exp, 1e-30f32, 88.7f32, false, false, 1.1, 1.5);
-    sweep!(exp, |x: f64| x.exp(), 1e-30f32, 86.9f32, true, false, 1.1, 1.5);
+    sweep!(
+        exp,
+        |x: f64| x.exp(),
+        1e-30f32,
+        86.9f32,
+        true,
+        false,
+        1.1,
+        1.5
+    );
     sweep!(ln, f64::ln, 1e-45f32, 3.4e38f32, false, false, 1.1, 1.5);
     sweep!(tanh, f64::tanh, 1e-30f32, 1e30f32, true, false, 2.5, 1.5);
-    sweep!(sigmoid, |x: f64| 1.0 / (1.0 + (-x).exp()), 1e-30f32, 86.9f32, true, false, 2.5, 1.5);
-    sweep!(erf, reference::erf, 1e-30f32, 1e30f32, true, false, 2.5, 1.5);
-    sweep!(gelu, |x: f64| x * reference::normal_distribution(x), 1e-30f32, 12.0f32, true, false, 16.0, 80.0);
-    sweep!(gelu_prime, |x: f64| reference::normal_distribution(x) + x * reference::normal_density(x), 1e-30f32, 30.0f32, true, true, 4.5, 1.5);
+    sweep!(
+        sigmoid,
+        |x: f64| 1.0 / (1.0 + (-x).exp()),
+        1e-30f32,
+        86.9f32,
+        true,
+        false,
+        2.5,
+        1.5
+    );
+    sweep!(
+        erf,
+        reference::erf,
+        1e-30f32,
+        1e30f32,
+        true,
+        false,
+        2.5,
+        1.5
+    );
+    sweep!(
+        gelu,
+        |x: f64| x * reference::normal_distribution(x),
+        1e-30f32,
+        12.0f32,
+        true,
+        false,
+        16.0,
+        80.0
+    );
+    sweep!(
+        gelu_prime,
+        |x: f64| reference::normal_distribution(x) + x * reference::normal_density(x),
+        1e-30f32,
+        30.0f32,
+        true,
+        true,
+        4.5,
+        1.5
+    );
     sweep!(sin, f64::sin, 1e-30f32, 8192.0f32, true, true, 0.8, 1.5);
     sweep!(cos, f64::cos, 1e-30f32, 8192.0f32, true, true, 0.8, 1.5);
     sweep!(atan, f64::atan, 1e-30f32, 1e30f32, true, false, 3.0, 1.5);
-    sweep!(atan_far, |x: f64| 1f64.atan2(x), 1e-30f32, 1e30f32, true, false, 3.0, 1.5);
+    sweep!(
+        atan_far,
+        |x: f64| 1f64.atan2(x),
+        1e-30f32,
+        1e30f32,
+        true,
+        false,
+        3.0,
+        1.5
+    );
     sweep!(acos, f64::acos, 1e-30f32, 1.0f32, true, false, 3.0, 1.5);
-    sweep!(rsqrt, |x: f64| 1.0 / x.sqrt(), 1e-37f32, 3.4e38f32, false, false, 1.5, 0.0);
+    sweep!(
+        rsqrt,
+        |x: f64| 1.0 / x.sqrt(),
+        1e-37f32,
+        3.4e38f32,
+        false,
+        false,
+        1.5,
+        0.0
+    );
 }
 
 /// Largest error in ulp over a dense set of doubles.
@@ -109,7 +197,10 @@ macro_rules! sweep_double {
     ($name:ident, $exact:expr, $low:expr, $high:expr, $both:expr, $absolute:expr, $bound:expr, $portable:expr) => {{
         let (low, high): (f64, f64) = ($low, $high);
         let stride = ((high.to_bits() - low.to_bits()) / 50_021).max(1);
-        let mut x: Vec<f64> = (low.to_bits()..=high.to_bits()).step_by(stride as usize).map(f64::from_bits).collect();
+        let mut x: Vec<f64> = (low.to_bits()..=high.to_bits())
+            .step_by(stride as usize)
+            .map(f64::from_bits)
+            .collect();
         x.extend((0..40_000).map(|i| low + (high.min(50.0) - low) * f64::from(i) / 40_000.0));
         if $both {
             x.extend(x.clone().iter().map(|v| -v));
@@ -123,15 +214,35 @@ macro_rules! sweep_double {
                 if exact.abs() < 5e-308 && y.abs() < 5e-308 {
                     continue;
                 }
-                let unit = if $absolute { f64::EPSILON } else { exact.abs().next_up() - exact.abs() };
+                let unit = if $absolute {
+                    f64::EPSILON
+                } else {
+                    exact.abs().next_up() - exact.abs()
+                };
                 let error = (y - exact).abs() / unit;
                 if !(error <= worst.0) {
                     worst = (error, x);
                 }
             }
-            println!("{} f64 {}: {:.2} ulp at {:e}", stringify!($name), tier.name(), worst.0, worst.1);
-            let allowed = if tier == Tier::Portable { $bound + $portable } else { $bound };
-            assert!(worst.0 <= allowed, "{} {}: {:?}", stringify!($name), tier.name(), worst);
+            println!(
+                "{} f64 {}: {:.2} ulp at {:e}",
+                stringify!($name),
+                tier.name(),
+                worst.0,
+                worst.1
+            );
+            let allowed = if tier == Tier::Portable {
+                $bound + $portable
+            } else {
+                $bound
+            };
+            assert!(
+                worst.0 <= allowed,
+                "{} {}: {:?}",
+                stringify!($name),
+                tier.name(),
+                worst
+            );
         }
     }};
 }
@@ -142,15 +253,55 @@ fn double_precision_against_the_standard_library() {
     sweep_double!(exp, f64::exp, 1e-30, 707.0, true, false, 1.0, 1.5);
     sweep_double!(ln, f64::ln, 1e-310, 1e308, false, false, 1.0, 1.5);
     sweep_double!(tanh, f64::tanh, 1e-30, 1e30, true, false, 3.0, 1.5);
-    sweep_double!(sigmoid, |x: f64| if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }, 1e-30, 700.0, true, false, 4.0, 1.5);
+    sweep_double!(
+        sigmoid,
+        |x: f64| if x < 0.0 {
+            x.exp() / (1.0 + x.exp())
+        } else {
+            1.0 / (1.0 + (-x).exp())
+        },
+        1e-30,
+        700.0,
+        true,
+        false,
+        4.0,
+        1.5
+    );
     sweep_double!(erf, reference::erf, 1e-30, 1e30, true, false, 8.0, 1.5);
-    sweep_double!(gelu_prime, |x: f64| reference::normal_distribution(x) + x * reference::normal_density(x), 1e-30, 100.0, true, true, 4.0, 1.5);
+    sweep_double!(
+        gelu_prime,
+        |x: f64| reference::normal_distribution(x) + x * reference::normal_density(x),
+        1e-30,
+        100.0,
+        true,
+        true,
+        4.0,
+        1.5
+    );
     sweep_double!(sin, f64::sin, 1e-30, 1e6, true, true, 1.0, 1.5);
     sweep_double!(cos, f64::cos, 1e-30, 1e6, true, true, 1.0, 1.5);
     sweep_double!(atan, f64::atan, 1e-30, 1e30, true, false, 3.0, 1.5);
-    sweep_double!(atan_far, |x: f64| 1f64.atan2(x), 1e-30, 1e30, true, false, 3.0, 1.5);
+    sweep_double!(
+        atan_far,
+        |x: f64| 1f64.atan2(x),
+        1e-30,
+        1e30,
+        true,
+        false,
+        3.0,
+        1.5
+    );
     sweep_double!(acos, f64::acos, 1e-30, 1.0, true, false, 3.0, 1.5);
-    sweep_double!(rsqrt, |x: f64| 1.0 / x.sqrt(), 1e-300, 1e300, false, false, 2.0, 1.5);
+    sweep_double!(
+        rsqrt,
+        |x: f64| 1.0 / x.sqrt(),
+        1e-300,
+        1e300,
+        false,
+        false,
+        2.0,
+        1.5
+    );
 }
 
 #[test]

@@ -46,10 +46,24 @@ impl<T: Real> Kernel for AdamW<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let AdamW { parameters, gradient, first_moment, second_moment, average, step } = self;
+        let AdamW {
+            parameters,
+            gradient,
+            first_moment,
+            second_moment,
+            average,
+            step,
+        } = self;
         let length = parameters.len();
         assert!(
-            [gradient.len(), first_moment.len(), second_moment.len(), average.len()].iter().all(|&other| other == length),
+            [
+                gradient.len(),
+                first_moment.len(),
+                second_moment.len(),
+                average.len()
+            ]
+            .iter()
+            .all(|&other| other == length),
             "adamw: parameters, gradient, moments and average must have one length"
         );
         let constant = |value: f64| T::from_f64(value);
@@ -96,9 +110,14 @@ pub fn adamw_ema<T: Real>(
     // Blocks that stay in the first-level cache through the four passes.
     const BLOCK: usize = 1024;
     assert!(
-        [gradient.len(), first_moment.len(), second_moment.len(), average.len()]
-            .iter()
-            .all(|&length| length == parameters.len()),
+        [
+            gradient.len(),
+            first_moment.len(),
+            second_moment.len(),
+            average.len()
+        ]
+        .iter()
+        .all(|&length| length == parameters.len()),
         "adamw: parameters, gradient, moments and average must have one length"
     );
     for start in (0..parameters.len()).step_by(BLOCK) {
