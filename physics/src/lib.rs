@@ -9,6 +9,7 @@ mod linear;
 pub mod mbar;
 pub mod metrics;
 pub mod observables;
+pub mod pdb;
 pub mod rotations;
 pub mod sequence;
 pub mod system;
