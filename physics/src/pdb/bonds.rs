@@ -24,10 +24,21 @@ const VARIANTS: [(&str, &[&str]); 5] = [
 
 /// The residue of that name; `None` if it is not an amino acid or a cap.
 pub(super) fn residue(force_field: &ForceField, name: &str) -> Option<Residue> {
-    let variants = VARIANTS.iter().find(|(base, _)| *base == name).map_or(vec![name], |(_, variants)| variants.to_vec());
-    let mut found = Residue { bonds: BTreeSet::new(), required: BTreeSet::new(), names: BTreeSet::new() };
+    let variants = VARIANTS
+        .iter()
+        .find(|(base, _)| *base == name)
+        .map_or(vec![name], |(_, variants)| variants.to_vec());
+    let mut found = Residue {
+        bonds: BTreeSet::new(),
+        required: BTreeSet::new(),
+        names: BTreeSet::new(),
+    };
     for template in &force_field.templates {
-        let is_variant = |variant: &&str| ["", "N", "C"].iter().any(|end| template.name == format!("{end}{variant}"));
+        let is_variant = |variant: &&str| {
+            ["", "N", "C"]
+                .iter()
+                .any(|end| template.name == format!("{end}{variant}"))
+        };
         if !variants.iter().any(is_variant) {
             continue;
         }
@@ -37,10 +48,18 @@ pub(super) fn residue(force_field: &ForceField, name: &str) -> Option<Residue> {
             .filter(|atom| force_field.types[atom.atom_type].element != crate::Element::H)
             .map(|atom| atom.name.clone())
             .collect();
-        found.required = if found.names.is_empty() { heavy } else { found.required.intersection(&heavy).cloned().collect() };
-        found.names.extend(template.atoms.iter().map(|atom| atom.name.clone()));
+        found.required = if found.names.is_empty() {
+            heavy
+        } else {
+            found.required.intersection(&heavy).cloned().collect()
+        };
+        found
+            .names
+            .extend(template.atoms.iter().map(|atom| atom.name.clone()));
         let name = |index: usize| template.atoms[index].name.clone();
-        found.bonds.extend(template.bonds.iter().map(|&[i, j]| (name(i), name(j))));
+        found
+            .bonds
+            .extend(template.bonds.iter().map(|&[i, j]| (name(i), name(j))));
     }
     (!found.names.is_empty()).then_some(found)
 }

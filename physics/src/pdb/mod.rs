@@ -35,7 +35,9 @@ pub enum PdbError {
         atom: String,
     },
     /// An atom is not in its residue.
-    #[error("line {line} of the PDB file: {residue} has no atom {atom} that could be bonded; {known}")]
+    #[error(
+        "line {line} of the PDB file: {residue} has no atom {atom} that could be bonded; {known}"
+    )]
     UnknownAtom {
         /// Counted from 1.
         line: usize,
@@ -47,7 +49,9 @@ pub enum PdbError {
         known: String,
     },
     /// Heavy atoms of a residue are missing.
-    #[error("residue {residue}, which starts on line {line} of the PDB file, lacks {missing}; complete the structure first")]
+    #[error(
+        "residue {residue}, which starts on line {line} of the PDB file, lacks {missing}; complete the structure first"
+    )]
     MissingAtoms {
         /// Name and number.
         residue: String,
@@ -72,7 +76,9 @@ pub enum PdbError {
         distance: String,
     },
     /// Coordinates do not fit the format.
-    #[error("atom {atom} (counted from 1) of frame {frame} is at a coordinate that a PDB file cannot hold (not finite, or beyond ±99 nm)")]
+    #[error(
+        "atom {atom} (counted from 1) of frame {frame} is at a coordinate that a PDB file cannot hold (not finite, or beyond ±99 nm)"
+    )]
     Coordinate {
         /// Counted from 1.
         atom: usize,

@@ -58,7 +58,13 @@ struct File {
 }
 
 fn parse(text: &str) -> Result<File, PdbError> {
-    let mut file = File { atoms: Vec::new(), positions: Vec::new(), lines: Vec::new(), residues: Vec::new(), conect: Vec::new() };
+    let mut file = File {
+        atoms: Vec::new(),
+        positions: Vec::new(),
+        lines: Vec::new(),
+        residues: Vec::new(),
+        conect: Vec::new(),
+    };
     // Atoms by serial number, `None` for alternate locations that are left out.
     let mut serials: HashMap<String, Option<usize>> = HashMap::new();
     let (mut in_first_model, mut chain, mut previous) = (true, 0, None);
@@ -67,15 +73,26 @@ fn parse(text: &str) -> Result<File, PdbError> {
         let failure = |what: String| PdbError::Line { line: number, what };
         match line.get(..6.min(line.len())).unwrap_or("").trim_end() {
             "ATOM" | "HETATM" if in_first_model => {
-                let field = |from: usize, to: usize| line.get(from - 1..to.min(line.len())).unwrap_or("").trim();
+                let field = |from: usize, to: usize| {
+                    line.get(from - 1..to.min(line.len())).unwrap_or("").trim()
+                };
                 let (name, residue_name, serial) = (field(13, 16), field(18, 20), field(7, 11));
                 if name.is_empty() || residue_name.is_empty() {
-                    return Err(failure("atom name (columns 13-16) or residue name (columns 18-20) is blank".into()));
+                    return Err(failure(
+                        "atom name (columns 13-16) or residue name (columns 18-20) is blank".into(),
+                    ));
                 }
                 let chain_identifier = line.chars().nth(21).unwrap_or(' ');
-                let identification = (chain_identifier, line.get(22..27).unwrap_or("").to_string(), residue_name.to_string());
+                let identification = (
+                    chain_identifier,
+                    line.get(22..27).unwrap_or("").to_string(),
+                    residue_name.to_string(),
+                );
                 if previous.as_ref() != Some(&identification) {
-                    if previous.as_ref().is_some_and(|(before, _, _)| *before != chain_identifier) {
+                    if previous
+                        .as_ref()
+                        .is_some_and(|(before, _, _)| *before != chain_identifier)
+                    {
                         chain += 1;
                     }
                     file.residues.push(Residue {
@@ -88,9 +105,15 @@ fn parse(text: &str) -> Result<File, PdbError> {
                 }
                 let residue_index = file.residues.len() - 1;
                 let residue = &mut file.residues[residue_index];
-                if file.atoms[residue.atoms.clone()].iter().any(|atom| atom.name == name) {
+                if file.atoms[residue.atoms.clone()]
+                    .iter()
+                    .any(|atom| atom.name == name)
+                {
                     if field(17, 17).is_empty() {
-                        return Err(failure(format!("residue {} has a second atom {name}; give its residues different numbers", residue.label)));
+                        return Err(failure(format!(
+                            "residue {} has a second atom {name}; give its residues different numbers",
+                            residue.label
+                        )));
                     }
                     serials.insert(serial.into(), None);
                     continue;
@@ -100,15 +123,26 @@ fn parse(text: &str) -> Result<File, PdbError> {
                     let text = field(31 + 8 * axis, 38 + 8 * axis);
                     let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
                     let (atom, from) = (format!("{name} of {}", residue.label), 31 + 8 * axis);
-                    *coordinate = 0.1
-                        * value.ok_or_else(|| {
-                            failure(format!("{} coordinate of {atom} (columns {from}-{}) is {text:?}, not a number", ["x", "y", "z"][axis], from + 7))
-                        })?;
+                    *coordinate = 0.1 * value.ok_or_else(|| {
+                        failure(format!(
+                            "{} coordinate of {atom} (columns {from}-{}) is {text:?}, not a number",
+                            ["x", "y", "z"][axis],
+                            from + 7
+                        ))
+                    })?;
                 }
                 let symbol = field(77, 78);
-                let element = if symbol.is_empty() { element_of_name(name) } else { Element::from_symbol(symbol) };
+                let element = if symbol.is_empty() {
+                    element_of_name(name)
+                } else {
+                    Element::from_symbol(symbol)
+                };
                 let element = element.ok_or_else(|| {
-                    let what = if symbol.is_empty() { "cannot be told from its name; fill in columns 77-78".into() } else { format!("{symbol:?} is not known") };
+                    let what = if symbol.is_empty() {
+                        "cannot be told from its name; fill in columns 77-78".into()
+                    } else {
+                        format!("{symbol:?} is not known")
+                    };
                     failure(format!("the element of {name} of {} {what}", residue.label))
                 })?;
                 residue.atoms.end += 1;
@@ -129,14 +163,28 @@ fn parse(text: &str) -> Result<File, PdbError> {
             }
             "ENDMDL" => in_first_model = false,
             "CONECT" => {
-                let columns = line.as_bytes().get(6..).unwrap_or(&[]).chunks(5).map(|chunk| String::from_utf8_lossy(chunk).trim().to_string());
+                let columns = line
+                    .as_bytes()
+                    .get(6..)
+                    .unwrap_or(&[])
+                    .chunks(5)
+                    .map(|chunk| String::from_utf8_lossy(chunk).trim().to_string());
                 let mut ends = Vec::new();
                 for serial in columns.filter(|serial| !serial.is_empty()) {
                     let end = serials.get(&serial).copied();
-                    ends.push(end.ok_or_else(|| failure(format!("CONECT names atom {serial}, which is not in the file")))?);
+                    ends.push(end.ok_or_else(|| {
+                        failure(format!(
+                            "CONECT names atom {serial}, which is not in the file"
+                        ))
+                    })?);
                 }
                 if let Some((&Some(first), rest)) = ends.split_first() {
-                    file.conect.extend(rest.iter().flatten().filter(|&&other| other != first).map(|&other| [first, other]));
+                    file.conect.extend(
+                        rest.iter()
+                            .flatten()
+                            .filter(|&&other| other != first)
+                            .map(|&other| [first, other]),
+                    );
                 }
             }
             _ => {}
@@ -151,7 +199,12 @@ fn element_of_name(name: &str) -> Option<Element> {
     Element::from_symbol(letter.encode_utf8(&mut [0; 4]))
 }
 
-fn residue_bonds(force_field: &ForceField, file: &File, residue: &Residue, bonds: &mut Vec<[usize; 2]>) -> Result<(), PdbError> {
+fn residue_bonds(
+    force_field: &ForceField,
+    file: &File,
+    residue: &Residue,
+    bonds: &mut Vec<[usize; 2]>,
+) -> Result<(), PdbError> {
     let first_line = file.lines[residue.atoms.start];
     let bonded: HashSet<usize> = file.conect.iter().flatten().copied().collect();
     let Some(known) = known_residue(force_field, &residue.name) else {
@@ -159,38 +212,90 @@ fn residue_bonds(force_field: &ForceField, file: &File, residue: &Residue, bonds
         return match residue.atoms.clone().find(|atom| !bonded.contains(atom)) {
             Some(atom) => {
                 let atom = file.atoms[atom].name.clone();
-                Err(PdbError::UnknownResidue { residue: residue.label.clone(), line: first_line, atom })
+                Err(PdbError::UnknownResidue {
+                    residue: residue.label.clone(),
+                    line: first_line,
+                    atom,
+                })
             }
             None => Ok(()),
         };
     };
-    let names: HashMap<&str, usize> = residue.atoms.clone().map(|atom| (usual_name(&residue.name, &file.atoms[atom].name), atom)).collect();
-    let missing: Vec<&str> = known.required.iter().map(String::as_str).filter(|name| !names.contains_key(name)).collect();
+    let names: HashMap<&str, usize> = residue
+        .atoms
+        .clone()
+        .map(|atom| (usual_name(&residue.name, &file.atoms[atom].name), atom))
+        .collect();
+    let missing: Vec<&str> = known
+        .required
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !names.contains_key(name))
+        .collect();
     if !missing.is_empty() {
-        return Err(PdbError::MissingAtoms { residue: residue.label.clone(), line: first_line, missing: missing.join(", ") });
+        return Err(PdbError::MissingAtoms {
+            residue: residue.label.clone(),
+            line: first_line,
+            missing: missing.join(", "),
+        });
     }
-    bonds.extend(known.bonds.iter().filter_map(|(a, b)| Some([*names.get(a.as_str())?, *names.get(b.as_str())?])));
-    for (name, &atom) in names.iter().filter(|(name, atom)| !known.names.contains(**name) && !bonded.contains(atom)) {
-        let unknown = |known: String| PdbError::UnknownAtom { line: file.lines[atom], residue: residue.label.clone(), atom: (*name).into(), known };
+    bonds.extend(
+        known
+            .bonds
+            .iter()
+            .filter_map(|(a, b)| Some([*names.get(a.as_str())?, *names.get(b.as_str())?])),
+    );
+    for (name, &atom) in names
+        .iter()
+        .filter(|(name, atom)| !known.names.contains(**name) && !bonded.contains(atom))
+    {
+        let unknown = |known: String| PdbError::UnknownAtom {
+            line: file.lines[atom],
+            residue: residue.label.clone(),
+            atom: (*name).into(),
+            known,
+        };
         if file.atoms[atom].element != Element::H {
             let names: Vec<&str> = known.names.iter().map(String::as_str).collect();
             return Err(unknown(format!("known are {}", names.join(" "))));
         }
         let distance_to = |other: usize| distance(file.positions[atom], file.positions[other]);
-        let heavy = residue.atoms.clone().filter(|&other| file.atoms[other].element != Element::H);
+        let heavy = residue
+            .atoms
+            .clone()
+            .filter(|&other| file.atoms[other].element != Element::H);
         let nearest = heavy.min_by(|&a, &b| distance_to(a).total_cmp(&distance_to(b)));
         let nearest = nearest.filter(|&other| distance_to(other) < LONGEST_HYDROGEN_BOND);
-        bonds.push([atom, nearest.ok_or_else(|| unknown(format!("no heavy atom is within {LONGEST_HYDROGEN_BOND} nm of it")))?]);
+        bonds.push([
+            atom,
+            nearest.ok_or_else(|| {
+                unknown(format!(
+                    "no heavy atom is within {LONGEST_HYDROGEN_BOND} nm of it"
+                ))
+            })?,
+        ]);
     }
     Ok(())
 }
 
 fn atom_named(file: &File, residue: &Residue, name: &str) -> Option<usize> {
-    residue.atoms.clone().find(|&atom| usual_name(&residue.name, &file.atoms[atom].name) == name)
+    residue
+        .atoms
+        .clone()
+        .find(|&atom| usual_name(&residue.name, &file.atoms[atom].name) == name)
 }
 
-fn peptide_bond(file: &File, first: &Residue, second: &Residue, bonds: &mut Vec<[usize; 2]>) -> Result<(), PdbError> {
-    let (Some(carbon), Some(nitrogen)) = (atom_named(file, first, "C"), atom_named(file, second, "N")) else { return Ok(()) };
+fn peptide_bond(
+    file: &File,
+    first: &Residue,
+    second: &Residue,
+    bonds: &mut Vec<[usize; 2]>,
+) -> Result<(), PdbError> {
+    let (Some(carbon), Some(nitrogen)) =
+        (atom_named(file, first, "C"), atom_named(file, second, "N"))
+    else {
+        return Ok(());
+    };
     if first.chain != second.chain || bonds.contains(&[carbon, nitrogen]) {
         return Ok(());
     }
@@ -208,10 +313,24 @@ fn peptide_bond(file: &File, first: &Residue, second: &Residue, bonds: &mut Vec<
 }
 
 fn disulfide_bonds(file: &File, bonds: &mut Vec<[usize; 2]>) {
-    let bare = |residue: &&Residue| ["CYS", "CYX"].contains(&residue.name.as_str()) && atom_named(file, residue, "HG").is_none();
-    let sulfurs: Vec<usize> = file.residues.iter().filter(bare).filter_map(|residue| atom_named(file, residue, "SG")).collect();
+    let bare = |residue: &&Residue| {
+        ["CYS", "CYX"].contains(&residue.name.as_str()) && atom_named(file, residue, "HG").is_none()
+    };
+    let sulfurs: Vec<usize> = file
+        .residues
+        .iter()
+        .filter(bare)
+        .filter_map(|residue| atom_named(file, residue, "SG"))
+        .collect();
     for (place, &first) in sulfurs.iter().enumerate() {
-        let close = |&&second: &&usize| distance(file.positions[first], file.positions[second]) < LONGEST_DISULFIDE_BOND;
-        bonds.extend(sulfurs[place + 1..].iter().filter(close).map(|&second| [first, second]));
+        let close = |&&second: &&usize| {
+            distance(file.positions[first], file.positions[second]) < LONGEST_DISULFIDE_BOND
+        };
+        bonds.extend(
+            sulfurs[place + 1..]
+                .iter()
+                .filter(close)
+                .map(|&second| [first, second]),
+        );
     }
 }
