@@ -5,7 +5,7 @@ use crate::ir::Unary;
 use boltzmap_kernels::{Lanes, Real};
 
 fn map<L: Lanes>(x: L, function: Unary) -> L {
-    L::from_fn(|i| L::Scalar::from_f64(unary(function, Real::to_f64(x.extract(i)))))
+    L::from_fn(|i| L::Scalar::from_f64(unary(function, <L::Scalar as Real>::to_f64(x.extract(i)))))
 }
 
 macro_rules! functions {
