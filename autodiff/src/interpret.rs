@@ -268,7 +268,7 @@ fn row_moments(row: &[f64], epsilon: f64) -> (f64, f64) {
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
-pub(crate) fn unary(function: Unary, x: f64) -> f64 {
+fn unary(function: Unary, x: f64) -> f64 {
     match function {
         Unary::Neg => -x,
         Unary::Abs => x.abs(),

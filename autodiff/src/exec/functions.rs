@@ -1,22 +1,22 @@
-//! Elementary functions of lanes, for the fused loops: for now those of the interpreter, lane by lane.
+//! Elementary functions of lanes, for the fused loops.
 
-use crate::interpret::unary;
-use crate::ir::Unary;
-use boltzmap_kernels::{Lanes, Real};
+use boltzmap_kernels::Lanes;
+pub(super) use boltzmap_kernels::math::{erf, exp, gelu, gelu_prime, ln, sigmoid, sin_cos, tanh};
 
-fn map<L: Lanes>(x: L, function: Unary) -> L {
-    L::from_fn(|i| L::Scalar::from_f64(unary(function, <L::Scalar as Real>::to_f64(x.extract(i)))))
+/// −1, 0 or 1.
+#[inline(always)]
+pub(super) fn sign<L: Lanes>(x: L) -> L {
+    let one = L::constant(1.0);
+    let positive = L::select(x.gt(L::zero()), one, L::zero());
+    L::select(x.lt(L::zero()), -one, positive)
 }
 
-macro_rules! functions {
-    ($($name:ident: $function:ident;)+) => {
-        $(pub(super) fn $name<L: Lanes>(x: L) -> L {
-            map(x, Unary::$function)
-        })+
-    };
+#[inline(always)]
+pub(super) fn sin<L: Lanes>(x: L) -> L {
+    sin_cos(x).0
 }
 
-functions! {
-    sign: Sign; exp: Exp; ln: Ln; tanh: Tanh; sin: Sin; cos: Cos; sigmoid: Sigmoid; erf: Erf; gelu: Gelu;
-    gelu_prime: GeluPrime;
+#[inline(always)]
+pub(super) fn cos<L: Lanes>(x: L) -> L {
+    sin_cos(x).1
 }

@@ -24,7 +24,6 @@ pub(super) enum Micro {
     NegMulAdd,
     /// a ≠ 0 ? b : c
     Select,
-    Copy,
 }
 
 /// One pass over a tile.
@@ -199,7 +198,7 @@ impl MicroOp {
     /// How many sources are read.
     pub(super) fn arity(&self) -> usize {
         match self.micro {
-            Micro::Unary(_) | Micro::Copy => 1,
+            Micro::Unary(_) => 1,
             Micro::Binary(_) => 2,
             Micro::MulAdd | Micro::MulSub | Micro::NegMulAdd | Micro::Select => 3,
         }
@@ -433,7 +432,6 @@ unsafe fn run_micro<T: Real, S: Simd>(
     length: usize,
 ) {
     match micro {
-        Micro::Copy => tile_loop!(target, sources, length, |x| x),
         Micro::MulAdd => tile_loop!(target, sources, length, |a, b, c| a.mul_add(b, c)),
         Micro::MulSub => tile_loop!(target, sources, length, |a, b, c| a.mul_add(b, -c)),
         Micro::NegMulAdd => tile_loop!(target, sources, length, |a, b, c| a.neg_mul_add(b, c)),
