@@ -1,1 +1,13 @@
-//! Interpolants, training losses and optimisers.
+//! Training objectives: losses as traced programs, the distributions of times, AdamW, and the training step.
+//!
+//! Conventions: time runs from noise (t = 0) to data (t = 1); a map returns `(y, log_det)` and
+//! log q(y) = log q(x) − log_det. Sources: flow matching (Lipman et al. 2023), Lagrangian self-distillation of flow
+//! maps (Boffi et al. 2024, 2025), joint distillation of the divergence (F2D2, arXiv 2512.02636), vectorised divergence
+//! targets (SCALLOP, arXiv 2606.29110).
+
+pub mod losses;
+pub mod optimizer;
+pub mod oracles;
+pub mod schedule;
+pub mod times;
+pub mod trainer;
