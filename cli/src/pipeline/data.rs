@@ -1,0 +1,176 @@
+//! Reference dynamics by replica exchange: `data.npz`.
+//!
+//! Ladders are independent of one another, so they are what is split: half of them for training, a quarter each for
+//! two reference sets. Distances between the two sets are the floors that no sampler can be expected to beat.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use boltzmap_kernels::random::Stream;
+use boltzmap_physics::observables;
+
+use super::molecule::Molecule;
+use crate::config::Config;
+use crate::npz::{NpzFile, NpzWriter};
+use crate::progress::{self, Progress};
+use crate::run_dir::RunDir;
+
+/// Stream domain of the choice of frames.
+const DOMAIN_FRAMES: u64 = 0x6672_616d_6573;
+/// The state that counts as positive φ: 0 < φ < 2 rad, as in the literature.
+pub const POSITIVE_PHI: std::ops::Range<f64> = 0.0..2.0;
+
+/// The data set of a run.
+pub struct Data {
+    /// Training frames `[n, atoms, 3]`, nm; φ re-weighted as configured.
+    pub train: Vec<f32>,
+    /// First reference set, unbiased `[n, atoms, 3]`, nm.
+    pub reference: Vec<f32>,
+    /// Second reference set, from other ladders.
+    pub second: Vec<f32>,
+    /// φ of every frame of every ladder at the target temperature, rad.
+    pub phi: Vec<f32>,
+    /// ψ of the same frames, rad.
+    pub psi: Vec<f32>,
+    /// The ladder of each of those frames.
+    pub ladder: Vec<i64>,
+}
+
+impl Data {
+    /// Reads the data set of a run.
+    pub fn read(run: &RunDir, molecule: &Molecule) -> Result<Data> {
+        let path = run.data();
+        ensure!(
+            path.exists(),
+            "{} does not exist; make it with 'boltzmap md {}'",
+            path.display(),
+            run.root().display()
+        );
+        let file = NpzFile::open(&path)?;
+        let frames = [None, Some(molecule.n_atoms()), Some(3)];
+        Ok(Data {
+            train: file.finite("train", &frames)?.values,
+            reference: file.finite("reference", &frames)?.values,
+            second: file.finite("reference_second", &frames)?.values,
+            phi: file.finite("phi", &[None])?.values,
+            psi: file.finite("psi", &[None])?.values,
+            ladder: file.array("ladder", &[None])?.values,
+        })
+    }
+}
+
+/// Which of the three sets a ladder serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    Train,
+    Reference,
+    Second,
+}
+
+/// Of every four ladders two serve training and one each reference set.
+fn share(ladder: usize) -> Share {
+    match ladder % 4 {
+        0 | 2 => Share::Train,
+        1 => Share::Reference,
+        _ => Share::Second,
+    }
+}
+
+/// Chooses `count` of `candidates` evenly over their order, without repetition where there are enough.
+fn spread(candidates: &[usize], count: usize) -> Vec<usize> {
+    let n = candidates.len();
+    (0..count.min(n))
+        .map(|k| candidates[k * n / count.min(n)])
+        .collect()
+}
+
+/// Training frames with a given fraction at positive φ. The rarer side is drawn with repetition if it is too small.
+fn balance(candidates: &[usize], phi: &[f64], count: usize, positive: f64, seed: u64) -> Vec<usize> {
+    let (inside, outside): (Vec<usize>, Vec<usize>) = candidates
+        .iter()
+        .partition(|&&index| POSITIVE_PHI.contains(&phi[index]));
+    if positive <= 0.0 || inside.is_empty() || outside.is_empty() {
+        return spread(candidates, count);
+    }
+    let mut stream = Stream::new(seed, DOMAIN_FRAMES, 0);
+    let mut draw = |from: &[usize], wanted: usize| -> Vec<usize> {
+        let mut chosen = Vec::with_capacity(wanted);
+        // Whole copies first, so that no frame weighs more than one above another.
+        while wanted - chosen.len() >= from.len() {
+            chosen.extend_from_slice(from);
+        }
+        let rest = wanted - chosen.len();
+        let mut pool = from.to_vec();
+        for k in 0..rest {
+            let other = k + (stream.uniform() * (pool.len() - k) as f64) as usize;
+            let last = pool.len() - 1;
+            pool.swap(k, other.min(last));
+        }
+        chosen.extend_from_slice(&pool[..rest]);
+        chosen
+    };
+    // If the common side cannot fill its share without repetition, the whole set shrinks instead.
+    let common = ((count as f64 * (1.0 - positive)) as usize).min(outside.len());
+    let rare = (common as f64 * positive / (1.0 - positive)).round() as usize;
+    let mut chosen = draw(&outside, common);
+    chosen.extend(draw(&inside, rare.max(1)));
+    chosen
+}
+
+/// Runs the dynamics and writes the data set.
+pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
+    let molecule = Molecule::new(config)?;
+    let sampled = simulate(config, &molecule)?;
+    let size = 3 * molecule.n_atoms();
+    let (phi, psi) = molecule.first_phi_psi(&sampled.positions);
+
+    let mut by_share: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, &ladder) in sampled.ladder.iter().enumerate() {
+        by_share.entry(share(ladder) as usize).or_default().push(index);
+    }
+    let mut of = |which: Share| by_share.remove(&(which as usize)).unwrap_or_default();
+    let (train, reference, second) = (of(Share::Train), of(Share::Reference), of(Share::Second));
+    ensure!(
+        !train.is_empty() && !reference.is_empty() && !second.is_empty(),
+        "data.ladders is {}; at least 4 are needed, for training and two independent reference sets",
+        config.data.ladders
+    );
+    let data = &config.data;
+    let chosen = balance(&train, &phi, data.train_frames, data.positive_phi_fraction, config.seed);
+    let gather = |indices: &[usize]| -> Vec<f32> {
+        indices
+            .iter()
+            .flat_map(|&i| &sampled.positions[i * size..(i + 1) * size])
+            .copied()
+            .collect()
+    };
+    let n_reference = data.reference_frames.min(reference.len()).min(second.len());
+    let (train, reference, second) = (
+        gather(&chosen),
+        gather(&spread(&reference, n_reference)),
+        gather(&spread(&second, n_reference)),
+    );
+    let left = observables::fraction_all_l(&sampled.positions, molecule.n_atoms(), &molecule.backbone.centres);
+    ensure!(
+        left == 1.0,
+        "{:.2} % of the dynamics' frames are not all-L; the integrator broke the molecule, lower data.t_max or data.timestep_fs",
+        100.0 * (1.0 - left)
+    );
+    let frames = |values: &[f32]| [values.len() / size, molecule.n_atoms(), 3];
+    let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+    let ladder: Vec<i64> = sampled.ladder.iter().map(|&l| l as i64).collect();
+    progress::note(&format!(
+        "data: {} training frames, twice {} reference frames; {}",
+        frames(&train)[0],
+        n_reference,
+        sampled.statistics
+    ));
+    NpzWriter::new()
+        .array("train", &frames(&train), &train)
+        .array("reference", &frames(&reference), &reference)
+        .array("reference_second", &frames(&second), &second)
+        .array("phi", &[phi.len()], &narrow(&phi))
+        .array("psi", &[psi.len()], &narrow(&psi))
+        .array("ladder", &[ladder.len()], &ladder)
+        .write(&run.data())
+}

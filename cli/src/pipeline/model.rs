@@ -1,0 +1,240 @@
+//! A trained model with its coordinates: what a checkpoint holds.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use boltzmap_kernels::random::Stream;
+use boltzmap_models::checkpoint::Checkpoint;
+use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
+use boltzmap_models::network::dit::DitConfig;
+use boltzmap_models::network::mlp::MlpConfig;
+use boltzmap_models::network::NetworkConfig;
+use boltzmap_models::parameters::Parameters;
+use boltzmap_models::schedule::Schedule;
+use boltzmap_models::subspace::Subspace;
+use boltzmap_objectives::trainer::DataSource;
+use boltzmap_physics::chart::{
+    CartesianChart, Decoded, Encoded, InternalChart, InternalOptions, Whitening, ZMatrix,
+};
+use boltzmap_physics::rotations;
+use serde::{Deserialize, Serialize};
+
+use super::molecule::Molecule;
+use crate::config::{Chart, Config, NetworkKind, ScheduleKind};
+
+/// Frequencies of the Fourier features of each time; the highest is 2⁴π, which keeps d/dt smooth.
+const TIME_FREQUENCIES: usize = 5;
+
+/// The coordinates that the flow map acts on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coordinates {
+    /// Bonds, angles and torsions.
+    Internal(InternalChart),
+    /// Mean-free positions over one scale.
+    Cartesian(CartesianChart),
+}
+
+impl Coordinates {
+    /// Fits the coordinates of a configuration to training frames `[n, atoms, 3]`, nm.
+    pub fn fit(config: &Config, molecule: &Molecule, frames: &[f32]) -> Result<Coordinates> {
+        let n_atoms = molecule.n_atoms();
+        Ok(match config.coordinates.chart {
+            Chart::Cartesian => Coordinates::Cartesian(CartesianChart::fit(n_atoms, frames)?),
+            Chart::Internal => {
+                let matrix =
+                    ZMatrix::build(n_atoms, &molecule.topology.bonds, &molecule.atomic_numbers)?;
+                let options = InternalOptions {
+                    whitening: if config.coordinates.whiten {
+                        Whitening::Full
+                    } else {
+                        Whitening::Diagonal
+                    },
+                    fold_rotors: config.coordinates.canonical_methyls,
+                };
+                Coordinates::Internal(InternalChart::fit(
+                    matrix,
+                    &molecule.atomic_numbers,
+                    options,
+                    frames,
+                )?)
+            }
+        })
+    }
+
+    /// Tokens and channels of a state.
+    pub fn state_shape(&self) -> [usize; 2] {
+        match self {
+            Coordinates::Internal(chart) => chart.state_shape(),
+            Coordinates::Cartesian(chart) => chart.state_shape(),
+        }
+    }
+
+    /// The subspace on which states live.
+    pub fn subspace(&self) -> Subspace {
+        match self {
+            Coordinates::Internal(_) => Subspace::Full,
+            Coordinates::Cartesian(_) => Subspace::MeanFree,
+        }
+    }
+
+    /// Positions `[n, atoms, 3]`, nm, to states.
+    pub fn encode(&self, positions: &[f32]) -> Result<Encoded> {
+        Ok(match self {
+            Coordinates::Internal(chart) => chart.encode(positions)?,
+            Coordinates::Cartesian(chart) => chart.encode(positions)?,
+        })
+    }
+
+    /// States to mean-free positions with log|dx/dy|.
+    pub fn decode(&self, states: &[f64]) -> Result<Decoded> {
+        Ok(match self {
+            Coordinates::Internal(chart) => chart.decode(states)?,
+            Coordinates::Cartesian(chart) => chart.decode(states)?,
+        })
+    }
+}
+
+/// The flow map's configuration for a state of this shape.
+pub fn flow_map_config(config: &Config, coordinates: &Coordinates) -> FlowMapConfig {
+    let [tokens, channels] = coordinates.state_shape();
+    let network = &config.network;
+    let network = match network.kind {
+        NetworkKind::Dit => NetworkConfig::Dit(DitConfig {
+            tokens,
+            channels,
+            width: network.width,
+            layers: network.layers,
+            heads: network.heads,
+            mlp_ratio: network.mlp_ratio,
+            conditioning_width: network.width,
+            time_frequencies: TIME_FREQUENCIES,
+        }),
+        NetworkKind::Mlp => NetworkConfig::Mlp(MlpConfig {
+            tokens,
+            channels,
+            width: network.width,
+            blocks: network.layers,
+            conditioning_width: network.width,
+            time_frequencies: TIME_FREQUENCIES,
+        }),
+    };
+    FlowMapConfig {
+        subspace: coordinates.subspace(),
+        network,
+    }
+}
+
+/// The times at which the map is deployed, from 0 to 1 − ε.
+pub fn schedule(config: &Config) -> Result<Schedule> {
+    let (steps, epsilon) = (config.sampling.steps, config.training.epsilon);
+    let schedule = match config.sampling.schedule {
+        ScheduleKind::Uniform => Schedule::uniform(steps, epsilon),
+        ScheduleKind::Quadratic => Schedule::power(steps, epsilon, 2.0),
+        ScheduleKind::Karras => Schedule::power(steps, epsilon, 7.0),
+        ScheduleKind::Angle => {
+            // t/(1−t) = tan θ: along θ the rescaled interpolant x_t/S_t = x₁ sin θ + z cos θ moves at constant speed.
+            let last = (1.0 - epsilon).atan2(epsilon);
+            let times = (0..=steps).map(|k| {
+                let theta = last * k as f64 / steps as f64;
+                theta.sin() / (theta.sin() + theta.cos())
+            });
+            Schedule::explicit(times.collect())
+        }
+    };
+    Ok(schedule?)
+}
+
+/// Training frames as states, augmented where the coordinates leave a symmetry.
+pub struct Frames {
+    states: Vec<f32>,
+    size: usize,
+    rotate: bool,
+}
+
+impl Frames {
+    /// Encodes frames `[n, atoms, 3]`, nm.
+    pub fn new(coordinates: &Coordinates, positions: &[f32]) -> Result<Frames> {
+        let encoded = coordinates.encode(positions)?;
+        let [tokens, channels] = coordinates.state_shape();
+        Ok(Frames {
+            states: encoded.state.iter().map(|&value| value as f32).collect(),
+            size: tokens * channels,
+            rotate: matches!(coordinates, Coordinates::Cartesian(_)),
+        })
+    }
+}
+
+impl DataSource for Frames {
+    fn len(&self) -> usize {
+        self.states.len() / self.size
+    }
+
+    fn write(&self, index: usize, stream: &mut Stream, state: &mut [f32]) {
+        state.copy_from_slice(&self.states[index * self.size..(index + 1) * self.size]);
+        if self.rotate {
+            rotations::rotate(&rotations::random_rotation(stream), state);
+        }
+    }
+}
+
+/// A trained flow map with its coordinates.
+pub struct Model {
+    /// The map.
+    pub flow_map: FlowMap,
+    /// The moving average of its parameters, which is what samples are drawn with.
+    pub parameters: Parameters<f32>,
+    /// The coordinates it acts on.
+    pub coordinates: Coordinates,
+}
+
+/// What a checkpoint's metadata say besides the training's own state.
+#[derive(Serialize, Deserialize)]
+pub struct ModelMetadata {
+    /// The map's configuration.
+    pub flow_map: FlowMapConfig,
+    /// The coordinates.
+    pub coordinates: Coordinates,
+    /// Steps of training taken, skipped ones included.
+    pub step: u64,
+    /// Steps skipped because their gradient was not finite.
+    pub skipped: u64,
+}
+
+/// Prefix of the moving average's tensors.
+pub const AVERAGE_PREFIX: &str = "average.";
+
+impl ModelMetadata {
+    /// Reads the metadata of a checkpoint.
+    pub fn of(checkpoint: &Checkpoint, path: &Path) -> Result<ModelMetadata> {
+        serde_json::from_value(checkpoint.metadata.clone()).with_context(|| {
+            format!(
+                "the metadata of {} are not those of a boltzmap checkpoint; train again",
+                path.display()
+            )
+        })
+    }
+}
+
+impl Model {
+    /// Reads the model of a finished training.
+    pub fn read(path: &Path, steps: u64) -> Result<Model> {
+        let checkpoint = Checkpoint::read(path)?;
+        let metadata = ModelMetadata::of(&checkpoint, path)?;
+        ensure!(
+            metadata.step >= steps,
+            "{} stops at step {} of {steps}; finish the training first with 'boltzmap train --resume'",
+            path.display(),
+            metadata.step
+        );
+        let flow_map = FlowMap::new(&metadata.flow_map)?;
+        let parameters = checkpoint
+            .parameters(AVERAGE_PREFIX, flow_map.layout())
+            .with_context(|| format!("cannot use {}", path.display()))?;
+        Ok(Model {
+            flow_map,
+            parameters,
+            coordinates: metadata.coordinates,
+        })
+    }
+}
