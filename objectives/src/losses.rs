@@ -12,7 +12,7 @@
 
 use boltzmap_autodiff::builder::{Builder, Var};
 use boltzmap_autodiff::ir::Program;
-use boltzmap_autodiff::transform::jvp;
+use boltzmap_autodiff::jvp;
 use serde::{Deserialize, Serialize};
 
 /// Which part of a consistency condition the gradient flows through.

@@ -6,7 +6,7 @@
 
 use boltzmap_autodiff::exec::{Batched, Executable, InputRole, OutputRole};
 use boltzmap_autodiff::ir::Program;
-use boltzmap_autodiff::transform::grad;
+use boltzmap_autodiff::grad;
 use boltzmap_kernels::elementwise::axpy;
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::flow_map::FlowMap;

@@ -3,7 +3,7 @@
 use boltzmap_autodiff::builder::{Builder, Var};
 use boltzmap_autodiff::interpret::interpret;
 use boltzmap_autodiff::ir::Program;
-use boltzmap_autodiff::transform::grad;
+use boltzmap_autodiff::grad;
 use boltzmap_kernels::random::Stream;
 use boltzmap_objectives::losses::{
     ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, diagonal_loss, lagrangian_loss,
@@ -29,6 +29,11 @@ fn variance<'b>(t: Var<'b>, a: f64) -> Var<'b> {
     t.square() * a + (1.0 - t).square()
 }
 
+/// ln of t² a + (1−t)² over its value at a = 1
+fn log_ratio<'b>(t: Var<'b>, a: f64) -> Var<'b> {
+    (variance(t, a) / variance(t, 1.0)).ln()
+}
+
 /// The exact corrections of N(0, σ² I) data, with one parameter: an offset of the divergence head.
 fn gaussian_corrections(sigma: f64, kappa: f64) -> Program {
     let builder = Builder::new();
@@ -42,13 +47,12 @@ fn gaussian_corrections(sigma: f64, kappa: f64) -> Program {
         ((t + s) * (a + 1.0) - 2.0) / (from * (from + to))
     };
     let n = x * (slope(square) - slope(1.0)).reshape(&[BLOCK, 1, 1]);
-    let log_ratio = |time: Var<'_>| (variance(time, square) / variance(time, 1.0)).ln() * (0.5 * kappa);
-    let distance = t - s;
+        let distance = t - s;
     let apart = (distance * distance).greater(builder.constant(1e-16, &[BLOCK]));
     let safe = apart.select(distance, builder.constant(1.0, &[BLOCK]));
     let rate = |a: f64| (t * (a + 1.0) - 1.0) / variance(t, a);
     let h = apart.select(
-        (log_ratio(t) - log_ratio(s)) / safe,
+        (log_ratio(t, square) - log_ratio(s, square)) * (0.5 * kappa) / safe,
         (rate(square) - rate(1.0)) * kappa,
     );
     let h = h.reshape(&[BLOCK, 1, 1]) + x * 0.0 + offset;
