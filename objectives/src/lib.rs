@@ -6,8 +6,8 @@
 //! targets (SCALLOP, arXiv 2606.29110).
 
 pub mod losses;
-//pub mod optimizer;
+pub mod optimizer;
 pub mod oracles;
 pub mod schedule;
 pub mod times;
-//pub mod trainer;
+pub mod trainer;

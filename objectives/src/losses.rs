@@ -13,6 +13,7 @@
 use boltzmap_autodiff::builder::{Builder, Var};
 use boltzmap_autodiff::ir::Program;
 use boltzmap_autodiff::jvp;
+use boltzmap_models::flow_map::FlowMap;
 use serde::{Deserialize, Serialize};
 
 /// Which part of a consistency condition the gradient flows through.
@@ -87,6 +88,16 @@ fn parameter_inputs<'b>(builder: &'b Builder, corrections: &Program, prefix: &st
             builder.input(&name, corrections.input_shape(i))
         })
         .collect()
+}
+
+/// The corrections program of a flow map over blocks of `batch` samples.
+pub fn corrections_program(flow_map: &FlowMap, batch: usize) -> Program {
+    let builder = Builder::new();
+    let parameters = flow_map.layout().bind(&builder);
+    let x = builder.input("x", &[batch, flow_map.tokens(), flow_map.channels()]);
+    let (s, t) = (builder.input("s", &[batch]), builder.input("t", &[batch]));
+    let (n, h) = flow_map.corrections(&parameters, x, s, t);
+    builder.finish(&[("n", n), ("h", h)])
 }
 
 /// Number of parameter tensors of a corrections program.

@@ -80,15 +80,14 @@ impl AdamW {
         };
         let k = self.step as f64;
         let step = AdamWStep {
-            learning_rate: learning_rate as f32,
-            beta1: self.config.beta1 as f32,
-            beta2: self.config.beta2 as f32,
-            epsilon: self.config.epsilon as f32,
-            weight_decay: self.config.weight_decay as f32,
-            bias_correction1: (1.0 - self.config.beta1.powf(k)) as f32,
-            bias_correction2: (1.0 - self.config.beta2.powf(k)) as f32,
-            gradient_scale: (gradient_scale * clip) as f32,
-            ema_decay: self.config.ema_decay.min((1.0 + k) / (10.0 + k)) as f32,
+            step: self.step,
+            learning_rate,
+            beta1: self.config.beta1,
+            beta2: self.config.beta2,
+            epsilon: self.config.epsilon,
+            weight_decay: self.config.weight_decay,
+            gradient_scale: gradient_scale * clip,
+            ema_decay: self.config.ema_decay.min((1.0 + k) / (10.0 + k)),
         };
         adamw_ema(
             parameters,

@@ -4,7 +4,7 @@
 //! The random numbers of step k and sample i come from the stream (seed, domain, k·batch + i) and from nothing else,
 //! so a training resumed from parameters, optimiser state and k continues bit for bit.
 
-use boltzmap_autodiff::exec::{Batched, Executable, InputRole, OutputRole};
+use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
 use boltzmap_autodiff::ir::Program;
 use boltzmap_autodiff::grad;
 use boltzmap_kernels::elementwise::axpy;
@@ -14,7 +14,7 @@ use boltzmap_models::parameters::{ParameterLayout, Parameters};
 use boltzmap_models::subspace::Subspace;
 use rayon::prelude::*;
 
-use crate::losses::{ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, diagonal_loss, lagrangian_loss};
+use crate::losses::{ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, corrections_program, diagonal_loss, lagrangian_loss};
 use crate::optimizer::{AdamW, AdamWConfig}
 use crate::schedule::WarmupCosine;
 use crate::times::{PairDistribution, TimeDistribution};
@@ -133,7 +133,7 @@ impl LossProgram {
         inputs.extend(vec![InputRole::PerBlock { axis: 0 }; 2 + times]);
         let outputs = vec![OutputRole::Summed; gradient.outputs.len()];
         Self {
-            batched: Batched::new(Executable::compile(&gradient), inputs, outputs),
+            batched: Batched::compile(&gradient, inputs, outputs),
             states: [vec![0.0; batch * state], vec![0.0; batch * state]],
             times: vec![vec![0.0; batch]; times],
             batch,
@@ -164,12 +164,12 @@ impl Trainer {
     /// Traces, differentiates and plans both loss programs for a flow map.
     pub fn new(flow_map: &FlowMap, parameters: Parameters<f32>, optimizer: AdamW, config: TrainerConfig) -> Self {
         let (tokens, channels) = (flow_map.tokens(), flow_map.channels());
-        let corrections = flow_map.corrections_program(config.block);
+        let corrections = corrections_program(flow_map, config.block);
         let shape = LossShape {
             block: config.block,
             tokens,
             channels,
-            kappa: flow_map.subspace().share(tokens),
+            kappa: flow_map.share(),
         };
         let count = parameters.layout().count();
         let diagonal = LossProgram::new(
