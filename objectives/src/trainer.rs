@@ -15,7 +15,7 @@ use boltzmap_models::subspace::Subspace;
 use rayon::prelude::*;
 
 use crate::losses::{ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, corrections_program, diagonal_loss, lagrangian_loss};
-use crate::optimizer::{AdamW, AdamWConfig}
+use crate::optimizer::{AdamW, AdamWConfig};
 use crate::schedule::WarmupCosine;
 use crate::times::{PairDistribution, TimeDistribution};
 
