@@ -168,9 +168,12 @@ mod tests {
                 let (mut up, mut down) = (x, x);
                 up[i] += h;
                 down[i] -= h;
-                let slope = (mixture.velocity(&up, t).velocity[i] - mixture.velocity(&down, t).velocity[i]) / (2.0 * h);
+                let slope = (mixture.velocity(&up, t).velocity[i]
+                    - mixture.velocity(&down, t).velocity[i])
+                    / (2.0 * h);
                 assert!((slope - here.diagonal[i]).abs() < 1e-7 * (1.0 + slope.abs()));
-                let slope = (mixture.log_density(&up, t) - mixture.log_density(&down, t)) / (2.0 * h);
+                let slope =
+                    (mixture.log_density(&up, t) - mixture.log_density(&down, t)) / (2.0 * h);
                 assert!((slope - mixture.score(&x, t)[i]).abs() < 1e-7 * (1.0 + slope.abs()));
             }
         }
@@ -181,9 +184,15 @@ mod tests {
         // ∂_t log p + v·∇ log p + ∇·v = 0
         let (mixture, x, h) = (plane(), [0.4, 0.2], 1e-5);
         for t in [0.1, 0.5, 0.9] {
-            let rate = (mixture.log_density(&x, t + h) - mixture.log_density(&x, t - h)) / (2.0 * h);
+            let rate =
+                (mixture.log_density(&x, t + h) - mixture.log_density(&x, t - h)) / (2.0 * h);
             let flow = mixture.velocity(&x, t);
-            let transport: f64 = flow.velocity.iter().zip(mixture.score(&x, t)).map(|(v, s)| v * s).sum();
+            let transport: f64 = flow
+                .velocity
+                .iter()
+                .zip(mixture.score(&x, t))
+                .map(|(v, s)| v * s)
+                .sum();
             let divergence: f64 = flow.diagonal.iter().sum();
             assert!((rate + transport + divergence).abs() < 1e-7);
         }
@@ -195,7 +204,8 @@ mod tests {
         let h = 1e-6;
         for (s, t) in [(0.0, 0.5), (0.2, 0.9), (0.5, 0.5)] {
             let (ratio, log_det) = gaussian_flow_map(0.7, s, t);
-            let slope = (gaussian_flow_map(0.7, s, t + h).0 - gaussian_flow_map(0.7, s, t - h).0) / (2.0 * h);
+            let slope = (gaussian_flow_map(0.7, s, t + h).0 - gaussian_flow_map(0.7, s, t - h).0)
+                / (2.0 * h);
             assert!((slope - gaussian.velocity(&[ratio], t).velocity[0]).abs() < 1e-8);
             assert!((log_det - ratio.ln()).abs() < 1e-15);
         }

@@ -5,8 +5,8 @@
 //! so a training resumed from parameters, optimiser state and k continues bit for bit.
 
 use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
-use boltzmap_autodiff::ir::Program;
 use boltzmap_autodiff::grad;
+use boltzmap_autodiff::ir::Program;
 use boltzmap_kernels::elementwise::axpy;
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::flow_map::FlowMap;
@@ -14,7 +14,10 @@ use boltzmap_models::parameters::{ParameterLayout, Parameters};
 use boltzmap_models::subspace::Subspace;
 use rayon::prelude::*;
 
-use crate::losses::{ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, corrections_program, diagonal_loss, lagrangian_loss};
+use crate::losses::{
+    ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, corrections_program,
+    diagonal_loss, lagrangian_loss,
+};
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::schedule::WarmupCosine;
 use crate::times::{PairDistribution, TimeDistribution};
@@ -126,7 +129,14 @@ pub struct Trainer {
 
 impl LossProgram {
     /// Compiles value and gradient of `program`. `states` and `times` are its per-block inputs, the rest is shared.
-    fn new(program: &Program, parameters: usize, shared: usize, times: usize, batch: usize, state: usize) -> Self {
+    fn new(
+        program: &Program,
+        parameters: usize,
+        shared: usize,
+        times: usize,
+        batch: usize,
+        state: usize,
+    ) -> Self {
         let wrt: Vec<usize> = (0..parameters).collect();
         let gradient = grad(program, &wrt);
         let mut inputs = vec![InputRole::Shared; shared];
@@ -141,7 +151,12 @@ impl LossProgram {
     }
 
     /// Runs the batch; the three sums come back, the gradient goes to `gradients` in parameter order.
-    fn run(&mut self, shared: &[&[f32]], layout: &ParameterLayout, gradients: &mut [f32]) -> [f64; 3] {
+    fn run(
+        &mut self,
+        shared: &[&[f32]],
+        layout: &ParameterLayout,
+        gradients: &mut [f32],
+    ) -> [f64; 3] {
         let mut sums = [[0.0f32; 1]; 3];
         {
             let mut inputs = shared.to_vec();
@@ -162,7 +177,12 @@ impl LossProgram {
 
 impl Trainer {
     /// Traces, differentiates and plans both loss programs for a flow map.
-    pub fn new(flow_map: &FlowMap, parameters: Parameters<f32>, optimizer: AdamW, config: TrainerConfig) -> Self {
+    pub fn new(
+        flow_map: &FlowMap,
+        parameters: Parameters<f32>,
+        optimizer: AdamW,
+        config: TrainerConfig,
+    ) -> Self {
         let (tokens, channels) = (flow_map.tokens(), flow_map.channels());
         let corrections = corrections_program(flow_map, config.block);
         let shape = LossShape {
@@ -182,7 +202,12 @@ impl Trainer {
         );
         let consistency = (config.consistency_batch > 0).then(|| {
             LossProgram::new(
-                &lagrangian_loss(&corrections, shape, config.consistency_weights, config.stop_gradient),
+                &lagrangian_loss(
+                    &corrections,
+                    shape,
+                    config.consistency_weights,
+                    config.stop_gradient,
+                ),
                 count,
                 2 * count,
                 2,
@@ -267,7 +292,9 @@ impl Trainer {
             match self.config.teacher {
                 Teacher::Online => shared.extend(&online),
                 Teacher::MovingAverage => {
-                    shared.extend((0..layout.count()).map(|i| &self.optimizer.average[layout.range(i)]));
+                    shared.extend(
+                        (0..layout.count()).map(|i| &self.optimizer.average[layout.range(i)]),
+                    );
                 }
             }
             sums = consistency.run(&shared, &layout, &mut self.scratch);

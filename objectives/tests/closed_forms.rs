@@ -1,9 +1,9 @@
 //! Losses on targets whose flow map and log-determinant are known.
 
 use boltzmap_autodiff::builder::{Builder, Var};
+use boltzmap_autodiff::grad;
 use boltzmap_autodiff::interpret::interpret;
 use boltzmap_autodiff::ir::Program;
-use boltzmap_autodiff::grad;
 use boltzmap_kernels::random::Stream;
 use boltzmap_objectives::losses::{
     ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, diagonal_loss, lagrangian_loss,
@@ -47,7 +47,7 @@ fn gaussian_corrections(sigma: f64, kappa: f64) -> Program {
         ((t + s) * (a + 1.0) - 2.0) / (from * (from + to))
     };
     let n = x * (slope(square) - slope(1.0)).reshape(&[BLOCK, 1, 1]);
-        let distance = t - s;
+    let distance = t - s;
     let apart = (distance * distance).greater(builder.constant(1e-16, &[BLOCK]));
     let safe = apart.select(distance, builder.constant(1.0, &[BLOCK]));
     let rate = |a: f64| (t * (a + 1.0) - 1.0) / variance(t, a);
@@ -106,12 +106,24 @@ proptest! {
 #[test]
 fn a_wrong_divergence_head_is_seen() {
     let corrections = gaussian_corrections(0.5, 1.0);
-    let weights = ConsistencyWeights { map: 1.0, divergence: 1.0 };
-    let loss = lagrangian_loss(&corrections, shape(1.0), weights, StopGradient::TargetAndArgument);
+    let weights = ConsistencyWeights {
+        map: 1.0,
+        divergence: 1.0,
+    };
+    let loss = lagrangian_loss(
+        &corrections,
+        shape(1.0),
+        weights,
+        StopGradient::TargetAndArgument,
+    );
     let size = BLOCK * TOKENS * CHANNELS;
     let inputs = [
-        vec![0.3], vec![0.1],
-        normals(1, size, 0.5), normals(2, size, 1.0), vec![0.2; BLOCK], vec![0.6; BLOCK],
+        vec![0.3],
+        vec![0.1],
+        normals(1, size, 0.5),
+        normals(2, size, 1.0),
+        vec![0.2; BLOCK],
+        vec![0.6; BLOCK],
     ];
     // The student is off by 0.3 and the teacher by 0.1: the residual is 0.2 in each coordinate.
     let outputs = interpret(&loss, &inputs);
@@ -123,7 +135,10 @@ fn a_wrong_divergence_head_is_seen() {
 #[test]
 fn variance_form_is_unbiased_on_gaussian_data() {
     let sigma = 0.6;
-    let weights = DiagonalWeights { velocity: 0.0, divergence: 1.0 };
+    let weights = DiagonalWeights {
+        velocity: 0.0,
+        divergence: 1.0,
+    };
     let loss = diagonal_loss(&gaussian_corrections(sigma, 1.0), shape(1.0), weights);
     let gradient = grad(&loss, &[0]);
     let size = BLOCK * TOKENS * CHANNELS;
@@ -145,7 +160,10 @@ fn variance_form_is_unbiased_on_gaussian_data() {
         let error = (spread / draws as f64).sqrt();
         // d/dc Σ_b mean_i [(1−t)(h+c) − target]² = 2 B (1−t)² c in expectation.
         let expected = 2.0 * BLOCK as f64 * (1.0 - t) * (1.0 - t) * offset;
-        assert!((mean - expected).abs() < 5.0 * error, "t = {t}: {mean} ± {error}, expected {expected}");
+        assert!(
+            (mean - expected).abs() < 5.0 * error,
+            "t = {t}: {mean} ± {error}, expected {expected}"
+        );
         if offset > 0.0 {
             assert!(mean > 5.0 * error);
         }
@@ -194,7 +212,10 @@ fn diagonal_jacobian_is_the_conditional_variance() {
             let exact = mixture.residual_variance(&x, t)[i];
             assert!((mean - mixture.velocity(&x, t).velocity[i]).abs() < 5.0 * (exact / n).sqrt());
             // Kurtosis of a mixture this tame is below 6, so the variance's error is below √(5/n) of it.
-            assert!((variance - exact).abs() < 5.0 * exact * (5.0 / n).sqrt(), "t = {t}: {variance} against {exact}");
+            assert!(
+                (variance - exact).abs() < 5.0 * exact * (5.0 / n).sqrt(),
+                "t = {t}: {variance} against {exact}"
+            );
         }
     }
 }
