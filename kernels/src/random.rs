@@ -3,7 +3,14 @@
 //! A [`Stream`] is the ChaCha8 key stream of (seed, domain) at nonce `index`: any of its words can be reached directly, so
 //! a state is four numbers, [`StreamPosition`], and the numbers of sample i do not depend on which thread draws them.
 
+mod box_muller;
+mod lanes;
+
+pub use lanes::LaneStreams;
+
 use crate::real::Real;
+use crate::simd::dispatch;
+use box_muller::BoxMuller;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{SeedableRng, TryRng};
 use std::convert::Infallible;
@@ -106,25 +113,31 @@ impl Stream {
     }
 
     /// Standard normal numbers, by Box–Muller pairs (2i, 2i+1); an odd length discards half a pair.
+    /// The same bits on every tier.
     ///
     /// `f32` takes one 32-bit word per number, `f64` one 64-bit word.
     pub fn fill_standard_normal<T: Real>(&mut self, target: &mut [T]) {
-        for pair in target.chunks_mut(2) {
-            let (first, second) = if T::MANTISSA_BITS < 32 {
-                // Multiples of 2⁻³², moved half a step up so that the logarithm is finite.
-                let uniform = |word: u32| (f64::from(word) + 0.5) * (1.0 / (1u64 << 32) as f64);
-                (uniform(self.next_u32()), uniform(self.next_u32()))
-            } else {
-                let uniform = |word: u64| ((word >> 12) as f64 + 0.5) * (1.0 / (1u64 << 52) as f64);
-                (uniform(self.next_u64()), uniform(self.next_u64()))
-            };
-            let radius = (-2.0 * first.ln()).sqrt();
-            let (sine, cosine) = (std::f64::consts::TAU * second).sin_cos();
-            pair[0] = T::from_f64(radius * cosine);
-            if let Some(other) = pair.get_mut(1) {
-                *other = T::from_f64(radius * sine);
+        const PAIRS: usize = 32;
+        let (mut first, mut second) = ([T::zero(); PAIRS], [T::zero(); PAIRS]);
+        for target in target.chunks_mut(2 * PAIRS) {
+            let pairs = target.len().div_ceil(2);
+            for (first, second) in first.iter_mut().zip(&mut second).take(pairs) {
+                *first = self.word_bits();
+                *second = self.word_bits();
+            }
+            dispatch(BoxMuller { first: &mut first[..pairs], second: &mut second[..pairs] });
+            for ((pair, &cosine), &sine) in target.chunks_mut(2).zip(&first).zip(&second) {
+                pair[0] = cosine;
+                if let Some(other) = pair.get_mut(1) {
+                    *other = sine;
+                }
             }
         }
+    }
+
+    /// A random word of T's size, as the bits of a T.
+    fn word_bits<T: Real>(&mut self) -> T {
+        if T::MANTISSA_BITS == 23 { bytemuck::cast(self.next_u32()) } else { bytemuck::cast(self.next_u64()) }
     }
 }
 
