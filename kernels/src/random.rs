@@ -125,7 +125,10 @@ impl Stream {
                 *first = self.word_bits();
                 *second = self.word_bits();
             }
-            dispatch(BoxMuller { first: &mut first[..pairs], second: &mut second[..pairs] });
+            dispatch(BoxMuller {
+                first: &mut first[..pairs],
+                second: &mut second[..pairs],
+            });
             for ((pair, &cosine), &sine) in target.chunks_mut(2).zip(&first).zip(&second) {
                 pair[0] = cosine;
                 if let Some(other) = pair.get_mut(1) {
@@ -137,7 +140,11 @@ impl Stream {
 
     /// A random word of T's size, as the bits of a T.
     fn word_bits<T: Real>(&mut self) -> T {
-        if T::MANTISSA_BITS == 23 { bytemuck::cast(self.next_u32()) } else { bytemuck::cast(self.next_u64()) }
+        if T::MANTISSA_BITS == 23 {
+            bytemuck::cast(self.next_u32())
+        } else {
+            bytemuck::cast(self.next_u64())
+        }
     }
 }
 

@@ -17,7 +17,11 @@ impl<T: Real> Kernel for Draw<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let width = T::Lanes::<S>::WIDTH;
-        for (positions, out) in self.positions.chunks(width).zip(self.out.chunks_mut(width * self.count)) {
+        for (positions, out) in self
+            .positions
+            .chunks(width)
+            .zip(self.out.chunks_mut(width * self.count))
+        {
             let mut streams = LaneStreams::<S, T>::new(positions);
             for i in 0..self.count {
                 if i == self.interrupt {
@@ -36,7 +40,12 @@ fn lanes_equal_streams<T: Real>() {
     let count = 75;
     // More streams than lanes, not a multiple; counters about to carry into their upper word; another phase.
     for word in [0, 32 * 5, 16 * ((1 << 32) - 2), 8] {
-        let position = |i: u64| StreamPosition { seed: 3 + i % 2, domain: 1 << 40, index: i << 30, word: word + 64 * i };
+        let position = |i: u64| StreamPosition {
+            seed: 3 + i % 2,
+            domain: 1 << 40,
+            index: i << 30,
+            word: word + 64 * i,
+        };
         let positions: Vec<_> = (0..21).map(position).collect();
         let mut expected = vec![T::zero(); positions.len() * count];
         for (&position, out) in positions.iter().zip(expected.chunks_mut(count)) {
@@ -45,8 +54,21 @@ fn lanes_equal_streams<T: Real>() {
         for tier in Tier::available() {
             for interrupt in [0, 1, 16, 37, count] {
                 let mut out = vec![T::nan(); expected.len()];
-                dispatch_on(tier, Draw { positions: &positions, count, interrupt, out: &mut out });
-                assert!(out == expected, "{} {} from word {word}", T::NAME, tier.name());
+                dispatch_on(
+                    tier,
+                    Draw {
+                        positions: &positions,
+                        count,
+                        interrupt,
+                        out: &mut out,
+                    },
+                );
+                assert!(
+                    out == expected,
+                    "{} {} from word {word}",
+                    T::NAME,
+                    tier.name()
+                );
             }
         }
     }

@@ -43,7 +43,10 @@ fn ln_uniform<L: Lanes>(word: L) -> L {
     let offset = u.integer_sub(root_half).integer_add(one);
     let (e, mantissa) = if single {
         let base = L::constant(8388608.0);
-        (offset.shift_right::<23>().bit_or(base) - L::constant(8388608.0 + 127.0), L::splat_bits(0x007f_ffff))
+        (
+            offset.shift_right::<23>().bit_or(base) - L::constant(8388608.0 + 127.0),
+            L::splat_bits(0x007f_ffff),
+        )
     } else {
         let base = L::constant(4503599627370496.0);
         let e = offset.shift_right::<52>().bit_or(base) - L::constant(4503599627370496.0 + 1023.0);
@@ -52,17 +55,27 @@ fn ln_uniform<L: Lanes>(word: L) -> L {
     let f = offset.bit_and(mantissa).integer_add(root_half) - one;
     let s = f / (f + L::constant(2.0));
     let z = s * s;
-    let r = z * if single {
-        plain_polynomial!(z; 2.333_057_430_907_243e-1, 2.855_081_677_937_602e-1, 4.000_012_187_450_667e-1, 6.666_666_655_445_466e-1)
-    } else {
-        plain_polynomial!(z;
+    let r = z
+        * if single {
+            plain_polynomial!(z; 2.333_057_430_907_243e-1, 2.855_081_677_937_602e-1, 4.000_012_187_450_667e-1, 6.666_666_655_445_466e-1)
+        } else {
+            plain_polynomial!(z;
             1.461_657_642_164_438_6e-1, 1.533_171_134_667_299_6e-1, 1.818_288_943_375_751_6e-1, 2.222_221_113_056_072_6e-1,
             2.857_142_862_600_142_6e-1, 3.999_999_999_989_945e-1, 6.666_666_666_666_67e-1)
-    };
+        };
     let half_square = L::constant(0.5) * f * f;
-    let ln_2_high = if single { 0.693359375 } else { 6.931_471_803_691_238e-1 };
-    let ln_2_low = if single { LN_2 - 0.693359375 } else { 1.908_214_929_270_587_7e-10 };
-    e * L::constant(ln_2_high) + (f - (half_square - (s * (half_square + r) + e * L::constant(ln_2_low))))
+    let ln_2_high = if single {
+        0.693359375
+    } else {
+        6.931_471_803_691_238e-1
+    };
+    let ln_2_low = if single {
+        LN_2 - 0.693359375
+    } else {
+        1.908_214_929_270_587_7e-10
+    };
+    e * L::constant(ln_2_high)
+        + (f - (half_square - (s * (half_square + r) + e * L::constant(ln_2_low))))
 }
 
 /// (sin, cos) of the angle whose fraction of a turn is the word over 2³² (2⁶⁴).
@@ -72,13 +85,25 @@ fn sin_cos_turns<L: Lanes>(word: L) -> (L, L) {
     // An eighth of a turn more: the two leading bits are then the nearest quarter turn, the rest the way from it.
     let (shifted, angle) = if L::Scalar::MANTISSA_BITS == 23 {
         let shifted = word.integer_add(L::splat_bits(1 << 29));
-        let rest = shifted.shift_left::<2>().shift_right::<9>().bit_or(L::constant(8388608.0));
-        (shifted, (rest - L::constant(8388608.0 + 4194304.0)) * L::constant(FRAC_PI_2 / 8388608.0))
+        let rest = shifted
+            .shift_left::<2>()
+            .shift_right::<9>()
+            .bit_or(L::constant(8388608.0));
+        (
+            shifted,
+            (rest - L::constant(8388608.0 + 4194304.0)) * L::constant(FRAC_PI_2 / 8388608.0),
+        )
     } else {
         let shifted = word.integer_add(L::splat_bits(1 << 61));
-        let rest = shifted.shift_left::<2>().shift_right::<12>().bit_or(L::constant(4503599627370496.0));
+        let rest = shifted
+            .shift_left::<2>()
+            .shift_right::<12>()
+            .bit_or(L::constant(4503599627370496.0));
         let scale = L::constant(FRAC_PI_2 / 4503599627370496.0);
-        (shifted, (rest - L::constant(4503599627370496.0 + 2251799813685248.0)) * scale)
+        (
+            shifted,
+            (rest - L::constant(4503599627370496.0 + 2251799813685248.0)) * scale,
+        )
     };
     let z = angle * angle;
     let (s, c) = if L::Scalar::MANTISSA_BITS == 23 {
@@ -118,7 +143,11 @@ impl<T: Real> Kernel for BoxMuller<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let width = T::Lanes::<S>::WIDTH;
-        for (a, b) in self.first.chunks_mut(width).zip(self.second.chunks_mut(width)) {
+        for (a, b) in self
+            .first
+            .chunks_mut(width)
+            .zip(self.second.chunks_mut(width))
+        {
             let first = T::Lanes::<S>::load_partial(a, T::zero());
             let second = T::Lanes::<S>::load_partial(b, T::zero());
             let (cosine, sine) = box_muller(first, second);

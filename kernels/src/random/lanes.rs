@@ -44,10 +44,16 @@ impl<S: Simd, T: Real> LaneStreams<S, T> {
     #[inline(always)]
     pub fn new(positions: &[StreamPosition]) -> Self {
         let lanes = positions.len();
-        assert!(lanes >= 1 && lanes <= Self::WIDTH, "{lanes} streams for a vector of {} lanes", Self::WIDTH);
+        assert!(
+            lanes >= 1 && lanes <= Self::WIDTH,
+            "{lanes} streams for a vector of {} lanes",
+            Self::WIDTH
+        );
         let phase = positions[0].word % Self::WORDS_PER_BUFFER;
         assert!(
-            positions.iter().all(|position| position.word % Self::WORDS_PER_BUFFER == phase)
+            positions
+                .iter()
+                .all(|position| position.word % Self::WORDS_PER_BUFFER == phase)
                 && phase % Self::WORDS_PER_NORMAL == 0,
             "the streams of a vector must have drawn the same number of words modulo {}",
             Self::WORDS_PER_BUFFER
@@ -79,7 +85,10 @@ impl<S: Simd, T: Real> LaneStreams<S, T> {
     /// The positions of the streams given to [`LaneStreams::new`], to continue from.
     pub fn positions(&self) -> Vec<StreamPosition> {
         let drawn = self.next as u64 * Self::WORDS_PER_NORMAL;
-        let advance = |start: &StreamPosition| StreamPosition { word: start.word + drawn, ..*start };
+        let advance = |start: &StreamPosition| StreamPosition {
+            word: start.word + drawn,
+            ..*start
+        };
         self.positions[..self.lanes].iter().map(advance).collect()
     }
 
@@ -135,11 +144,18 @@ impl<S: Simd, T: Real> LaneStreams<S, T> {
     /// One ChaCha8 block in every 32-bit lane: 16 words, as bits.
     #[inline(always)]
     fn words(&self) -> [S::F32; 16] {
-        let bits = |function: &dyn Fn(usize) -> u32| S::F32::from_fn(|lane| f32::from_bits(function(lane)));
-        let block = |lane: usize| self.positions[lane % Self::WIDTH].word / 16 + (lane / Self::WIDTH) as u64;
+        let bits = |function: &dyn Fn(usize) -> u32| {
+            S::F32::from_fn(|lane| f32::from_bits(function(lane)))
+        };
+        let block = |lane: usize| {
+            self.positions[lane % Self::WIDTH].word / 16 + (lane / Self::WIDTH) as u64
+        };
         let index = |lane: usize| self.positions[lane % Self::WIDTH].index;
         let mut start = [S::F32::zero(); 16];
-        for (word, constant) in [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574].into_iter().enumerate() {
+        for (word, constant) in [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574]
+            .into_iter()
+            .enumerate()
+        {
             start[word] = S::F32::splat_bits(constant);
         }
         for word in 0..8 {
