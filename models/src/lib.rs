@@ -6,7 +6,10 @@
 //! equation. A map returns `(y, log_det)` with `log q(y) = log q(x) − log_det`.
 
 pub mod checkpoint;
+pub mod continuous_flow;
 pub mod control;
+pub mod deploy;
+pub mod determinant;
 pub mod error;
 pub mod flow_map;
 pub mod jacobian_programs;

@@ -1,0 +1,328 @@
+//! Few-step sampling with the flow map, its likelihood by the head, and the exact likelihood of the same samples.
+
+use crate::determinant::log_abs_det;
+use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
+use boltzmap_kernels::real::Real;
+use rayon::prelude::*;
+
+use crate::control::Control;
+use crate::error::ModelError;
+use crate::flow_map::FlowMap;
+use crate::jacobian_programs::exact_step_program;
+use crate::parameters::Parameters;
+use crate::schedule::Schedule;
+
+/// States per block of the sampler: large enough for tall products, small enough for the cache.
+const SAMPLER_BLOCK: usize = 16;
+/// States per block when every state carries d tangents.
+const JACOBIAN_BLOCK: usize = 1;
+/// Blocks between two progress reports.
+const BLOCKS_PER_REPORT: usize = 64;
+
+/// Final states with their log-density.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples<T> {
+    /// `[n, T, C]`, at time 1 − ε.
+    pub states: Vec<T>,
+    /// log q by the head, `[n]`.
+    pub log_density: Vec<f64>,
+    /// Network evaluations per sample.
+    pub evaluations: usize,
+}
+
+/// Final states with log-densities by head and by exact Jacobians.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExactSamples<T> {
+    /// `[n, T, C]`, at time 1 − ε.
+    pub states: Vec<T>,
+    /// log q by the head, `[n]`.
+    pub log_density_head: Vec<f64>,
+    /// log q of the sampler itself: Σ_k −log|det ∂X_k/∂x| on the subspace, `[n]`.
+    pub log_density_exact: Vec<f64>,
+    /// Head minus exact log-density each step adds, `[n, K]`; a row sums to `log_density_head − log_density_exact`.
+    pub step_gaps: Vec<f64>,
+    /// Steps, over all samples, whose determinant was not positive. Where there are any the map folds space over, is not
+    /// injective, and even the exact change of variables is only a lower bound of the density.
+    pub folded_steps: usize,
+}
+
+/// One step of many states, with both log-determinants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExactStep<T> {
+    /// X_{s,t}(x) `[n, T, C]`.
+    pub states: Vec<T>,
+    /// Λ_{s,t}(x) by the head, `[n]`.
+    pub log_det_head: Vec<f64>,
+    /// log|det ∂X_{s,t}/∂x| on the subspace, `[n]`.
+    pub log_det_exact: Vec<f64>,
+    /// Sign of the determinant, `[n]`.
+    pub signs: Vec<f64>,
+}
+
+/// Runs the steps of a schedule with fixed parameters.
+pub struct FewStepSampler<T: Real> {
+    map: FlowMap,
+    parameters: Parameters<T>,
+    schedule: Schedule,
+    step: Batched<T>,
+}
+
+/// Runs the same steps with all d tangents of each, for exact determinants.
+pub struct ExactSampler<T: Real> {
+    map: FlowMap,
+    parameters: Parameters<T>,
+    schedule: Schedule,
+    step: Batched<T>,
+}
+
+/// Roles of (parameters…, state and times): the former shared by all blocks, the latter cut along the batch.
+pub(crate) fn input_roles(parameters: usize, per_block: usize) -> Vec<InputRole> {
+    let mut roles = vec![InputRole::Shared; parameters];
+    roles.extend(std::iter::repeat_n(
+        InputRole::PerBlock { axis: 0 },
+        per_block,
+    ));
+    roles
+}
+
+/// Number of states in an array.
+///
+/// # Errors
+/// If the array is not a whole number of states.
+pub(crate) fn count_states<T>(
+    map: &FlowMap,
+    what: &str,
+    states: &[T],
+) -> Result<usize, ModelError> {
+    let size = map.state_size();
+    if !states.len().is_multiple_of(size) {
+        return Err(ModelError::Length {
+            what: what.into(),
+            expected: states.len().next_multiple_of(size),
+            found: states.len(),
+        });
+    }
+    Ok(states.len() / size)
+}
+
+/// Refuses numbers that are not finite, naming the first sample.
+pub(crate) fn require_finite<T: Real>(
+    what: &'static str,
+    values: &[T],
+    per_sample: usize,
+    first: usize,
+) -> Result<(), ModelError> {
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(at) => Err(ModelError::NotFinite {
+            what,
+            sample: first + at / per_sample,
+        }),
+        None => Ok(()),
+    }
+}
+
+impl<T: Real> FewStepSampler<T> {
+    /// Compiles the step.
+    pub fn new(map: &FlowMap, parameters: &Parameters<T>, schedule: &Schedule) -> Self {
+        let outputs = vec![OutputRole::PerBlock { axis: 0 }; 2];
+        let program = map.step_program(SAMPLER_BLOCK);
+        Self {
+            map: map.clone(),
+            parameters: parameters.clone(),
+            schedule: schedule.clone(),
+            step: Batched::compile(&program, input_roles(map.layout().count(), 3), outputs),
+        }
+    }
+
+    /// Draws samples `first .. first + n`. Sample i starts from the noise of stream `(seed, domain, i)` and is the same
+    /// whatever else is drawn and however many threads run.
+    ///
+    /// # Errors
+    /// If the caller cancels or a state or log-density is not finite.
+    pub fn sample(
+        &self,
+        seed: u64,
+        domain: u64,
+        first: u64,
+        n: usize,
+        control: &Control,
+    ) -> Result<Samples<T>, ModelError> {
+        let (tokens, channels) = (self.map.tokens(), self.map.channels());
+        let noise: Vec<T> = self
+            .map
+            .subspace()
+            .noise(tokens, channels, seed, domain, first, n);
+        self.transport(&noise, control)
+    }
+
+    /// Transports base noise `[n, T, C]` to data.
+    ///
+    /// # Errors
+    /// If the array is not a whole number of states, the caller cancels, or a result is not finite.
+    pub fn transport(&self, noise: &[T], control: &Control) -> Result<Samples<T>, ModelError> {
+        let n = count_states(&self.map, "the base noise", noise)?;
+        let size = self.map.state_size();
+        let mut states = noise.to_vec();
+        let mut log_density =
+            self.map
+                .subspace()
+                .gaussian_log_density(noise, self.map.tokens(), self.map.channels());
+        let chunk = SAMPLER_BLOCK * BLOCKS_PER_REPORT;
+        let (mut next, mut log_det) = (vec![T::zero(); chunk * size], vec![T::zero(); chunk]);
+        for start in (0..n).step_by(chunk) {
+            let count = chunk.min(n - start);
+            for times in self.schedule.times().windows(2) {
+                control.check()?;
+                let (s, t) = (
+                    vec![T::from_f64(times[0]); count],
+                    vec![T::from_f64(times[1]); count],
+                );
+                let current = &mut states[start * size..(start + count) * size];
+                let mut inputs = self.parameters.slices();
+                inputs.extend([&*current, &s, &t]);
+                let (next, log_det) = (&mut next[..count * size], &mut log_det[..count]);
+                self.step
+                    .run(count, &inputs, &mut [&mut *next, &mut *log_det]);
+                current.copy_from_slice(next);
+                for (total, log_det) in log_density[start..].iter_mut().zip(log_det) {
+                    *total -= Real::as_f64(*log_det);
+                }
+            }
+            require_finite(
+                "the state",
+                &states[start * size..(start + count) * size],
+                size,
+                start,
+            )?;
+            require_finite(
+                "the log-density",
+                &log_density[start..start + count],
+                1,
+                start,
+            )?;
+            control.report(start + count, n);
+        }
+        Ok(Samples {
+            states,
+            log_density,
+            evaluations: self.schedule.steps(),
+        })
+    }
+
+    /// The schedule.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+}
+
+impl<T: Real> ExactSampler<T> {
+    /// Compiles the step with its Jacobian. Tangents run in `T`; determinants are factorised in f64.
+    pub fn new(map: &FlowMap, parameters: &Parameters<T>, schedule: &Schedule) -> Self {
+        let outputs = vec![OutputRole::PerBlock { axis: 0 }; 3];
+        let program = exact_step_program(map, JACOBIAN_BLOCK);
+        Self {
+            map: map.clone(),
+            parameters: parameters.clone(),
+            schedule: schedule.clone(),
+            step: Batched::compile(&program, input_roles(map.layout().count(), 3), outputs),
+        }
+    }
+
+    /// One step of states x `[n, T, C]` from times s to times t `[n]`, for calibration of the head.
+    ///
+    /// # Errors
+    /// If the arrays do not fit each other or a determinant is zero or not finite.
+    pub fn step(&self, x: &[T], s: &[T], t: &[T]) -> Result<ExactStep<T>, ModelError> {
+        let n = count_states(&self.map, "the states", x)?;
+        for (what, times) in [("the start times", s), ("the end times", t)] {
+            if times.len() != n {
+                return Err(ModelError::Length {
+                    what: what.into(),
+                    expected: n,
+                    found: times.len(),
+                });
+            }
+        }
+        let d = self.map.dimension();
+        let mut inputs = self.parameters.slices();
+        inputs.extend([x, s, t]);
+        let (mut states, mut log_det) = (vec![T::zero(); x.len()], vec![T::zero(); n]);
+        let mut jacobians = vec![T::zero(); n * d * d];
+        self.step
+            .run(n, &inputs, &mut [&mut states, &mut log_det, &mut jacobians]);
+        let determinants: Vec<(f64, f64)> = jacobians
+            .par_chunks_exact(d * d)
+            .map(|jacobian| {
+                let jacobian: Vec<f64> = jacobian.iter().map(|&v| Real::as_f64(v)).collect();
+                log_abs_det(&jacobian, d)
+            })
+            .collect();
+        let log_det_exact: Vec<f64> = determinants.iter().map(|d| d.0).collect();
+        require_finite("the log-determinant of a step", &log_det_exact, 1, 0)?;
+        Ok(ExactStep {
+            states,
+            log_det_head: log_det.iter().map(|&v| Real::as_f64(v)).collect(),
+            log_det_exact,
+            signs: determinants.iter().map(|d| d.1).collect(),
+        })
+    }
+
+    /// Transports base noise `[n, T, C]` to data with the schedule's steps and both likelihoods.
+    ///
+    /// # Errors
+    /// If the array is not a whole number of states, the caller cancels, or a result is not finite.
+    pub fn exact_log_density(
+        &self,
+        noise: &[T],
+        control: &Control,
+    ) -> Result<ExactSamples<T>, ModelError> {
+        let n = count_states(&self.map, "the base noise", noise)?;
+        let (size, steps) = (self.map.state_size(), self.schedule.steps());
+        let base =
+            self.map
+                .subspace()
+                .gaussian_log_density(noise, self.map.tokens(), self.map.channels());
+        let mut result = ExactSamples {
+            states: noise.to_vec(),
+            log_density_head: base.clone(),
+            log_density_exact: base,
+            step_gaps: vec![0.0; n * steps],
+            folded_steps: 0,
+        };
+        let chunk = JACOBIAN_BLOCK * BLOCKS_PER_REPORT;
+        for start in (0..n).step_by(chunk) {
+            let count = chunk.min(n - start);
+            for (k, times) in self.schedule.times().windows(2).enumerate() {
+                control.check()?;
+                let (s, t) = (
+                    vec![T::from_f64(times[0]); count],
+                    vec![T::from_f64(times[1]); count],
+                );
+                let current = &mut result.states[start * size..(start + count) * size];
+                let step = self.step(current, &s, &t).map_err(|error| match error {
+                    ModelError::NotFinite { what, sample } => ModelError::NotFinite {
+                        what,
+                        sample: sample + start,
+                    },
+                    other => other,
+                })?;
+                current.copy_from_slice(&step.states);
+                for i in 0..count {
+                    result.log_density_head[start + i] -= step.log_det_head[i];
+                    result.log_density_exact[start + i] -= step.log_det_exact[i];
+                    result.step_gaps[(start + i) * steps + k] =
+                        step.log_det_exact[i] - step.log_det_head[i];
+                }
+                result.folded_steps += step.signs.iter().filter(|sign| **sign <= 0.0).count();
+            }
+            require_finite(
+                "the state",
+                &result.states[start * size..(start + count) * size],
+                size,
+                start,
+            )?;
+            control.report(start + count, n);
+        }
+        Ok(result)
+    }
+}
