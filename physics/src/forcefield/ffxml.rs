@@ -42,6 +42,14 @@ pub enum FfxmlError {
         "the force-field files hold no <NonbondedForce>, so no scale for pairs three bonds apart is known; add the file that has it"
     )]
     NoNonbonded,
+    /// A type that a residue uses has no Lennard-Jones parameters.
+    #[error("atom type {atom_type:?}, which residue {residue} uses, has no entry in any <NonbondedForce>; add one with sigma and epsilon")]
+    NoNonbondedType {
+        /// The type.
+        atom_type: String,
+        /// A residue that uses it.
+        residue: String,
+    },
 }
 
 /// Reads one force field from the texts of its files, in order of precedence.
@@ -136,6 +144,7 @@ impl Reader {
                 {
                     return Err((node, format!("type {name:?} is defined twice")));
                 }
+                // Not a number until a NonbondedForce fills it in; types that no residue uses may stay without.
                 let (mass, sigma, epsilon) = (number(node, "mass")?, f64::NAN, f64::NAN);
                 self.types.push(AtomType {
                     name: name.into(),
@@ -390,6 +399,12 @@ impl Reader {
     fn finish(self) -> Result<ForceField, FfxmlError> {
         let [coulomb14_scale, lennard_jones14_scale] =
             self.scales.ok_or(FfxmlError::NoNonbonded)?;
+        for template in &self.templates {
+            if let Some(atom) = template.atoms.iter().find(|atom| self.types[atom.atom_type].sigma.is_nan()) {
+                let (atom_type, residue) = (self.types[atom.atom_type].name.clone(), template.name.clone());
+                return Err(FfxmlError::NoNonbondedType { atom_type, residue });
+            }
+        }
         Ok(ForceField {
             classes: self.classes,
             types: self.types,

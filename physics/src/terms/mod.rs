@@ -14,3 +14,5 @@ pub use scalar::Scalar;
 
 #[cfg(test)]
 pub(crate) use scalar::Dual;
+#[cfg(test)]
+mod tests;

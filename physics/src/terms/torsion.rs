@@ -1,6 +1,6 @@
 //! Periodic torsion: E = k(1+cos(nφ−φ₀)), propers and impropers alike. The trap is the sign of φ: see [`vector::dihedral`].
 
-use super::vector::{add, cross, dot, norm, scale, subtract};
+use super::vector::{cross, dot, norm, scale, subtract};
 use super::{Scalar, vector};
 use crate::system::Torsion;
 
@@ -38,11 +38,5 @@ pub fn energy_forces(torsion: &Torsion, positions: [[f64; 3]; 4]) -> (f64, [[f64
     );
     let second = subtract(scale(-1.0, first), shift);
     let third = subtract(shift, last);
-    debug_assert!(
-        add(add(first, second), add(third, last))
-            .iter()
-            .all(|sum| sum.abs()
-                <= 1e-6 * (1.0 + slope.abs() * length / m_squared.sqrt().min(n_squared.sqrt())))
-    );
     (value, [first, second, third, last])
 }
