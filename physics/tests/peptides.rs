@@ -7,14 +7,24 @@ use boltzmap_physics::terms::vector;
 use boltzmap_physics::{Topology, build_sequence, energy_forces_reference, energy_reference};
 use std::path::Path;
 
-const BUILDABLE: [&str; 7] = ["Ace-A-Nme", "Ace-AAA-Nme", "AA", "AAA", "AAAAAA", "Ace-AA", "AA-Nme"];
+const BUILDABLE: [&str; 7] = [
+    "Ace-A-Nme",
+    "Ace-AAA-Nme",
+    "AA",
+    "AAA",
+    "AAAAAA",
+    "Ace-AA",
+    "AA-Nme",
+];
 
 fn points(positions: &[f64]) -> &[[f64; 3]] {
     positions.as_chunks::<3>().0
 }
 
 fn oracle_pdb(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/oracle").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/oracle")
+        .join(name);
     std::fs::read_to_string(path).expect("a readable file")
 }
 
@@ -36,7 +46,10 @@ fn built_peptides_have_the_atoms_and_order_of_the_reference_structures() {
 /// are all of them comparable: in the longer reference peptides their sense varies from residue to residue.
 #[test]
 fn built_centres_have_the_handedness_of_the_reference_structures() {
-    for (sequence, file, only_backbone) in [("Ace-A-Nme", "ala2_ace-ala-nme.pdb", false), ("AAAAAA", "ala6_zwit.pdb", true)] {
+    for (sequence, file, only_backbone) in [
+        ("Ace-A-Nme", "ala2_ace-ala-nme.pdb", false),
+        ("AAAAAA", "ala6_zwit.pdb", true),
+    ] {
         let (topology, built) = build_sequence(sequence).expect("it can be built");
         let (_, reference) = pdb::read(&oracle_pdb(file)).expect("a structure");
         let mut centres = 0;
@@ -47,10 +60,15 @@ fn built_centres_have_the_handedness_of_the_reference_structures() {
             }
             let handedness = |x: &[f64]| {
                 let x = points(x);
-                let [a, b, c] = [around[0], around[1], around[2]].map(|atom| vector::subtract(x[atom], x[centre]));
+                let [a, b, c] = [around[0], around[1], around[2]]
+                    .map(|atom| vector::subtract(x[atom], x[centre]));
                 vector::dot(a, vector::cross(b, c)).signum()
             };
-            assert_eq!(handedness(&built), handedness(&reference), "{sequence}, around {name}");
+            assert_eq!(
+                handedness(&built),
+                handedness(&reference),
+                "{sequence}, around {name}"
+            );
             centres += 1;
         }
         assert_eq!(centres, if only_backbone { 6 } else { 4 });
@@ -62,35 +80,62 @@ fn built_peptides_are_sound() {
     for sequence in BUILDABLE {
         let (topology, positions) = build_sequence(sequence).expect("it can be built");
         let x = points(&positions);
-        let system = ForceField::amber99sbildn_obc2().system(&topology).expect("parameters");
+        let system = ForceField::amber99sbildn_obc2()
+            .system(&topology)
+            .expect("parameters");
         for bond in &system.bonds {
             let [i, j] = bond.atoms;
-            assert!((vector::distance(x[i], x[j]) - bond.length).abs() < 0.011, "{sequence}: bond {i}-{j}");
+            assert!(
+                (vector::distance(x[i], x[j]) - bond.length).abs() < 0.011,
+                "{sequence}: bond {i}-{j}"
+            );
         }
         for i in 0..x.len() {
             for j in i + 1..x.len() {
                 let apart = vector::distance(x[i], x[j]);
-                assert!(system.excluded.contains(&[i, j]) || apart > 0.2, "{sequence}: atoms {i} and {j} are {apart} nm apart");
+                assert!(
+                    system.excluded.contains(&[i, j]) || apart > 0.2,
+                    "{sequence}: atoms {i} and {j} are {apart} nm apart"
+                );
             }
         }
-        for residue in (0..topology.n_residues()).filter(|&residue| topology.find(residue, "CB").is_some()) {
-            let [n, c, ca, cb] = ["N", "C", "CA", "CB"].map(|name| x[topology.find(residue, name).expect("a backbone")]);
+        for residue in
+            (0..topology.n_residues()).filter(|&residue| topology.find(residue, "CB").is_some())
+        {
+            let [n, c, ca, cb] = ["N", "C", "CA", "CB"]
+                .map(|name| x[topology.find(residue, name).expect("a backbone")]);
             // L: N, C, Cα, Cβ turn clockwise.
             let improper = vector::dihedral(n, c, ca, cb).to_degrees();
-            assert!((improper - 122.5).abs() < 1e-6, "{sequence}: residue {residue} has improper {improper}");
+            assert!(
+                (improper - 122.5).abs() < 1e-6,
+                "{sequence}: residue {residue} has improper {improper}"
+            );
         }
         // Peptide bonds are trans.
         for &[carbon, nitrogen] in &topology.bonds {
             if topology.atoms[carbon].residue_index != topology.atoms[nitrogen].residue_index {
-                let oxygen = topology.find(topology.atoms[carbon].residue_index, "O").expect("a carbonyl");
-                let hydrogen = topology.find(topology.atoms[nitrogen].residue_index, "H").expect("an amide");
+                let oxygen = topology
+                    .find(topology.atoms[carbon].residue_index, "O")
+                    .expect("a carbonyl");
+                let hydrogen = topology
+                    .find(topology.atoms[nitrogen].residue_index, "H")
+                    .expect("an amide");
                 let omega = vector::dihedral(x[oxygen], x[carbon], x[nitrogen], x[hydrogen]).abs();
-                assert!((omega - std::f64::consts::PI).abs() < 1e-9, "{sequence}: amide at {omega}");
+                assert!(
+                    (omega - std::f64::consts::PI).abs() < 1e-9,
+                    "{sequence}: amide at {omega}"
+                );
             }
         }
         let (energies, forces) = energy_forces_reference(&system, &positions);
-        assert!(energies.bond < 10.0 && energies.angle < 20.0, "{sequence}: {energies:?}");
-        assert!(forces.iter().all(|force| force.abs() < 5000.0), "{sequence}");
+        assert!(
+            energies.bond < 10.0 && energies.angle < 20.0,
+            "{sequence}: {energies:?}"
+        );
+        assert!(
+            forces.iter().all(|force| force.abs() < 5000.0),
+            "{sequence}"
+        );
         let sum: f64 = positions.iter().sum();
         assert!(sum.abs() < 1e-9, "{sequence} is not centred");
     }
@@ -99,22 +144,58 @@ fn built_peptides_are_sound() {
 #[test]
 fn sequences_read_back_as_they_are_written() {
     for text in BUILDABLE {
-        assert_eq!(text.parse::<Sequence>().expect("a sequence").to_string(), text);
+        assert_eq!(
+            text.parse::<Sequence>().expect("a sequence").to_string(),
+            text
+        );
     }
-    assert_eq!(" ACE-AG-NME ".parse::<Sequence>().expect("a sequence").to_string(), "Ace-AG-Nme");
+    assert_eq!(
+        " ACE-AG-NME "
+            .parse::<Sequence>()
+            .expect("a sequence")
+            .to_string(),
+        "Ace-AG-Nme"
+    );
 }
 
 #[test]
 fn sequence_errors_name_letter_and_position() {
     let error = |text: &str| build_sequence(text).expect_err("it is wrong");
-    assert_eq!(error("Ace-AXA-Nme"), SequenceError::UnknownResidue { sequence: "Ace-AXA-Nme".into(), letter: 'X', position: 2 });
-    assert!(matches!(error("AaA"), SequenceError::UnknownResidue { letter: 'a', position: 2, .. }));
-    assert!(matches!(error("AGA"), SequenceError::NoBuilder { ref name, position: 2, .. } if name == "GLY"));
+    assert_eq!(
+        error("Ace-AXA-Nme"),
+        SequenceError::UnknownResidue {
+            sequence: "Ace-AXA-Nme".into(),
+            letter: 'X',
+            position: 2
+        }
+    );
+    assert!(matches!(
+        error("AaA"),
+        SequenceError::UnknownResidue {
+            letter: 'a',
+            position: 2,
+            ..
+        }
+    ));
+    assert!(
+        matches!(error("AGA"), SequenceError::NoBuilder { ref name, position: 2, .. } if name == "GLY")
+    );
     for empty in ["", "Ace-Nme", "Ace", "Ace--Nme"] {
         assert!(matches!(error(empty), SequenceError::Empty(_)), "{empty:?}");
     }
-    for (text, part) in [("Ace-A-Nhe", "Nhe"), ("Boc-A", "Boc"), ("A-A", "A"), ("A--A", "")] {
-        assert_eq!(error(text), SequenceError::UnknownCap { sequence: text.into(), word: part.into() });
+    for (text, part) in [
+        ("Ace-A-Nhe", "Nhe"),
+        ("Boc-A", "Boc"),
+        ("A-A", "A"),
+        ("A--A", ""),
+    ] {
+        assert_eq!(
+            error(text),
+            SequenceError::UnknownCap {
+                sequence: text.into(),
+                word: part.into()
+            }
+        );
     }
 }
 
@@ -122,12 +203,22 @@ fn sequence_errors_name_letter_and_position() {
 fn pdb_files_read_back_as_they_are_written() {
     for sequence in BUILDABLE {
         let (topology, positions) = build_sequence(sequence).expect("it can be built");
-        let moved: Vec<f64> = positions.iter().map(|coordinate| coordinate + 1.0).collect();
-        let written = pdb::write(&topology, &[positions.clone(), moved].concat()).expect("it can be written");
+        let moved: Vec<f64> = positions
+            .iter()
+            .map(|coordinate| coordinate + 1.0)
+            .collect();
+        let written =
+            pdb::write(&topology, &[positions.clone(), moved].concat()).expect("it can be written");
         assert_eq!(written.matches("ENDMDL").count(), 2);
         let (read, first) = pdb::read(&written).expect("a structure");
         assert_eq!(read, topology, "{sequence}");
-        assert!(first.iter().zip(&positions).all(|(a, b)| (a - b).abs() <= 0.5001e-4), "{sequence}");
+        assert!(
+            first
+                .iter()
+                .zip(&positions)
+                .all(|(a, b)| (a - b).abs() <= 0.5001e-4),
+            "{sequence}"
+        );
     }
 }
 
@@ -135,8 +226,14 @@ fn pdb_files_read_back_as_they_are_written() {
 fn pdb_reader_needs_neither_connections_nor_elements_nor_usual_hydrogen_names() {
     let text = oracle_pdb("ala2_ace-ala-nme.pdb");
     let (topology, positions) = pdb::read(&text).expect("a structure");
-    let bare: String = text.lines().filter(|line| line.starts_with("ATOM") || line.starts_with("HETATM")).map(|line| format!("{}\n", &line[..54])).collect();
-    let bare = bare.replace(" HB1 ALA", "1HB  ALA").replace(" H1  NME", "1HH3 NME");
+    let bare: String = text
+        .lines()
+        .filter(|line| line.starts_with("ATOM") || line.starts_with("HETATM"))
+        .map(|line| format!("{}\n", &line[..54]))
+        .collect();
+    let bare = bare
+        .replace(" HB1 ALA", "1HB  ALA")
+        .replace(" H1  NME", "1HH3 NME");
     let (read, same) = pdb::read(&bare).expect("a structure");
     assert_eq!((read.bonds, same), (topology.bonds, positions));
 }
@@ -146,19 +243,49 @@ fn pdb_errors_name_line_and_residue() {
     let text = oracle_pdb("ala2_ace-ala-nme.pdb");
     let error = |text: &str| pdb::read(text).expect_err("it is wrong");
     assert_eq!(error("REMARK nothing\n"), PdbError::NoAtoms);
-    let without = |name: &str| text.lines().filter(|line| !line.contains(name) && !line.contains("CONECT")).collect::<Vec<_>>().join("\n");
-    assert_eq!(error(&without("CA  ALA")), PdbError::MissingAtoms { residue: "ALA 2".into(), line: 8, missing: "CA".into() });
+    let without = |name: &str| {
+        text.lines()
+            .filter(|line| !line.contains(name) && !line.contains("CONECT"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(
+        error(&without("CA  ALA")),
+        PdbError::MissingAtoms {
+            residue: "ALA 2".into(),
+            line: 8,
+            missing: "CA".into()
+        }
+    );
     let changed = |from: &str, to: &str| without("CONECT").replace(from, to);
-    assert!(matches!(error(&changed("-0.013", "-0.o13")), PdbError::Line { line: 13, ref what } if what.contains("x coordinate of O of ALA 2")));
-    assert!(matches!(error(&changed(" CB  ALA", " CX  ALA")), PdbError::MissingAtoms { line: 8, .. }));
-    assert!(matches!(error(&changed("ACE", "XYZ")), PdbError::UnknownResidue { line: 2, ref residue, .. } if residue == "XYZ 1"));
-    assert!(matches!(error(&changed(" HB3 ALA", " HB2 ALA")), PdbError::Line { line: 17, ref what } if what.contains("second atom HB2")));
-    assert!(matches!(error(&changed("   1.990  -1.271", "   9.990  -1.271")), PdbError::ChainBreak { line: 18, ref first, .. } if first == "ALA 2"));
-    assert!(matches!(error(&changed("0.00           O", "0.00          QQ")), PdbError::Line { line: 7, ref what } if what.contains("element")));
-    assert!(matches!(error(&format!("{text}CONECT    1   99\n")), PdbError::Line { ref what, .. } if what.contains("99")));
+    assert!(
+        matches!(error(&changed("-0.013", "-0.o13")), PdbError::Line { line: 13, ref what } if what.contains("x coordinate of O of ALA 2"))
+    );
+    assert!(matches!(
+        error(&changed(" CB  ALA", " CX  ALA")),
+        PdbError::MissingAtoms { line: 8, .. }
+    ));
+    assert!(
+        matches!(error(&changed("ACE", "XYZ")), PdbError::UnknownResidue { line: 2, ref residue, .. } if residue == "XYZ 1")
+    );
+    assert!(
+        matches!(error(&changed(" HB3 ALA", " HB2 ALA")), PdbError::Line { line: 17, ref what } if what.contains("second atom HB2"))
+    );
+    assert!(
+        matches!(error(&changed("   1.990  -1.271", "   9.990  -1.271")), PdbError::ChainBreak { line: 18, ref first, .. } if first == "ALA 2")
+    );
+    assert!(
+        matches!(error(&changed("0.00           O", "0.00          QQ")), PdbError::Line { line: 7, ref what } if what.contains("element"))
+    );
+    assert!(
+        matches!(error(&format!("{text}CONECT    1   99\n")), PdbError::Line { ref what, .. } if what.contains("99"))
+    );
     let (topology, mut positions) = pdb::read(&text).expect("a structure");
     positions[4] = f64::NAN;
-    assert_eq!(pdb::write(&topology, &positions), Err(PdbError::Coordinate { atom: 2, frame: 1 }));
+    assert_eq!(
+        pdb::write(&topology, &positions),
+        Err(PdbError::Coordinate { atom: 2, frame: 1 })
+    );
 }
 
 /// A truncated or garbled file must be refused, not bring the reader down.
@@ -179,20 +306,45 @@ fn incomplete_residues_have_no_template() {
     let mut atoms = topology.atoms.clone();
     atoms.remove(hydrogen);
     let shifted = |atom: usize| atom - usize::from(atom > hydrogen);
-    let bonds = topology.bonds.iter().filter(|bond| !bond.contains(&hydrogen)).map(|bond| bond.map(shifted));
-    let error = ForceField::amber99sbildn_obc2().system(&Topology::new(atoms, bonds)).expect_err("an atom is missing");
-    assert!(matches!(&error, AssignError::NoTemplate { residue, atoms: 9, .. } if residue == "ALA 2"), "{error}");
-    assert!(error.to_string().contains("ALA inside a chain has 10 atoms"), "{error}");
+    let bonds = topology
+        .bonds
+        .iter()
+        .filter(|bond| !bond.contains(&hydrogen))
+        .map(|bond| bond.map(shifted));
+    let error = ForceField::amber99sbildn_obc2()
+        .system(&Topology::new(atoms, bonds))
+        .expect_err("an atom is missing");
+    assert!(
+        matches!(&error, AssignError::NoTemplate { residue, atoms: 9, .. } if residue == "ALA 2"),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("ALA inside a chain has 10 atoms"),
+        "{error}"
+    );
 }
 
 #[test]
 fn energies_do_not_depend_on_where_the_molecule_is_and_forces_turn_with_it() {
     let (topology, positions) = build_sequence("AAA").expect("it can be built");
-    let system = ForceField::amber99sbildn_obc2().system(&topology).expect("parameters");
+    let system = ForceField::amber99sbildn_obc2()
+        .system(&topology)
+        .expect("parameters");
     let (energies, forces) = energy_forces_reference(&system, &positions);
     let (sine, cosine) = 0.7f64.sin_cos();
-    let turn = |[x, y, z]: [f64; 3]| [cosine * x - sine * y, 0.6 * (sine * x + cosine * y) - 0.8 * z, 0.8 * (sine * x + cosine * y) + 0.6 * z];
-    let moved: Vec<f64> = points(&positions).iter().flat_map(|&x| vector::add(turn(x), [1.0, -2.0, 0.5])).collect();
+    let turn = |[x, y, z]: [f64; 3]| {
+        [
+            cosine * x - sine * y,
+            0.6 * (sine * x + cosine * y) - 0.8 * z,
+            0.8 * (sine * x + cosine * y) + 0.6 * z,
+        ]
+    };
+    let moved: Vec<f64> = points(&positions)
+        .iter()
+        .flat_map(|&x| vector::add(turn(x), [1.0, -2.0, 0.5]))
+        .collect();
     let (moved_energies, moved_forces) = energy_forces_reference(&system, &moved);
     assert!((moved_energies.total() - energies.total()).abs() < 1e-9 * energies.total().abs());
     for (&force, &moved) in points(&forces).iter().zip(points(&moved_forces)) {
@@ -202,7 +354,12 @@ fn energies_do_not_depend_on_where_the_molecule_is_and_forces_turn_with_it() {
         let net: f64 = points(&forces).iter().map(|force| force[axis]).sum();
         assert!(net.abs() < 1e-8, "net force {net}");
     }
-    let torque = points(&positions).iter().zip(points(&forces)).fold([0.0; 3], |sum, (&x, &force)| vector::add(sum, vector::cross(x, force)));
+    let torque = points(&positions)
+        .iter()
+        .zip(points(&forces))
+        .fold([0.0; 3], |sum, (&x, &force)| {
+            vector::add(sum, vector::cross(x, force))
+        });
     assert!(vector::norm(torque) < 1e-8, "net torque {torque:?}");
 }
 
@@ -210,7 +367,9 @@ fn energies_do_not_depend_on_where_the_molecule_is_and_forces_turn_with_it() {
 fn solvent_and_cutoff_are_chosen_by_the_force_field() {
     let (topology, positions) = build_sequence("AAAAAA").expect("it can be built");
     let energy = |cutoff| {
-        let system = ForceField::ff14sb(None, cutoff).system(&topology).expect("parameters");
+        let system = ForceField::ff14sb(None, cutoff)
+            .system(&topology)
+            .expect("parameters");
         assert!(system.generalized_born.is_none());
         energy_reference(&system, &positions)
     };
@@ -221,14 +380,19 @@ fn solvent_and_cutoff_are_chosen_by_the_force_field() {
 
 #[test]
 fn tables_read_back_exactly_and_damage_is_noticed() {
-    for force_field in [ForceField::amber99sbildn_obc2(), ForceField::ff14sb(None, Some(2.0))] {
+    for force_field in [
+        ForceField::amber99sbildn_obc2(),
+        ForceField::ff14sb(None, Some(2.0)),
+    ] {
         let text = table::write(&force_field);
         assert_eq!(table::read(&text).expect("a table"), force_field);
         let bytes = table::compress(&force_field);
         assert_eq!(table::decompress(&bytes).expect("a table"), force_field);
         assert!(table::decompress(&bytes[..bytes.len() / 2]).is_err());
         let broken = text.replacen("\nbond ", "\nbond x", 1);
-        assert!(matches!(table::read(&broken), Err(table::TableError::Line { line, .. }) if line > 1));
+        assert!(
+            matches!(table::read(&broken), Err(table::TableError::Line { line, .. }) if line > 1)
+        );
         assert!(table::read(&text.replacen(" 1\n", " 2\n", 1)).is_err());
         assert_eq!(force_field.proteins_only(), force_field);
     }
@@ -258,7 +422,10 @@ const SMALL_FORCE_FIELD: &str = r#"<ForceField>
 fn force_fields_can_be_read_at_run_time() {
     let force_field = ffxml::parse(&[SMALL_FORCE_FIELD]).expect("a force field");
     let (topology, _) = build_sequence("Ace-A-Nme").expect("it can be built");
-    assert!(matches!(force_field.system(&topology), Err(AssignError::NoTemplate { .. })));
+    assert!(matches!(
+        force_field.system(&topology),
+        Err(AssignError::NoTemplate { .. })
+    ));
     let names = ["H1", "O", "H2"];
     let atom = |name: &&str| boltzmap_physics::Atom {
         name: (*name).into(),
@@ -269,18 +436,51 @@ fn force_fields_can_be_read_at_run_time() {
     };
     let water = Topology::new(names.iter().map(atom).collect(), [[1, 0], [1, 2]]);
     let system = force_field.system(&water).expect("parameters");
-    assert_eq!((system.charges, system.bonds.len(), system.angles.len()), (vec![0.4, -0.8, 0.4], 2, 1));
-    assert_eq!((system.bonds[0].length, system.angles[0].atoms), (0.1, [0, 1, 2]));
+    assert_eq!(
+        (system.charges, system.bonds.len(), system.angles.len()),
+        (vec![0.4, -0.8, 0.4], 2, 1)
+    );
+    assert_eq!(
+        (system.bonds[0].length, system.angles[0].atoms),
+        (0.1, [0, 1, 2])
+    );
 }
 
 #[test]
 fn force_field_file_errors_name_file_line_and_element() {
-    let message = |from: &str, to: &str| ffxml::parse(&[&SMALL_FORCE_FIELD.replace(from, to)]).expect_err("it is wrong").to_string();
-    let says = |message: String, parts: &[&str]| assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    let message = |from: &str, to: &str| {
+        ffxml::parse(&[&SMALL_FORCE_FIELD.replace(from, to)])
+            .expect_err("it is wrong")
+            .to_string()
+    };
+    let says = |message: String, parts: &[&str]| {
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}")
+    };
     says(message("</ForceField>", ""), &["file 1", "not well-formed"]);
-    says(message("length=\"0.1\" k=\"1000\"", "length=\"0.1\" k=\"1e\""), &["line 14", "<Bond>", "k=\"1e\""]);
-    says(message("name=\"h\" class", "name=\"o\" class"), &["line 4", "<Type>", "defined twice"]);
-    says(message("from=\"0\" to=\"2\"", "from=\"0\" to=\"3\""), &["line 10", "<Bond>", "HOH"]);
-    says(message("<Atom type=\"h\" charge=\"0.4\" sigma=\"0.1\" epsilon=\"0\"/>", ""), &["\"h\"", "HOH"]);
-    says(message("<HarmonicAngleForce>", "<Script>print()</Script><HarmonicAngleForce>"), &["<Script>"]);
+    says(
+        message("length=\"0.1\" k=\"1000\"", "length=\"0.1\" k=\"1e\""),
+        &["line 14", "<Bond>", "k=\"1e\""],
+    );
+    says(
+        message("name=\"h\" class", "name=\"o\" class"),
+        &["line 4", "<Type>", "defined twice"],
+    );
+    says(
+        message("from=\"0\" to=\"2\"", "from=\"0\" to=\"3\""),
+        &["line 10", "<Bond>", "HOH"],
+    );
+    says(
+        message(
+            "<Atom type=\"h\" charge=\"0.4\" sigma=\"0.1\" epsilon=\"0\"/>",
+            "",
+        ),
+        &["\"h\"", "HOH"],
+    );
+    says(
+        message(
+            "<HarmonicAngleForce>",
+            "<Script>print()</Script><HarmonicAngleForce>",
+        ),
+        &["<Script>"],
+    );
 }

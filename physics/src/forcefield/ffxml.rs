@@ -43,7 +43,9 @@ pub enum FfxmlError {
     )]
     NoNonbonded,
     /// A type that a residue uses has no Lennard-Jones parameters.
-    #[error("atom type {atom_type:?}, which residue {residue} uses, has no entry in any <NonbondedForce>; add one with sigma and epsilon")]
+    #[error(
+        "atom type {atom_type:?}, which residue {residue} uses, has no entry in any <NonbondedForce>; add one with sigma and epsilon"
+    )]
     NoNonbondedType {
         /// The type.
         atom_type: String,
@@ -400,8 +402,15 @@ impl Reader {
         let [coulomb14_scale, lennard_jones14_scale] =
             self.scales.ok_or(FfxmlError::NoNonbonded)?;
         for template in &self.templates {
-            if let Some(atom) = template.atoms.iter().find(|atom| self.types[atom.atom_type].sigma.is_nan()) {
-                let (atom_type, residue) = (self.types[atom.atom_type].name.clone(), template.name.clone());
+            if let Some(atom) = template
+                .atoms
+                .iter()
+                .find(|atom| self.types[atom.atom_type].sigma.is_nan())
+            {
+                let (atom_type, residue) = (
+                    self.types[atom.atom_type].name.clone(),
+                    template.name.clone(),
+                );
                 return Err(FfxmlError::NoNonbondedType { atom_type, residue });
             }
         }

@@ -6,7 +6,10 @@ use crate::system::{Angle, Bond, BornModel, GeneralizedBorn, Torsion};
 use proptest::prelude::*;
 
 /// −∂E/∂x by dual numbers, one coordinate at a time.
-fn force_of<const N: usize>(positions: [[f64; 3]; N], energy: impl Fn([[Dual; 3]; N]) -> Dual) -> [[f64; 3]; N] {
+fn force_of<const N: usize>(
+    positions: [[f64; 3]; N],
+    energy: impl Fn([[Dual; 3]; N]) -> Dual,
+) -> [[f64; 3]; N] {
     let mut force = [[0.0; 3]; N];
     for atom in 0..N {
         for axis in 0..3 {
@@ -18,10 +21,19 @@ fn force_of<const N: usize>(positions: [[f64; 3]; N], energy: impl Fn([[Dual; 3]
     force
 }
 
-fn assert_close<const N: usize>(ours: [[f64; 3]; N], theirs: [[f64; 3]; N]) -> Result<(), TestCaseError> {
-    let largest = theirs.iter().flatten().fold(1.0f64, |largest, force| largest.max(force.abs()));
+fn assert_close<const N: usize>(
+    ours: [[f64; 3]; N],
+    theirs: [[f64; 3]; N],
+) -> Result<(), TestCaseError> {
+    let largest = theirs
+        .iter()
+        .flatten()
+        .fold(1.0f64, |largest, force| largest.max(force.abs()));
     for (a, b) in ours.iter().flatten().zip(theirs.iter().flatten()) {
-        prop_assert!((a - b).abs() <= 1e-10 * largest, "{ours:?} is not {theirs:?}");
+        prop_assert!(
+            (a - b).abs() <= 1e-10 * largest,
+            "{ours:?} is not {theirs:?}"
+        );
     }
     Ok(())
 }
@@ -29,14 +41,18 @@ fn assert_close<const N: usize>(ours: [[f64; 3]; N], theirs: [[f64; 3]; N]) -> R
 /// Points within a cube of ±0.15 nm, none closer than 0.03 nm to another.
 fn points<const N: usize>() -> impl Strategy<Value = [[f64; 3]; N]> {
     let point = prop::array::uniform3(-0.15..0.15f64);
-    prop::collection::vec(point, N).prop_map(|list| <[[f64; 3]; N]>::try_from(list).expect("N points")).prop_filter("too close", |list| {
-        (0..N).all(|i| (0..i).all(|j| super::vector::distance(list[i], list[j]) > 0.03))
-    })
+    prop::collection::vec(point, N)
+        .prop_map(|list| <[[f64; 3]; N]>::try_from(list).expect("N points"))
+        .prop_filter("too close", |list| {
+            (0..N).all(|i| (0..i).all(|j| super::vector::distance(list[i], list[j]) > 0.03))
+        })
 }
 
 /// The smallest |sin| of the bond angles along a path of points: near zero the angle's and torsion's derivatives lose digits.
 fn straightness<const N: usize>(list: &[[f64; 3]; N]) -> f64 {
-    list.windows(3).map(|three| super::vector::angle(three[0], three[1], three[2]).sin()).fold(1.0, f64::min)
+    list.windows(3)
+        .map(|three| super::vector::angle(three[0], three[1], three[2]).sin())
+        .fold(1.0, f64::min)
 }
 
 proptest! {
@@ -91,23 +107,46 @@ proptest! {
 /// IUPAC: looking along the middle bond, the far bond turned clockwise is positive.
 #[test]
 fn dihedral_sign() {
-    let at = |angle: f64| super::vector::dihedral([1.0, 0.0, 0.0], [0.0; 3], [0.0, 0.0, 1.0], [angle.cos(), angle.sin(), 1.0]);
+    let at = |angle: f64| {
+        super::vector::dihedral(
+            [1.0, 0.0, 0.0],
+            [0.0; 3],
+            [0.0, 0.0, 1.0],
+            [angle.cos(), angle.sin(), 1.0],
+        )
+    };
     for angle in [-3.0, -1.0, 0.5, 2.0f64] {
         // Looking along +z, x turns into y clockwise.
-        assert!((at(angle) - angle).abs() < 1e-12, "{angle} gives {}", at(angle));
+        assert!(
+            (at(angle) - angle).abs() < 1e-12,
+            "{angle} gives {}",
+            at(angle)
+        );
     }
 }
 
 #[test]
 fn two_charges_far_apart_in_water_attract_as_coulomb_says_with_the_dielectric() {
     let constants = BornModel::Amber99Obc.constants();
-    let model = GeneralizedBorn { model: BornModel::Amber99Obc, radius: vec![0.15, 0.15], scale: vec![0.8, 0.8] };
-    let energy = |r: f64| generalized_born::energy(&model, &[1.0, -1.0], None, &[[0.0; 3], [r, 0.0, 0.0]]);
+    let model = GeneralizedBorn {
+        model: BornModel::Amber99Obc,
+        radius: vec![0.15, 0.15],
+        scale: vec![0.8, 0.8],
+    };
+    let energy =
+        |r: f64| generalized_born::energy(&model, &[1.0, -1.0], None, &[[0.0; 3], [r, 0.0, 0.0]]);
     // At a distance f → r, so what remains of the solvent's answer is +τ/r.
     let difference = energy(50.0) - energy(100.0);
-    assert!((difference - constants.tau * (1.0 / 50.0 - 1.0 / 100.0)).abs() < 1e-6, "{difference}");
+    assert!(
+        (difference - constants.tau * (1.0 / 50.0 - 1.0 / 100.0)).abs() < 1e-6,
+        "{difference}"
+    );
     // A single ion has Born's energy at the radius 1/(1/(R − offset)), plus the surface.
-    let ion = GeneralizedBorn { model: BornModel::Amber99Obc, radius: vec![0.15], scale: vec![0.8] };
+    let ion = GeneralizedBorn {
+        model: BornModel::Amber99Obc,
+        radius: vec![0.15],
+        scale: vec![0.8],
+    };
     let born_radius = 0.15 - generalized_born::RADIUS_OFFSET;
     let surface = constants.surface * 0.29f64.powi(2) * (0.15 / born_radius).powi(6);
     let expected = surface - 0.5 * constants.tau / born_radius;
@@ -117,9 +156,21 @@ fn two_charges_far_apart_in_water_attract_as_coulomb_says_with_the_dielectric() 
 #[test]
 fn degenerate_geometries_give_finite_forces() {
     let straight = [[0.0; 3], [0.1, 0.0, 0.0], [0.2, 0.0, 0.0], [0.2, 0.1, 0.0]];
-    let bend = Angle { atoms: [0, 1, 2], angle: 2.0, force_constant: 400.0 };
+    let bend = Angle {
+        atoms: [0, 1, 2],
+        angle: 2.0,
+        force_constant: 400.0,
+    };
     let (energy, forces) = angle::energy_forces(&bend, [straight[0], straight[1], straight[2]]);
-    assert!((energy - 200.0 * (std::f64::consts::PI - 2.0).powi(2)).abs() < 1e-9 && forces == [[0.0; 3]; 3]);
-    let twist = Torsion { atoms: [0, 1, 2, 3], periodicity: 2, phase: 0.3, force_constant: 10.0 };
+    assert!(
+        (energy - 200.0 * (std::f64::consts::PI - 2.0).powi(2)).abs() < 1e-9
+            && forces == [[0.0; 3]; 3]
+    );
+    let twist = Torsion {
+        atoms: [0, 1, 2, 3],
+        periodicity: 2,
+        phase: 0.3,
+        force_constant: 10.0,
+    };
     assert_eq!(torsion::energy_forces(&twist, straight).1, [[0.0; 3]; 4]);
 }
