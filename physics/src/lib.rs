@@ -1,21 +1,25 @@
 //! Peptide topology, the native force field, dynamics, observables and metrics.
 
+pub mod batch;
 pub mod builder;
 pub mod chart;
 pub mod element;
 pub mod energy;
 pub mod forcefield;
+pub mod langevin;
 mod linear;
 pub mod mbar;
 pub mod metrics;
 pub mod observables;
 pub mod pdb;
+pub mod replica_exchange;
 pub mod rotations;
 pub mod sequence;
 pub mod system;
 pub mod terms;
 pub mod topology;
 
+pub use batch::{BatchError, BatchEvaluator};
 pub use builder::build_sequence;
 pub use element::Element;
 pub use energy::{Energies, energy_forces_reference, energy_reference};

@@ -1,0 +1,263 @@
+//! Energies and forces of many conformations at once, one conformation per SIMD lane.
+//!
+//! The conformations of a batch are cut into fixed chunks for the threads and into tiles of one conformation per lane.
+//! A tile holds its coordinates as one vector of lanes per atom and axis, so that every term of the force field is straight
+//! vector arithmetic without gathers, and no lane ever influences another: a conformation's result does not depend on which
+//! others it is evaluated with, nor on the number of threads.
+
+mod bonded;
+mod nonbonded;
+mod parameters;
+mod tile;
+mod vector;
+
+use crate::energy::Energies;
+use crate::system::System;
+use boltzmap_kernels::real::Real;
+use boltzmap_kernels::simd::{Kernel, Lanes, Simd, Tier, dispatch_on};
+use nonbonded::PairScratch;
+use parameters::Parameters;
+use rayon::prelude::*;
+
+pub(crate) use tile::{load_tile, store_tile};
+
+/// Why a batch cannot be evaluated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// The positions are not whole conformations.
+    #[error(
+        "positions hold {coordinates} coordinates, which is not a whole number of conformations of {n_atoms} atoms; \
+         pass an array of shape [n, {n_atoms}, 3]"
+    )]
+    Shape {
+        /// Numbers passed.
+        coordinates: usize,
+        /// Atoms of the system.
+        n_atoms: usize,
+    },
+    /// An output array has the wrong length.
+    #[error("the array for {what} has {found} elements where {expected} are needed; make it match the positions")]
+    Output {
+        /// What the array is for.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The right length.
+        expected: usize,
+    },
+    /// A coordinate is not finite.
+    #[error("atom {atom} of conformation {conformation} has a coordinate that is not finite; remove that conformation")]
+    NotFinite {
+        /// Index of the conformation, from 0.
+        conformation: usize,
+        /// Index of the atom, from 0.
+        atom: usize,
+    },
+}
+
+/// Conformations one thread works on at a time; fixed, so that the work is cut the same way for any number of threads.
+const CHUNK: usize = 32;
+
+/// Evaluates the force field for batches of conformations in precision `T` (`f32` or `f64`).
+///
+/// Energies are exact to round-off of `T`; finite positions always give energies that are finite or +∞, never "not a number".
+pub struct BatchEvaluator<T: Real> {
+    parameters: Parameters<T>,
+    tier: Tier,
+}
+
+impl<T: Real> BatchEvaluator<T> {
+    /// Lays out the system's parameters.
+    ///
+    /// # Panics
+    /// When the system's arrays disagree in length or a term names an atom that does not exist.
+    pub fn new(system: &System) -> Self {
+        Self { parameters: Parameters::new(system), tier: Tier::active() }
+    }
+
+    /// The same evaluator on a given instruction set, for comparisons.
+    pub fn on(self, tier: Tier) -> Self {
+        Self { tier, ..self }
+    }
+
+    /// Number of atoms of a conformation.
+    pub fn n_atoms(&self) -> usize {
+        self.parameters.n_atoms
+    }
+
+    /// The instruction set in use.
+    pub(crate) fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Potential energies (kJ/mol) into `energies` `[n]`, and forces (kJ/mol/nm) into `forces` `[n, atoms, 3]` when wanted,
+    /// of `positions` `[n, atoms, 3]` (nm).
+    pub fn energies_forces(&self, positions: &[T], energies: &mut [f64], forces: Option<&mut [T]>) -> Result<(), BatchError> {
+        let n = self.check(positions)?;
+        output_length("energies", energies.len(), n)?;
+        for (energy, terms) in energies.iter_mut().zip(self.terms(positions, forces)?) {
+            *energy = terms.total();
+        }
+        Ok(())
+    }
+
+    /// Potential energies (kJ/mol) of `positions` `[n, atoms, 3]` (nm).
+    pub fn energies(&self, positions: &[T]) -> Result<Vec<f64>, BatchError> {
+        Ok(self.terms(positions, None)?.iter().map(Energies::total).collect())
+    }
+
+    /// Energies by term, and forces (kJ/mol/nm) into `forces` `[n, atoms, 3]` when wanted, of `positions` `[n, atoms, 3]` (nm).
+    pub fn terms(&self, positions: &[T], forces: Option<&mut [T]>) -> Result<Vec<Energies>, BatchError> {
+        let n = self.check(positions)?;
+        let size = 3 * self.n_atoms();
+        let mut energies = vec![Energies::default(); n];
+        if size == 0 {
+            return Ok(energies);
+        }
+        match forces {
+            Some(forces) => {
+                output_length("forces", forces.len(), positions.len())?;
+                energies
+                    .par_chunks_mut(CHUNK)
+                    .zip(positions.par_chunks(CHUNK * size))
+                    .zip(forces.par_chunks_mut(CHUNK * size))
+                    .for_each(|((energies, positions), forces)| {
+                        dispatch_on(self.tier, EvaluateChunk { parameters: &self.parameters, positions, energies, forces: Some(forces) });
+                    });
+            }
+            None => {
+                energies.par_chunks_mut(CHUNK).zip(positions.par_chunks(CHUNK * size)).for_each(|(energies, positions)| {
+                    dispatch_on(self.tier, EvaluateChunk { parameters: &self.parameters, positions, energies, forces: None });
+                });
+            }
+        }
+        Ok(energies)
+    }
+
+    /// Number of conformations; refuses incomplete ones and coordinates that are not finite.
+    pub(crate) fn check(&self, positions: &[T]) -> Result<usize, BatchError> {
+        let n_atoms = self.n_atoms();
+        let size = 3 * n_atoms;
+        if size == 0 || !positions.len().is_multiple_of(size) {
+            return Err(BatchError::Shape { coordinates: positions.len(), n_atoms });
+        }
+        if let Some(at) = positions.iter().position(|x| !x.is_finite()) {
+            return Err(BatchError::NotFinite { conformation: at / size, atom: at % size / 3 });
+        }
+        Ok(positions.len() / size)
+    }
+}
+
+fn output_length(what: &'static str, found: usize, expected: usize) -> Result<(), BatchError> {
+    if found == expected { Ok(()) } else { Err(BatchError::Output { what, found, expected }) }
+}
+
+/// Energies of one tile, one vector of lanes per term.
+#[derive(Clone, Copy)]
+pub(crate) struct TileEnergies<L> {
+    pub(crate) bond: L,
+    pub(crate) angle: L,
+    pub(crate) torsion: L,
+    pub(crate) nonbonded: L,
+    pub(crate) generalized_born: L,
+}
+
+impl<L: Lanes> TileEnergies<L> {
+    /// Energies of one lane; what overflowed counts as +∞.
+    #[inline(always)]
+    pub(crate) fn lane(&self, lane: usize) -> Energies {
+        Energies {
+            bond: never_nan(self.bond.extract(lane).as_f64()),
+            angle: never_nan(self.angle.extract(lane).as_f64()),
+            torsion: never_nan(self.torsion.extract(lane).as_f64()),
+            nonbonded: never_nan(self.nonbonded.extract(lane).as_f64()),
+            generalized_born: never_nan(self.generalized_born.extract(lane).as_f64()),
+        }
+    }
+}
+
+/// Coordinates whose squares overflow lead to ∞ − ∞ in places: such conformations have no finite energy.
+fn never_nan(energy: f64) -> f64 {
+    if energy.is_nan() { f64::INFINITY } else { energy }
+}
+
+/// The force field on one tile inside a kernel: scratch space with the parameters.
+pub(crate) struct TileEvaluator<'a, L: Lanes> {
+    parameters: &'a Parameters<L::Scalar>,
+    scratch: PairScratch<L>,
+}
+
+impl<'a, L: Lanes> TileEvaluator<'a, L> {
+    #[inline(always)]
+    pub(crate) fn new<T: Real>(evaluator: &'a BatchEvaluator<T>) -> Self
+    where
+        L: Lanes<Scalar = T>,
+    {
+        Self::with_parameters(&evaluator.parameters)
+    }
+
+    #[inline(always)]
+    fn with_parameters(parameters: &'a Parameters<L::Scalar>) -> Self {
+        Self { parameters, scratch: PairScratch::new(parameters.n_atoms) }
+    }
+
+    /// Energies of the tile `x` (`[atom][xyz]` vectors); with `FORCES` overwrites `f` with the forces.
+    #[inline(always)]
+    pub(crate) fn evaluate<const FORCES: bool>(&mut self, x: &[L], f: &mut [L]) -> TileEnergies<L> {
+        let p = self.parameters;
+        if FORCES {
+            for force in f.iter_mut() {
+                *force = L::zero();
+            }
+        }
+        let bond = bonded::bonds::<L, FORCES>(&p.bonds, x, f);
+        let angle = bonded::angles::<L, FORCES>(&p.angles, x, f);
+        let torsion = bonded::torsions::<L, FORCES>(&p.torsions, x, f);
+        let (nonbonded, generalized_born) = nonbonded::nonbonded::<L, FORCES>(p, x, f, &mut self.scratch);
+        TileEnergies { bond, angle, torsion, nonbonded, generalized_born }
+    }
+}
+
+/// One thread's conformations, tile by tile; the last tile is filled up with its last conformation.
+struct EvaluateChunk<'a, T: Real> {
+    parameters: &'a Parameters<T>,
+    positions: &'a [T],
+    energies: &'a mut [Energies],
+    forces: Option<&'a mut [T]>,
+}
+
+impl<T: Real> Kernel for EvaluateChunk<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let width = <T::Lanes<S> as Lanes>::WIDTH;
+        let size = 3 * self.parameters.n_atoms;
+        let mut evaluator = TileEvaluator::<T::Lanes<S>>::with_parameters(self.parameters);
+        let mut x = vec![T::Lanes::<S>::zero(); size];
+        let mut f = vec![T::Lanes::<S>::zero(); size];
+        let mut forces = self.forces;
+        let n = self.energies.len();
+        let mut first = 0;
+        while first < n {
+            let count = width.min(n - first);
+            let range = first * size..(first + count) * size;
+            load_tile(&self.positions[range.clone()], &mut x);
+            let energies = match &mut forces {
+                Some(forces) => {
+                    let energies = evaluator.evaluate::<true>(&x, &mut f);
+                    store_tile(&f, &mut forces[range]);
+                    energies
+                }
+                None => evaluator.evaluate::<false>(&x, &mut f),
+            };
+            for lane in 0..count {
+                self.energies[first + lane] = energies.lane(lane);
+            }
+            first += count;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

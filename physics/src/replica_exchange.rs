@@ -1,0 +1,359 @@
+//! Temperature replica exchange over many replicas in SIMD lanes.
+//!
+//! Several independent *ladders* of replicas run side by side. In a ladder, one replica is at each temperature; every
+//! `exchange_interval` steps, neighbours in temperature exchange their temperatures with probability
+//! min(1, exp((1/RT_a − 1/RT_b)(E_a − E_b))), pairs (0,1), (2,3), … and (1,2), (3,4), … by turns, and velocities are scaled to the
+//! new temperature (Sugita and Okamoto, Chem. Phys. Lett. 314, 141 (1999)). Replicas stay in their lanes, temperatures move.
+//!
+//! Every replica and every ladder has its own random stream: results depend on the seed, not on threads.
+
+use crate::langevin::{DynamicsError, Langevin, LangevinSettings, Replicas};
+use crate::system::{GAS_CONSTANT, System};
+use boltzmap_kernels::random::{Stream, StreamPosition};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Random numbers of the exchanges; the stream index is the ladder's.
+const EXCHANGES: u64 = 0x6578_6368_616e_6765;
+
+/// Why a replica exchange cannot be set up or went wrong.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ReplicaExchangeError {
+    /// From the dynamics of the replicas.
+    #[error(transparent)]
+    Dynamics(#[from] DynamicsError),
+    /// A setting is not usable.
+    #[error("{name} is {value}, which must be {requirement}")]
+    Setting {
+        /// Which setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it must be.
+        requirement: &'static str,
+    },
+    /// The starting positions do not fit the ladders.
+    #[error("{conformations} starting conformations were given for {ladders} ladders of {levels} temperatures; give {ladders}·{levels}")]
+    Starts {
+        /// Conformations given.
+        conformations: usize,
+        /// Number of ladders.
+        ladders: usize,
+        /// Temperatures in a ladder.
+        levels: usize,
+    },
+}
+
+/// What to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaExchangeSettings {
+    /// Independent ladders.
+    pub n_ladders: usize,
+    /// Temperatures in a ladder, in geometric progression.
+    pub n_temperatures: usize,
+    /// K; the temperature of the recorded frames.
+    pub lowest_temperature: f64,
+    /// K
+    pub highest_temperature: f64,
+    /// Integrator.
+    pub langevin: LangevinSettings,
+    /// Steps between exchanges.
+    pub exchange_interval: u64,
+    /// Steps at the beginning that are not recorded; a multiple of `exchange_interval`.
+    pub equilibration_steps: u64,
+    /// Recorded steps of every replica; a multiple of `save_interval`.
+    pub steps: u64,
+    /// Steps between recorded frames; a multiple of `exchange_interval`.
+    pub save_interval: u64,
+    /// Seed of all random numbers.
+    pub seed: u64,
+}
+
+impl ReplicaExchangeSettings {
+    /// T_k = T_0 (T_max/T_0)^{k/(n−1)}, K.
+    pub fn temperatures(&self) -> Vec<f64> {
+        let ratio = self.highest_temperature / self.lowest_temperature;
+        (0..self.n_temperatures)
+            .map(|k| self.lowest_temperature * ratio.powf(k as f64 / (self.n_temperatures.max(2) - 1) as f64))
+            .collect()
+    }
+
+    fn check(&self) -> Result<(), ReplicaExchangeError> {
+        let refuse = |name, value, requirement| Err(ReplicaExchangeError::Setting { name, value, requirement });
+        if self.n_ladders == 0 {
+            return refuse("the number of ladders", 0.0, "at least 1");
+        }
+        if self.n_temperatures == 0 {
+            return refuse("the number of temperatures", 0.0, "at least 1");
+        }
+        if !(self.lowest_temperature > 0.0 && self.lowest_temperature.is_finite()) {
+            return refuse("the lowest temperature in K", self.lowest_temperature, "positive");
+        }
+        if !(self.highest_temperature >= self.lowest_temperature && self.highest_temperature.is_finite()) {
+            return refuse("the highest temperature in K", self.highest_temperature, "at least the lowest one");
+        }
+        if self.exchange_interval == 0 {
+            return refuse("the number of steps between exchanges", 0.0, "at least 1");
+        }
+        if self.save_interval == 0 || !self.save_interval.is_multiple_of(self.exchange_interval) {
+            return refuse(
+                "the number of steps between frames",
+                self.save_interval as f64,
+                "a multiple of the steps between exchanges",
+            );
+        }
+        if !self.equilibration_steps.is_multiple_of(self.exchange_interval) {
+            return refuse(
+                "the number of equilibration steps",
+                self.equilibration_steps as f64,
+                "a multiple of the steps between exchanges",
+            );
+        }
+        if !self.steps.is_multiple_of(self.save_interval) {
+            return refuse("the number of steps", self.steps as f64, "a multiple of the steps between frames");
+        }
+        Ok(())
+    }
+}
+
+/// Which end of its ladder a replica visited last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastEnd {
+    /// None yet.
+    Neither,
+    /// The lowest temperature.
+    Lowest,
+    /// The highest temperature, having come from the lowest.
+    HighestFromLowest,
+}
+
+/// Everything a run is: continuing a copy gives the same bits as continuing the original.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaExchangeState {
+    /// The replicas, ladder by ladder.
+    pub replicas: Replicas,
+    /// `[ladder][level]`: the replica (index within its ladder) at each temperature.
+    pub replica_at: Vec<usize>,
+    /// Random numbers of each ladder's exchanges.
+    pub exchange_streams: Vec<StreamPosition>,
+    /// For each replica, for counting round trips.
+    pub last_end: Vec<LastEnd>,
+    /// Exchanges tried and accepted between levels k and k+1, over all ladders.
+    pub exchanges: Vec<ExchangeCount>,
+    /// Lowest → highest → lowest temperature journeys completed, over all replicas.
+    pub round_trips: u64,
+    /// Recorded so far: frames at the lowest temperature, `[save][ladder][atom][xyz]`, nm.
+    pub frames: Vec<f32>,
+    /// Recorded so far: potential energies, `[save][ladder][level]`, kJ/mol.
+    pub energies: Vec<f64>,
+}
+
+/// How often neighbours in temperature exchanged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExchangeCount {
+    /// Exchanges tried.
+    pub tried: u64,
+    /// Exchanges done.
+    pub accepted: u64,
+}
+
+impl ExchangeCount {
+    /// Accepted over tried; 0 when none was tried.
+    pub fn acceptance(&self) -> f64 {
+        self.accepted as f64 / self.tried.max(1) as f64
+    }
+}
+
+/// Equilibrium frames at the lowest temperature, ladder by ladder, in time order within a ladder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaExchangeTrajectory {
+    /// `[n, atoms, 3]`, nm; the centre of mass is near, not at, the origin.
+    pub positions: Vec<f32>,
+    /// `[n]`, kJ/mol
+    pub potential_energies: Vec<f64>,
+    /// `[n]`, which ladder
+    pub ladders: Vec<u32>,
+    /// `[n]`, ps since the end of the equilibration
+    pub times: Vec<f64>,
+    /// Temperatures of the levels, K.
+    pub temperatures: Vec<f64>,
+    /// `[level][ladder][save]`, kJ/mol, potential energies at every temperature.
+    pub level_energies: Vec<f64>,
+}
+
+/// How [`ReplicaExchange::run`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// All steps are done.
+    Finished,
+    /// The cancel flag was raised; running the state again continues.
+    Cancelled,
+}
+
+/// Temperature replica exchange for one system.
+pub struct ReplicaExchange {
+    langevin: Langevin,
+    settings: ReplicaExchangeSettings,
+    temperatures: Vec<f64>,
+}
+
+impl ReplicaExchange {
+    /// Checks the settings.
+    pub fn new(system: &System, settings: ReplicaExchangeSettings) -> Result<Self, ReplicaExchangeError> {
+        settings.check()?;
+        let langevin = Langevin::new(system, settings.langevin)?;
+        let temperatures = settings.temperatures();
+        Ok(Self { langevin, settings, temperatures })
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &ReplicaExchangeSettings {
+        &self.settings
+    }
+
+    /// The temperatures of a ladder, lowest first, K.
+    pub fn temperatures(&self) -> &[f64] {
+        &self.temperatures
+    }
+
+    /// The beginning of a run. `positions` `[ladders, temperatures, atoms, 3]` (nm) are energy minima, say; replica k of a ladder
+    /// begins at temperature k. Starting ladders in different basins shows, by their agreement later, that the run was long enough.
+    pub fn start(&self, positions: &[f32]) -> Result<ReplicaExchangeState, ReplicaExchangeError> {
+        let (ladders, levels) = (self.settings.n_ladders, self.temperatures.len());
+        let size = 3 * self.langevin.n_atoms();
+        if size == 0 || positions.len() != ladders * levels * size {
+            let conformations = positions.len() / size.max(1);
+            return Err(ReplicaExchangeError::Starts { conformations, ladders, levels });
+        }
+        let replicas = self.langevin.start(positions, &self.temperatures.repeat(ladders), self.settings.seed)?;
+        let mut state = ReplicaExchangeState {
+            replicas,
+            replica_at: (0..ladders).flat_map(|_| 0..levels).collect(),
+            exchange_streams: (0..ladders).map(|l| Stream::new(self.settings.seed, EXCHANGES, l as u64).position()).collect(),
+            last_end: vec![LastEnd::Neither; ladders * levels],
+            exchanges: vec![ExchangeCount::default(); levels - 1],
+            round_trips: 0,
+            frames: Vec::new(),
+            energies: Vec::new(),
+        };
+        self.note_ends(&mut state);
+        Ok(state)
+    }
+
+    /// Fraction of the run done.
+    pub fn fraction_done(&self, state: &ReplicaExchangeState) -> f64 {
+        state.replicas.step as f64 / (self.settings.equilibration_steps + self.settings.steps).max(1) as f64
+    }
+
+    /// Runs to the end, or until `cancel` is raised, calling `progress` with the fraction done after every exchange.
+    pub fn run(
+        &self,
+        state: &mut ReplicaExchangeState,
+        mut progress: impl FnMut(f64),
+        cancel: &AtomicBool,
+    ) -> Result<RunEnd, ReplicaExchangeError> {
+        let settings = &self.settings;
+        let end = settings.equilibration_steps + settings.steps;
+        while state.replicas.step < end {
+            if cancel.load(Ordering::Relaxed) {
+                return Ok(RunEnd::Cancelled);
+            }
+            self.langevin.run(&mut state.replicas, settings.exchange_interval)?;
+            self.exchange(state);
+            let step = state.replicas.step;
+            if step > settings.equilibration_steps && (step - settings.equilibration_steps).is_multiple_of(settings.save_interval) {
+                self.record(state);
+            }
+            progress(self.fraction_done(state));
+        }
+        Ok(RunEnd::Finished)
+    }
+
+    /// One round of exchanges in every ladder.
+    fn exchange(&self, state: &mut ReplicaExchangeState) {
+        let levels = self.temperatures.len();
+        let round = state.replicas.step / self.settings.exchange_interval;
+        for ladder in 0..self.settings.n_ladders {
+            let mut stream = Stream::at(state.exchange_streams[ladder]);
+            for low in ((round % 2) as usize..levels - 1).step_by(2) {
+                let at = ladder * levels + low;
+                let (a, b) = (ladder * levels + state.replica_at[at], ladder * levels + state.replica_at[at + 1]);
+                let energy = |replica: usize| state.replicas.potential_energies[replica];
+                let beta = |level: usize| 1.0 / (GAS_CONSTANT * self.temperatures[level]);
+                let log_ratio = (beta(low) - beta(low + 1)) * (energy(a) - energy(b));
+                let count = &mut state.exchanges[low];
+                count.tried += 1;
+                if stream.uniform() < log_ratio.exp() {
+                    count.accepted += 1;
+                    state.replicas.exchange_temperatures(a, b);
+                    state.replica_at.swap(at, at + 1);
+                }
+            }
+            state.exchange_streams[ladder] = stream.position();
+        }
+        self.note_ends(state);
+    }
+
+    /// Follows the replicas from end to end of their ladders.
+    fn note_ends(&self, state: &mut ReplicaExchangeState) {
+        let levels = self.temperatures.len();
+        for ladder in 0..self.settings.n_ladders {
+            let first = ladder * levels;
+            let lowest = first + state.replica_at[first];
+            if state.last_end[lowest] == LastEnd::HighestFromLowest {
+                state.round_trips += 1;
+            }
+            state.last_end[lowest] = LastEnd::Lowest;
+            let highest = first + state.replica_at[first + levels - 1];
+            if levels > 1 && state.last_end[highest] == LastEnd::Lowest {
+                state.last_end[highest] = LastEnd::HighestFromLowest;
+            }
+        }
+    }
+
+    fn record(&self, state: &mut ReplicaExchangeState) {
+        let levels = self.temperatures.len();
+        let size = 3 * self.langevin.n_atoms();
+        for ladder in 0..self.settings.n_ladders {
+            for level in 0..levels {
+                let replica = ladder * levels + state.replica_at[ladder * levels + level];
+                state.energies.push(state.replicas.potential_energies[replica]);
+                if level == 0 {
+                    state.frames.extend_from_slice(&state.replicas.positions[replica * size..(replica + 1) * size]);
+                }
+            }
+        }
+    }
+
+    /// The frames recorded so far.
+    pub fn trajectory(&self, state: &ReplicaExchangeState) -> ReplicaExchangeTrajectory {
+        let (ladders, levels) = (self.settings.n_ladders, self.temperatures.len());
+        let size = 3 * self.langevin.n_atoms();
+        let saves = state.energies.len() / (ladders * levels);
+        let mut trajectory = ReplicaExchangeTrajectory {
+            positions: Vec::with_capacity(state.frames.len()),
+            potential_energies: Vec::with_capacity(saves * ladders),
+            ladders: Vec::with_capacity(saves * ladders),
+            times: Vec::with_capacity(saves * ladders),
+            temperatures: self.temperatures.clone(),
+            level_energies: Vec::with_capacity(state.energies.len()),
+        };
+        for ladder in 0..ladders {
+            for save in 0..saves {
+                let frame = save * ladders + ladder;
+                trajectory.positions.extend_from_slice(&state.frames[frame * size..(frame + 1) * size]);
+                trajectory.potential_energies.push(state.energies[frame * levels]);
+                trajectory.ladders.push(ladder as u32);
+                let steps = (save as u64 + 1) * self.settings.save_interval;
+                trajectory.times.push(steps as f64 * self.settings.langevin.timestep);
+            }
+        }
+        for level in 0..levels {
+            for ladder in 0..ladders {
+                for save in 0..saves {
+                    trajectory.level_energies.push(state.energies[(save * ladders + ladder) * levels + level]);
+                }
+            }
+        }
+        trajectory
+    }
+}
