@@ -10,6 +10,7 @@ pub mod langevin;
 mod linear;
 pub mod mbar;
 pub mod metrics;
+pub mod minimise;
 pub mod observables;
 pub mod pdb;
 pub mod replica_exchange;

@@ -1,96 +1,241 @@
 use super::*;
 use crate::energy::energy_forces_reference;
-use crate::system::*;
+use crate::system::{BornModel, System};
+use crate::{ForceField, build_sequence};
+use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::simd::dispatch_on;
 
-/// Scratch
-pub(crate) fn scratch_system(key: &str) -> (System, Vec<f64>, Vec<f64>) {
-    let text = std::fs::read_to_string(std::env::var("SCRATCH_ORACLE").unwrap()).unwrap();
-    let d: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let ff = &d["ff"][key];
-    let pp = if ff["params"].is_null() { &d["ff"]["ff14SB+obc1/NoCutoff"]["params"] } else { &ff["params"] };
-    let rows = |v: &serde_json::Value| -> Vec<Vec<f64>> { v.as_array().unwrap().iter().map(|r| r.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()).collect() };
-    let us = |x: f64| x as usize;
-    let nb = rows(&pp["nonbonded"]);
-    let gb = rows(&ff["gb_params"]);
-    let amber = key.contains("amber99_obc");
-    let model = if amber { BornModel::Amber99Obc } else if key.contains("obc1") { BornModel::Obc1 } else { BornModel::Obc2 };
-    let system = System {
-        masses: pp["masses"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect(),
-        charges: nb.iter().map(|r| r[0]).collect(),
-        sigma: nb.iter().map(|r| r[1]).collect(),
-        epsilon: nb.iter().map(|r| r[2]).collect(),
-        bonds: rows(&pp["bonds"]).iter().map(|r| Bond { atoms: [us(r[0]), us(r[1])], length: r[2], force_constant: r[3] }).collect(),
-        angles: rows(&pp["angles"]).iter().map(|r| Angle { atoms: [us(r[0]), us(r[1]), us(r[2])], angle: r[3], force_constant: r[4] }).collect(),
-        torsions: rows(&pp["torsions"]).iter().map(|r| Torsion { atoms: [us(r[0]), us(r[1]), us(r[2]), us(r[3])], periodicity: r[4] as u32, phase: r[5], force_constant: r[6] }).collect(),
-        excluded: rows(&pp["excluded"]).iter().map(|r| [us(r[0]), us(r[1])]).collect(),
-        pairs14: rows(&pp["exceptions14"]).iter().map(|r| Pair14 { atoms: [us(r[0]), us(r[1])], charge_product: r[2], sigma: r[3], epsilon: r[4] }).collect(),
-        generalized_born: Some(GeneralizedBorn { model, radius: gb.iter().map(|r| if amber { r[1] } else { r[1] + 0.009 }).collect(), scale: gb.iter().map(|r| if amber { r[2] } else { r[2] / r[1] }).collect() }),
-        cutoff: ff["cutoff_nm"].as_f64(),
+/// Alanine dipeptide with its built conformation.
+fn alanine_dipeptide() -> (System, Vec<f64>) {
+    let (topology, positions) = build_sequence("Ace-A-Nme").unwrap();
+    (ForceField::amber99sbildn_obc2().system(&topology).unwrap(), positions)
+}
+
+/// `n` conformations: the built one with normal displacements of up to `sigma` nm, growing with the index.
+fn displaced(positions: &[f64], n: usize, sigma: f64) -> Vec<f64> {
+    let mut stream = Stream::new(1, 2, 3);
+    (0..n)
+        .flat_map(|i| {
+            let scale = sigma * (i + 1) as f64 / n as f64;
+            positions.iter().map(|x| x + scale * stream.standard_normal()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// The systems every comparison runs over: all Born models, with and without cutoff, without solvent.
+fn variants(system: &System) -> Vec<(&'static str, System)> {
+    let with = |model: Option<BornModel>, cutoff: Option<f64>| {
+        let mut system = system.clone();
+        system.cutoff = cutoff;
+        system.generalized_born = model.and_then(|model| {
+            system.generalized_born.clone().map(|mut born| {
+                born.model = model;
+                born
+            })
+        });
+        system
     };
-    let positions = rows(&d["positions"]).concat();
-    let totals = ff["energies"]["total"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-    (system, positions, totals)
+    vec![
+        ("amber99_obc", with(Some(BornModel::Amber99Obc), None)),
+        ("obc1", with(Some(BornModel::Obc1), None)),
+        ("obc2", with(Some(BornModel::Obc2), None)),
+        // Shorter than the molecule, so that both sides of the cutoff occur.
+        ("obc1, cutoff", with(Some(BornModel::Obc1), Some(0.6))),
+        ("amber99_obc, cutoff", with(Some(BornModel::Amber99Obc), Some(0.6))),
+        ("vacuum", with(None, None)),
+        ("vacuum, cutoff", with(None, Some(0.6))),
+    ]
+}
+
+fn by_term(e: &Energies) -> [f64; 5] {
+    [e.bond, e.angle, e.torsion, e.nonbonded, e.generalized_born]
 }
 
 #[test]
-fn scratch() {
-    for key in ["amber99sbildn+amber99_obc/NoCutoff", "ff14SB+obc1/NoCutoff", "ff14SB+obc2/NoCutoff", "ff14SB+obc1/CutoffNonPeriodic2.0"] {
-        let (system, positions, totals) = scratch_system(key);
-        let n = totals.len();
+fn double_precision_equals_the_reference_in_every_term_and_force_on_every_tier() {
+    let (system, built) = alanine_dipeptide();
+    let size = built.len();
+    // 19: two full tiles of eight lanes and a partial one. Displacements of 0.03 nm engulf atoms.
+    let positions = displaced(&built, 19, 0.03);
+    for (name, system) in variants(&system) {
         for tier in Tier::available() {
             let evaluator = BatchEvaluator::<f64>::new(&system).on(tier);
             let mut forces = vec![0.0; positions.len()];
-            let e = evaluator.terms(&positions, Some(&mut forces)).unwrap();
-            let size = 3 * system.n_atoms();
-            let mut worst = [0.0f64; 7];
-            for i in 0..n {
-                let (r, rf) = energy_forces_reference(&system, &positions[i * size..(i + 1) * size]);
-                let rel = |a: f64, b: f64| (a - b).abs() / b.abs().max(1.0);
-                let fscale = rf.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-                let df = rf.iter().zip(&forces[i * size..]).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
-                for (w, v) in worst.iter_mut().zip([rel(e[i].bond, r.bond), rel(e[i].angle, r.angle), rel(e[i].torsion, r.torsion), rel(e[i].nonbonded, r.nonbonded), rel(e[i].generalized_born, r.generalized_born), df / fscale, rel(r.total(), totals[i])]) {
-                    *w = w.max(v);
+            let energies = evaluator.terms(&positions, Some(&mut forces)).unwrap();
+            assert_eq!(energies, evaluator.terms(&positions, None).unwrap());
+            for (i, x) in positions.chunks(size).enumerate() {
+                let (expected, expected_forces) = energy_forces_reference(&system, x);
+                for (found, expected) in by_term(&energies[i]).into_iter().zip(by_term(&expected)) {
+                    let error = (found - expected).abs() / expected.abs().max(1.0);
+                    assert!(error < 1e-10, "{name} {}: conformation {i}: {found} for {expected}", tier.name());
+                }
+                let largest = expected_forces.iter().fold(0.0f64, |m, f| m.max(f.abs()));
+                for (found, expected) in forces[i * size..(i + 1) * size].iter().zip(&expected_forces) {
+                    assert!((found - expected).abs() < 1e-10 * largest, "{name} {}: {found} for {expected}", tier.name());
                 }
             }
-            println!("{key} {} {:?}", tier.name(), worst.map(|w| format!("{w:.1e}")));
         }
     }
 }
 
 #[test]
-fn scratch_speed() {
-    let (system, positions, _) = scratch_system("amber99sbildn+amber99_obc/NoCutoff");
-    fn go<T: Real>(system: &System, positions: &[f64]) {
+fn single_precision_is_within_a_thousandth_of_the_reference_at_thermal_energies() {
+    let (system, built) = alanine_dipeptide();
+    let positions: Vec<f32> = displaced(&built, 64, 0.004).iter().map(|&x| x as f32).collect();
+    let rounded: Vec<f64> = positions.iter().map(|&x| f64::from(x)).collect();
+    for (name, system) in variants(&system) {
+        let mut forces = vec![0.0f32; positions.len()];
+        let mut energies = vec![0.0; 64];
+        BatchEvaluator::<f32>::new(&system).energies_forces(&positions, &mut energies, Some(&mut forces)).unwrap();
+        let exact = BatchEvaluator::<f64>::new(&system);
+        let mut exact_forces = vec![0.0; rounded.len()];
+        let mut exact_energies = vec![0.0; 64];
+        exact.energies_forces(&rounded, &mut exact_energies, Some(&mut exact_forces)).unwrap();
+        for (found, expected) in energies.iter().zip(&exact_energies) {
+            assert!((found - expected).abs() < 1e-3, "{name}: {found} for {expected}");
+        }
+        let largest = exact_forces.iter().fold(0.0f64, |m, f| m.max(f.abs()));
+        for (found, expected) in forces.iter().zip(&exact_forces) {
+            assert!((f64::from(*found) - expected).abs() < 1e-5 * largest, "{name}: {found} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_company_or_threads() {
+    let (system, built) = alanine_dipeptide();
+    let size = built.len();
+    let positions: Vec<f32> = displaced(&built, 70, 0.01).iter().map(|&x| x as f32).collect();
+    let evaluator = BatchEvaluator::<f32>::new(&system);
+    let mut forces = vec![0.0; positions.len()];
+    let energies = evaluator.terms(&positions, Some(&mut forces)).unwrap();
+    for part in [1, 7, 33] {
+        let mut first = 0;
+        for x in positions.chunks(part * size) {
+            let mut some_forces = vec![0.0; x.len()];
+            let some = evaluator.terms(x, Some(&mut some_forces)).unwrap();
+            assert_eq!(some, energies[first..first + some.len()]);
+            assert_eq!(some_forces, forces[first * size..first * size + x.len()]);
+            first += some.len();
+        }
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    assert_eq!(pool.install(|| evaluator.terms(&positions, None).unwrap()), energies);
+}
+
+#[test]
+fn finite_positions_never_give_an_energy_that_is_not_a_number() {
+    let (system, built) = alanine_dipeptide();
+    let size = built.len();
+    let mut positions = Vec::new();
+    // All atoms in one point; every pair in turn in one point; one atom far away; all atoms on a line.
+    positions.extend(vec![0.0; size]);
+    for i in 0..22 {
+        for j in 0..i {
+            let mut x = built.clone();
+            for axis in 0..3 {
+                x[3 * i + axis] = x[3 * j + axis];
+            }
+            positions.extend(x);
+        }
+    }
+    for far in [1e3, 1e10, 1e19, 1e30] {
+        let mut x = built.clone();
+        x[5] = far;
+        positions.extend(x);
+    }
+    positions.extend(built.iter().enumerate().map(|(k, x)| if k % 3 == 0 { *x } else { 0.0 }));
+    for (name, system) in variants(&system) {
+        let energies = BatchEvaluator::<f64>::new(&system).terms(&positions, None).unwrap();
+        let single: Vec<f32> = positions.iter().map(|&x| x as f32).collect();
+        let single = BatchEvaluator::<f32>::new(&system).terms(&single, None).unwrap();
+        for (i, terms) in energies.iter().chain(&single).enumerate() {
+            for energy in by_term(terms) {
+                assert!(energy > f64::NEG_INFINITY, "{name}: conformation {i} has energies {terms:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_input_is_named() {
+    let (system, built) = alanine_dipeptide();
+    let evaluator = BatchEvaluator::<f64>::new(&system);
+    let mut positions = built.repeat(3);
+    assert_eq!(evaluator.energies(&positions[1..]).unwrap_err(), BatchError::Shape { coordinates: 197, n_atoms: 22 });
+    positions[66 * 2 + 3 * 5 + 1] = f64::NAN;
+    assert_eq!(evaluator.energies(&positions).unwrap_err(), BatchError::NotFinite { conformation: 2, atom: 5 });
+    let error = evaluator.energies_forces(&built, &mut [0.0; 2], None).unwrap_err();
+    assert_eq!(error, BatchError::Output { what: "energies", found: 2, expected: 1 });
+    assert_eq!(evaluator.energies(&[]).unwrap(), Vec::<f64>::new());
+}
+
+/// Velocity Verlet for `time` ps from the built conformation with thermal velocities: the worst deviation of the total energy.
+fn energy_drift(system: &System, start: &[f64], timestep: f64, time: f64) -> f64 {
+    let evaluator = BatchEvaluator::<f64>::new(system);
+    let mut x = start.to_vec();
+    let mut stream = Stream::new(4, 5, 6);
+    let mut v: Vec<f64> = (0..x.len())
+        .map(|k| (crate::system::GAS_CONSTANT * 300.0 / system.masses[k / 3]).sqrt() * stream.standard_normal())
+        .collect();
+    let mut f = vec![0.0; x.len()];
+    let mut energy = [0.0];
+    evaluator.energies_forces(&x, &mut energy, Some(&mut f)).unwrap();
+    let mut worst = 0.0f64;
+    let mut first = None;
+    for _ in 0..(time / timestep).round() as usize {
+        for k in 0..x.len() {
+            v[k] += 0.5 * timestep * f[k] / system.masses[k / 3];
+            x[k] += timestep * v[k];
+        }
+        evaluator.energies_forces(&x, &mut energy, Some(&mut f)).unwrap();
+        for k in 0..x.len() {
+            v[k] += 0.5 * timestep * f[k] / system.masses[k / 3];
+        }
+        let kinetic: f64 = (0..x.len()).map(|k| 0.5 * system.masses[k / 3] * v[k] * v[k]).sum();
+        let total = energy[0] + kinetic;
+        worst = worst.max((total - *first.get_or_insert(total)).abs());
+    }
+    worst
+}
+
+#[test]
+fn velocity_verlet_conserves_energy_to_second_order_in_the_step() {
+    let (system, built) = alanine_dipeptide();
+    let coarse = energy_drift(&system, &built, 0.0004, 0.2);
+    let fine = energy_drift(&system, &built, 0.0002, 0.2);
+    let ratio = coarse / fine;
+    assert!((3.6..4.4).contains(&ratio), "halving the step divided the energy error {coarse} by {ratio}");
+}
+
+/// Not a check: `cargo test -p boltzmap-physics --release -- --ignored --nocapture evaluations_per_second`.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn evaluations_per_second() {
+    fn measure<T: Real>(system: &System, positions: &[f64]) {
         let size = 3 * system.n_atoms();
-        let x: Vec<T> = positions[size..21 * size].iter().map(|&x| T::from_f64(x)).collect();
-        let x = x.repeat(64);
+        let x: Vec<T> = positions.iter().map(|&x| T::from_f64(x)).collect();
+        let n = x.len() / size;
         for tier in Tier::available() {
             let evaluator = BatchEvaluator::<T>::new(system).on(tier);
             let mut forces = x.clone();
-            let mut energies = vec![Energies::default(); 1280];
-            let mut best = [f64::MAX; 2];
-            for _ in 0..10 {
-                let t = std::time::Instant::now();
-                for ((e, x), f) in energies.chunks_mut(32).zip(x.chunks(32 * size)).zip(forces.chunks_mut(32 * size)) {
-                    dispatch_on(tier, EvaluateChunk { parameters: &evaluator.parameters, positions: x, energies: e, forces: Some(f) });
+            let mut energies = vec![Energies::default(); n];
+            let mut best = f64::INFINITY;
+            for _ in 0..20 {
+                let start = std::time::Instant::now();
+                for ((energies, positions), forces) in
+                    energies.chunks_mut(CHUNK).zip(x.chunks(CHUNK * size)).zip(forces.chunks_mut(CHUNK * size))
+                {
+                    let parameters = &evaluator.parameters;
+                    dispatch_on(tier, EvaluateChunk { parameters, positions, energies, forces: Some(forces) });
                 }
-                best[0] = best[0].min(t.elapsed().as_secs_f64());
-                let t = std::time::Instant::now();
-                for (e, x) in energies.chunks_mut(32).zip(x.chunks(32 * size)) {
-                    dispatch_on(tier, EvaluateChunk { parameters: &evaluator.parameters, positions: x, energies: e, forces: None });
-                }
-                best[1] = best[1].min(t.elapsed().as_secs_f64());
+                best = best.min(start.elapsed().as_secs_f64());
             }
-            println!("{} {} {:.0} energy+force/s, {:.0} energy/s per core", T::NAME, tier.name(), 1280.0 / best[0], 1280.0 / best[1]);
+            println!("{} {}: {:.0} energies with forces per second and core", T::NAME, tier.name(), n as f64 / best);
         }
-        let worst = {
-            let x64: Vec<f64> = x.iter().map(|x| x.as_f64()).collect();
-            let exact = BatchEvaluator::<f64>::new(system).energies(&x64).unwrap();
-            let e = BatchEvaluator::<T>::new(system).energies(&x).unwrap();
-            exact.iter().zip(&e).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-        };
-        println!("worst {worst:.2e}");
     }
-    go::<f32>(&system, &positions);
-    go::<f64>(&system, &positions);
+    let (system, built) = alanine_dipeptide();
+    let positions = displaced(&built, 1280, 0.004);
+    measure::<f32>(&system, &positions);
+    measure::<f64>(&system, &positions);
 }
