@@ -30,7 +30,9 @@ pub enum DynamicsError {
     #[error(transparent)]
     Positions(#[from] BatchError),
     /// As many temperatures as replicas are needed.
-    #[error("{temperatures} temperatures were given for {replicas} replicas; give one temperature for each replica")]
+    #[error(
+        "{temperatures} temperatures were given for {replicas} replicas; give one temperature for each replica"
+    )]
     Temperatures {
         /// Temperatures given.
         temperatures: usize,
@@ -74,7 +76,10 @@ pub struct LangevinSettings {
 impl Default for LangevinSettings {
     /// 1 fs, the longest usual step without constraints, and 1 ps⁻¹.
     fn default() -> Self {
-        Self { timestep: 0.001, friction: 1.0 }
+        Self {
+            timestep: 0.001,
+            friction: 1.0,
+        }
     }
 }
 
@@ -110,7 +115,10 @@ impl Replicas {
     pub fn exchange_temperatures(&mut self, first: usize, second: usize) {
         let (a, b) = (self.temperatures[first], self.temperatures[second]);
         let size = self.velocities.len() / self.len();
-        for (replica, factor) in [(first, (b / a).sqrt() as f32), (second, (a / b).sqrt() as f32)] {
+        for (replica, factor) in [
+            (first, (b / a).sqrt() as f32),
+            (second, (a / b).sqrt() as f32),
+        ] {
             for velocity in &mut self.velocities[replica * size..(replica + 1) * size] {
                 *velocity *= factor;
             }
@@ -130,7 +138,15 @@ impl Langevin {
     /// An integrator; masses of the system in Da.
     pub fn new(system: &System, settings: LangevinSettings) -> Result<Self, DynamicsError> {
         let positive = |name, value: f64| {
-            if value > 0.0 && value.is_finite() { Ok(()) } else { Err(DynamicsError::Setting { name, value, requirement: "positive" }) }
+            if value > 0.0 && value.is_finite() {
+                Ok(())
+            } else {
+                Err(DynamicsError::Setting {
+                    name,
+                    value,
+                    requirement: "positive",
+                })
+            }
         };
         positive("the time step in ps", settings.timestep)?;
         if !(settings.friction >= 0.0 && settings.friction.is_finite()) {
@@ -143,7 +159,11 @@ impl Langevin {
         for &mass in &system.masses {
             positive("an atom's mass in Da", mass)?;
         }
-        Ok(Self { evaluator: BatchEvaluator::new(system), masses: system.masses.clone(), settings })
+        Ok(Self {
+            evaluator: BatchEvaluator::new(system),
+            masses: system.masses.clone(),
+            settings,
+        })
     }
 
     /// Time step and friction.
@@ -158,14 +178,26 @@ impl Langevin {
 
     /// Replicas at rest in the given positions `[n, atoms, 3]` (nm), with velocities drawn from each temperature's Maxwell
     /// distribution. Replica r's random numbers depend on `seed` and r only.
-    pub fn start(&self, positions: &[f32], temperatures: &[f64], seed: u64) -> Result<Replicas, DynamicsError> {
+    pub fn start(
+        &self,
+        positions: &[f32],
+        temperatures: &[f64],
+        seed: u64,
+    ) -> Result<Replicas, DynamicsError> {
         let potential_energies = self.evaluator.energies(positions)?;
         let n = potential_energies.len();
         if temperatures.len() != n {
-            return Err(DynamicsError::Temperatures { temperatures: temperatures.len(), replicas: n });
+            return Err(DynamicsError::Temperatures {
+                temperatures: temperatures.len(),
+                replicas: n,
+            });
         }
         if let Some(&value) = temperatures.iter().find(|t| !(**t > 0.0 && t.is_finite())) {
-            return Err(DynamicsError::Setting { name: "a temperature in K", value, requirement: "positive" });
+            return Err(DynamicsError::Setting {
+                name: "a temperature in K",
+                value,
+                requirement: "positive",
+            });
         }
         let mut velocities = vec![0.0f32; positions.len()];
         for (r, v) in velocities.chunks_mut(3 * self.n_atoms()).enumerate() {
@@ -180,7 +212,9 @@ impl Langevin {
             velocities,
             temperatures: temperatures.to_vec(),
             potential_energies,
-            streams: (0..n).map(|r| Stream::new(seed, NOISE, r as u64).position()).collect(),
+            streams: (0..n)
+                .map(|r| Stream::new(seed, NOISE, r as u64).position())
+                .collect(),
             step: 0,
         })
     }
@@ -196,24 +230,35 @@ impl Langevin {
             .zip(replicas.temperatures.par_chunks(CHUNK))
             .zip(replicas.potential_energies.par_chunks_mut(CHUNK))
             .zip(replicas.streams.par_chunks_mut(CHUNK))
-            .map(|((((positions, velocities), temperatures), potential_energies), streams)| {
-                let chunk = RunChunk {
-                    langevin: self,
-                    positions,
-                    velocities,
-                    temperatures,
-                    potential_energies,
-                    streams,
-                    first_step,
-                    steps,
-                };
-                dispatch_on(self.evaluator.tier(), chunk)
-            })
+            .map(
+                |((((positions, velocities), temperatures), potential_energies), streams)| {
+                    let chunk = RunChunk {
+                        langevin: self,
+                        positions,
+                        velocities,
+                        temperatures,
+                        potential_energies,
+                        streams,
+                        first_step,
+                        steps,
+                    };
+                    dispatch_on(self.evaluator.tier(), chunk)
+                },
+            )
             .collect();
         replicas.step += steps;
         for (chunk, failure) in failures.into_iter().enumerate() {
-            if let Some(Failure { replica, step, atom }) = failure {
-                return Err(DynamicsError::Diverged { replica: chunk * CHUNK + replica, step, atom });
+            if let Some(Failure {
+                replica,
+                step,
+                atom,
+            }) = failure
+            {
+                return Err(DynamicsError::Diverged {
+                    replica: chunk * CHUNK + replica,
+                    step,
+                    atom,
+                });
             }
         }
         Ok(())
@@ -284,7 +329,9 @@ impl Kernel for RunChunk<'_> {
             let mut amplitude = [0.0f32; 16];
             for lane in 0..width {
                 let temperature = self.temperatures[first + lane.min(count - 1)];
-                amplitude[lane] = (-(2.0 * -friction * timestep).exp_m1() * GAS_CONSTANT * temperature).sqrt() as f32;
+                amplitude[lane] =
+                    (-(2.0 * -friction * timestep).exp_m1() * GAS_CONSTANT * temperature).sqrt()
+                        as f32;
             }
             let tile = Tile {
                 half_step: S::F32::splat((0.5 * timestep) as f32),
@@ -297,9 +344,15 @@ impl Kernel for RunChunk<'_> {
                 evaluator.evaluate::<true>(&x, &mut f);
                 if tile.step(&mut x, &mut v, &f, &mut noise) {
                     store_tile(&x, &mut self.positions[rows.clone()]);
-                    let bad = self.positions[rows.clone()].iter().position(|x| !x.is_finite());
+                    let bad = self.positions[rows.clone()]
+                        .iter()
+                        .position(|x| !x.is_finite());
                     if let Some(bad) = bad {
-                        return Some(Failure { replica: first + bad / size, step: now, atom: bad % size / 3 });
+                        return Some(Failure {
+                            replica: first + bad / size,
+                            step: now,
+                            atom: bad % size / 3,
+                        });
                     }
                 }
                 if now.is_multiple_of(RECENTRE_EVERY) {
@@ -375,7 +428,10 @@ struct Noise {
 
 impl Noise {
     fn new(positions: &[StreamPosition]) -> Self {
-        Self { streams: positions.iter().map(|&p| Stream::at(p)).collect(), numbers: Vec::new() }
+        Self {
+            streams: positions.iter().map(|&p| Stream::at(p)).collect(),
+            numbers: Vec::new(),
+        }
     }
 
     /// Draws the numbers of one step.

@@ -35,7 +35,11 @@ pub struct MinimiseSettings {
 
 impl Default for MinimiseSettings {
     fn default() -> Self {
-        Self { force_tolerance: 10.0, max_steps: 5000, largest_move: 0.005 }
+        Self {
+            force_tolerance: 10.0,
+            max_steps: 5000,
+            largest_move: 0.005,
+        }
     }
 }
 
@@ -59,9 +63,20 @@ pub fn minimise<T: Real>(
     let n = evaluator.check(positions)?;
     let size = 3 * evaluator.n_atoms();
     let mut results = vec![Minimised::default(); n];
-    positions.par_chunks_mut(CHUNK * size).zip(results.par_chunks_mut(CHUNK)).for_each(|(positions, results)| {
-        dispatch_on(evaluator.tier(), MinimiseChunk { evaluator, positions, results, settings });
-    });
+    positions
+        .par_chunks_mut(CHUNK * size)
+        .zip(results.par_chunks_mut(CHUNK))
+        .for_each(|(positions, results)| {
+            dispatch_on(
+                evaluator.tier(),
+                MinimiseChunk {
+                    evaluator,
+                    positions,
+                    results,
+                    settings,
+                },
+            );
+        });
     Ok(results)
 }
 
@@ -112,7 +127,13 @@ impl<T: Real> Kernel for MinimiseChunk<'_, T> {
 
 /// FIRE until every lane has converged. A lane that has stands still, whatever the others do.
 #[inline(always)]
-fn descend<L: Lanes>(evaluator: &mut TileEvaluator<'_, L>, settings: &MinimiseSettings, x: &mut [L], v: &mut [L], f: &mut [L]) {
+fn descend<L: Lanes>(
+    evaluator: &mut TileEvaluator<'_, L>,
+    settings: &MinimiseSettings,
+    x: &mut [L],
+    v: &mut [L],
+    f: &mut [L],
+) {
     let (zero, one) = (L::zero(), L::constant(1.0));
     let tolerance = L::constant(settings.force_tolerance);
     let limit = L::constant(settings.largest_move);
@@ -139,12 +160,20 @@ fn descend<L: Lanes>(evaluator: &mut TileEvaluator<'_, L>, settings: &MinimiseSe
         let downhill = zero.lt(power);
         let patient = L::mask_and(downhill, L::constant(PATIENCE).lt(downhill_steps));
         let faster = L::constant(LONGEST_TIMESTEP).min(timestep * L::constant(SPEED_UP));
-        timestep = L::select(patient, faster, L::select(downhill, timestep, timestep * L::constant(SLOW_DOWN)));
+        timestep = L::select(
+            patient,
+            faster,
+            L::select(downhill, timestep, timestep * L::constant(SLOW_DOWN)),
+        );
         // The first step has no velocity and so no power; without a floor, repeated uphill steps would stop all motion.
         timestep = L::constant(FIRST_TIMESTEP * 1e-2).max(timestep);
         let keep = L::select(downhill, one - mixing, zero);
         let turn = L::select(downhill, mixing * (speed2 / tiny.max(force2)).sqrt(), zero);
-        mixing = L::select(patient, mixing * L::constant(MIXING_DECAY), L::select(downhill, mixing, L::constant(MIXING)));
+        mixing = L::select(
+            patient,
+            mixing * L::constant(MIXING_DECAY),
+            L::select(downhill, mixing, L::constant(MIXING)),
+        );
         downhill_steps = L::select(downhill, downhill_steps + one, zero);
         let mut farthest = zero;
         for k in 0..x.len() {

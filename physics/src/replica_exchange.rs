@@ -32,7 +32,9 @@ pub enum ReplicaExchangeError {
         requirement: &'static str,
     },
     /// The starting positions do not fit the ladders.
-    #[error("{conformations} starting conformations were given for {ladders} ladders of {levels} temperatures; give {ladders}·{levels}")]
+    #[error(
+        "{conformations} starting conformations were given for {ladders} ladders of {levels} temperatures; give {ladders}·{levels}"
+    )]
     Starts {
         /// Conformations given.
         conformations: usize,
@@ -73,12 +75,21 @@ impl ReplicaExchangeSettings {
     pub fn temperatures(&self) -> Vec<f64> {
         let ratio = self.highest_temperature / self.lowest_temperature;
         (0..self.n_temperatures)
-            .map(|k| self.lowest_temperature * ratio.powf(k as f64 / (self.n_temperatures.max(2) - 1) as f64))
+            .map(|k| {
+                self.lowest_temperature
+                    * ratio.powf(k as f64 / (self.n_temperatures.max(2) - 1) as f64)
+            })
             .collect()
     }
 
     fn check(&self) -> Result<(), ReplicaExchangeError> {
-        let refuse = |name, value, requirement| Err(ReplicaExchangeError::Setting { name, value, requirement });
+        let refuse = |name, value, requirement| {
+            Err(ReplicaExchangeError::Setting {
+                name,
+                value,
+                requirement,
+            })
+        };
         if self.n_ladders == 0 {
             return refuse("the number of ladders", 0.0, "at least 1");
         }
@@ -86,10 +97,20 @@ impl ReplicaExchangeSettings {
             return refuse("the number of temperatures", 0.0, "at least 1");
         }
         if !(self.lowest_temperature > 0.0 && self.lowest_temperature.is_finite()) {
-            return refuse("the lowest temperature in K", self.lowest_temperature, "positive");
+            return refuse(
+                "the lowest temperature in K",
+                self.lowest_temperature,
+                "positive",
+            );
         }
-        if !(self.highest_temperature >= self.lowest_temperature && self.highest_temperature.is_finite()) {
-            return refuse("the highest temperature in K", self.highest_temperature, "at least the lowest one");
+        if !(self.highest_temperature >= self.lowest_temperature
+            && self.highest_temperature.is_finite())
+        {
+            return refuse(
+                "the highest temperature in K",
+                self.highest_temperature,
+                "at least the lowest one",
+            );
         }
         if self.exchange_interval == 0 {
             return refuse("the number of steps between exchanges", 0.0, "at least 1");
@@ -101,7 +122,10 @@ impl ReplicaExchangeSettings {
                 "a multiple of the steps between exchanges",
             );
         }
-        if !self.equilibration_steps.is_multiple_of(self.exchange_interval) {
+        if !self
+            .equilibration_steps
+            .is_multiple_of(self.exchange_interval)
+        {
             return refuse(
                 "the number of equilibration steps",
                 self.equilibration_steps as f64,
@@ -109,7 +133,11 @@ impl ReplicaExchangeSettings {
             );
         }
         if !self.steps.is_multiple_of(self.save_interval) {
-            return refuse("the number of steps", self.steps as f64, "a multiple of the steps between frames");
+            return refuse(
+                "the number of steps",
+                self.steps as f64,
+                "a multiple of the steps between frames",
+            );
         }
         Ok(())
     }
@@ -198,11 +226,18 @@ pub struct ReplicaExchange {
 
 impl ReplicaExchange {
     /// Checks the settings.
-    pub fn new(system: &System, settings: ReplicaExchangeSettings) -> Result<Self, ReplicaExchangeError> {
+    pub fn new(
+        system: &System,
+        settings: ReplicaExchangeSettings,
+    ) -> Result<Self, ReplicaExchangeError> {
         settings.check()?;
         let langevin = Langevin::new(system, settings.langevin)?;
         let temperatures = settings.temperatures();
-        Ok(Self { langevin, settings, temperatures })
+        Ok(Self {
+            langevin,
+            settings,
+            temperatures,
+        })
     }
 
     /// The settings.
@@ -222,13 +257,23 @@ impl ReplicaExchange {
         let size = 3 * self.langevin.n_atoms();
         if size == 0 || positions.len() != ladders * levels * size {
             let conformations = positions.len() / size.max(1);
-            return Err(ReplicaExchangeError::Starts { conformations, ladders, levels });
+            return Err(ReplicaExchangeError::Starts {
+                conformations,
+                ladders,
+                levels,
+            });
         }
-        let replicas = self.langevin.start(positions, &self.temperatures.repeat(ladders), self.settings.seed)?;
+        let replicas = self.langevin.start(
+            positions,
+            &self.temperatures.repeat(ladders),
+            self.settings.seed,
+        )?;
         let mut state = ReplicaExchangeState {
             replicas,
             replica_at: (0..ladders).flat_map(|_| 0..levels).collect(),
-            exchange_streams: (0..ladders).map(|l| Stream::new(self.settings.seed, EXCHANGES, l as u64).position()).collect(),
+            exchange_streams: (0..ladders)
+                .map(|l| Stream::new(self.settings.seed, EXCHANGES, l as u64).position())
+                .collect(),
             last_end: vec![LastEnd::Neither; ladders * levels],
             exchanges: vec![ExchangeCount::default(); levels - 1],
             round_trips: 0,
@@ -241,7 +286,8 @@ impl ReplicaExchange {
 
     /// Fraction of the run done.
     pub fn fraction_done(&self, state: &ReplicaExchangeState) -> f64 {
-        state.replicas.step as f64 / (self.settings.equilibration_steps + self.settings.steps).max(1) as f64
+        state.replicas.step as f64
+            / (self.settings.equilibration_steps + self.settings.steps).max(1) as f64
     }
 
     /// Runs to the end, or until `cancel` is raised, calling `progress` with the fraction done after every exchange.
@@ -257,10 +303,13 @@ impl ReplicaExchange {
             if cancel.load(Ordering::Relaxed) {
                 return Ok(RunEnd::Cancelled);
             }
-            self.langevin.run(&mut state.replicas, settings.exchange_interval)?;
+            self.langevin
+                .run(&mut state.replicas, settings.exchange_interval)?;
             self.exchange(state);
             let step = state.replicas.step;
-            if step > settings.equilibration_steps && (step - settings.equilibration_steps).is_multiple_of(settings.save_interval) {
+            if step > settings.equilibration_steps
+                && (step - settings.equilibration_steps).is_multiple_of(settings.save_interval)
+            {
                 self.record(state);
             }
             progress(self.fraction_done(state));
@@ -276,7 +325,10 @@ impl ReplicaExchange {
             let mut stream = Stream::at(state.exchange_streams[ladder]);
             for low in ((round % 2) as usize..levels - 1).step_by(2) {
                 let at = ladder * levels + low;
-                let (a, b) = (ladder * levels + state.replica_at[at], ladder * levels + state.replica_at[at + 1]);
+                let (a, b) = (
+                    ladder * levels + state.replica_at[at],
+                    ladder * levels + state.replica_at[at + 1],
+                );
                 let energy = |replica: usize| state.replicas.potential_energies[replica];
                 let beta = |level: usize| 1.0 / (GAS_CONSTANT * self.temperatures[level]);
                 let log_ratio = (beta(low) - beta(low + 1)) * (energy(a) - energy(b));
@@ -316,9 +368,13 @@ impl ReplicaExchange {
         for ladder in 0..self.settings.n_ladders {
             for level in 0..levels {
                 let replica = ladder * levels + state.replica_at[ladder * levels + level];
-                state.energies.push(state.replicas.potential_energies[replica]);
+                state
+                    .energies
+                    .push(state.replicas.potential_energies[replica]);
                 if level == 0 {
-                    state.frames.extend_from_slice(&state.replicas.positions[replica * size..(replica + 1) * size]);
+                    state.frames.extend_from_slice(
+                        &state.replicas.positions[replica * size..(replica + 1) * size],
+                    );
                 }
             }
         }
@@ -340,17 +396,25 @@ impl ReplicaExchange {
         for ladder in 0..ladders {
             for save in 0..saves {
                 let frame = save * ladders + ladder;
-                trajectory.positions.extend_from_slice(&state.frames[frame * size..(frame + 1) * size]);
-                trajectory.potential_energies.push(state.energies[frame * levels]);
+                trajectory
+                    .positions
+                    .extend_from_slice(&state.frames[frame * size..(frame + 1) * size]);
+                trajectory
+                    .potential_energies
+                    .push(state.energies[frame * levels]);
                 trajectory.ladders.push(ladder as u32);
                 let steps = (save as u64 + 1) * self.settings.save_interval;
-                trajectory.times.push(steps as f64 * self.settings.langevin.timestep);
+                trajectory
+                    .times
+                    .push(steps as f64 * self.settings.langevin.timestep);
             }
         }
         for level in 0..levels {
             for ladder in 0..ladders {
                 for save in 0..saves {
-                    trajectory.level_energies.push(state.energies[(save * ladders + ladder) * levels + level]);
+                    trajectory
+                        .level_energies
+                        .push(state.energies[(save * ladders + ladder) * levels + level]);
                 }
             }
         }

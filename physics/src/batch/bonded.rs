@@ -9,7 +9,11 @@ use boltzmap_kernels::simd::Lanes;
 
 /// Σ ½k(r−r₀)².
 #[inline(always)]
-pub(super) fn bonds<L: Lanes, const FORCES: bool>(terms: &[Bond<L::Scalar>], x: &[L], f: &mut [L]) -> L {
+pub(super) fn bonds<L: Lanes, const FORCES: bool>(
+    terms: &[Bond<L::Scalar>],
+    x: &[L],
+    f: &mut [L],
+) -> L {
     let half = L::constant(0.5);
     let tiny = L::constant(1e-24);
     let mut energy = L::zero();
@@ -35,7 +39,11 @@ pub(super) fn bonds<L: Lanes, const FORCES: bool>(terms: &[Bond<L::Scalar>], x: 
 ///
 /// ∂θ/∂u = (u (u·v)/u² − v)/|u×v|, and the same with u and v exchanged.
 #[inline(always)]
-pub(super) fn angles<L: Lanes, const FORCES: bool>(terms: &[Angle<L::Scalar>], x: &[L], f: &mut [L]) -> L {
+pub(super) fn angles<L: Lanes, const FORCES: bool>(
+    terms: &[Angle<L::Scalar>],
+    x: &[L],
+    f: &mut [L],
+) -> L {
     let half = L::constant(0.5);
     let tiny = L::constant(1e-24);
     let mut energy = L::zero();
@@ -70,7 +78,11 @@ pub(super) fn angles<L: Lanes, const FORCES: bool>(terms: &[Angle<L::Scalar>], x
 /// With F = r_i − r_j, G = r_j − r_k, H = r_l − r_k, A = F×G, B = H×G: cos φ = A·B/(|A||B|), sin φ = (B×A)·G/(|A||B||G|),
 /// cos nφ and sin nφ by the Chebyshev recurrence; ∂φ/∂r from Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996).
 #[inline(always)]
-pub(super) fn torsions<L: Lanes, const FORCES: bool>(terms: &[TorsionSeries<L::Scalar>], x: &[L], f: &mut [L]) -> L {
+pub(super) fn torsions<L: Lanes, const FORCES: bool>(
+    terms: &[TorsionSeries<L::Scalar>],
+    x: &[L],
+    f: &mut [L],
+) -> L {
     let (zero, one) = (L::zero(), L::constant(1.0));
     let tiny = L::constant(1e-24);
     let mut energy = zero;
@@ -120,7 +132,9 @@ pub(super) fn torsions<L: Lanes, const FORCES: bool>(terms: &[TorsionSeries<L::S
             let gl = b.times(slope * length_g * inverse_b2);
             // ∂φ/∂r_j = −∂φ/∂r_i (1 + F·G/G²) − ∂φ/∂r_l H·G/G² and ∂φ/∂r_k closes the sum.
             let inverse_g2 = inverse_g * inverse_g;
-            let shift = gi.times(vf.dot(vg) * inverse_g2).plus(gl.times(vh.dot(vg) * inverse_g2));
+            let shift = gi
+                .times(vf.dot(vg) * inverse_g2)
+                .plus(gl.times(vh.dot(vg) * inverse_g2));
             gi.subtract_from(f, i);
             gl.subtract_from(f, l);
             gi.plus(shift).add_to(f, j);

@@ -36,7 +36,9 @@ pub enum BatchError {
         n_atoms: usize,
     },
     /// An output array has the wrong length.
-    #[error("the array for {what} has {found} elements where {expected} are needed; make it match the positions")]
+    #[error(
+        "the array for {what} has {found} elements where {expected} are needed; make it match the positions"
+    )]
     Output {
         /// What the array is for.
         what: &'static str,
@@ -46,7 +48,9 @@ pub enum BatchError {
         expected: usize,
     },
     /// A coordinate is not finite.
-    #[error("atom {atom} of conformation {conformation} has a coordinate that is not finite; remove that conformation")]
+    #[error(
+        "atom {atom} of conformation {conformation} has a coordinate that is not finite; remove that conformation"
+    )]
     NotFinite {
         /// Index of the conformation, from 0.
         conformation: usize,
@@ -72,7 +76,10 @@ impl<T: Real> BatchEvaluator<T> {
     /// # Panics
     /// When the system's arrays disagree in length or a term names an atom that does not exist.
     pub fn new(system: &System) -> Self {
-        Self { parameters: Parameters::new(system), tier: Tier::active() }
+        Self {
+            parameters: Parameters::new(system),
+            tier: Tier::active(),
+        }
     }
 
     /// The same evaluator on a given instruction set, for comparisons.
@@ -92,7 +99,12 @@ impl<T: Real> BatchEvaluator<T> {
 
     /// Potential energies (kJ/mol) into `energies` `[n]`, and forces (kJ/mol/nm) into `forces` `[n, atoms, 3]` when wanted,
     /// of `positions` `[n, atoms, 3]` (nm).
-    pub fn energies_forces(&self, positions: &[T], energies: &mut [f64], forces: Option<&mut [T]>) -> Result<(), BatchError> {
+    pub fn energies_forces(
+        &self,
+        positions: &[T],
+        energies: &mut [f64],
+        forces: Option<&mut [T]>,
+    ) -> Result<(), BatchError> {
         let n = self.check(positions)?;
         output_length("energies", energies.len(), n)?;
         for (energy, terms) in energies.iter_mut().zip(self.terms(positions, forces)?) {
@@ -103,11 +115,19 @@ impl<T: Real> BatchEvaluator<T> {
 
     /// Potential energies (kJ/mol) of `positions` `[n, atoms, 3]` (nm).
     pub fn energies(&self, positions: &[T]) -> Result<Vec<f64>, BatchError> {
-        Ok(self.terms(positions, None)?.iter().map(Energies::total).collect())
+        Ok(self
+            .terms(positions, None)?
+            .iter()
+            .map(Energies::total)
+            .collect())
     }
 
     /// Energies by term, and forces (kJ/mol/nm) into `forces` `[n, atoms, 3]` when wanted, of `positions` `[n, atoms, 3]` (nm).
-    pub fn terms(&self, positions: &[T], forces: Option<&mut [T]>) -> Result<Vec<Energies>, BatchError> {
+    pub fn terms(
+        &self,
+        positions: &[T],
+        forces: Option<&mut [T]>,
+    ) -> Result<Vec<Energies>, BatchError> {
         let n = self.check(positions)?;
         let size = 3 * self.n_atoms();
         let mut energies = vec![Energies::default(); n];
@@ -122,13 +142,32 @@ impl<T: Real> BatchEvaluator<T> {
                     .zip(positions.par_chunks(CHUNK * size))
                     .zip(forces.par_chunks_mut(CHUNK * size))
                     .for_each(|((energies, positions), forces)| {
-                        dispatch_on(self.tier, EvaluateChunk { parameters: &self.parameters, positions, energies, forces: Some(forces) });
+                        dispatch_on(
+                            self.tier,
+                            EvaluateChunk {
+                                parameters: &self.parameters,
+                                positions,
+                                energies,
+                                forces: Some(forces),
+                            },
+                        );
                     });
             }
             None => {
-                energies.par_chunks_mut(CHUNK).zip(positions.par_chunks(CHUNK * size)).for_each(|(energies, positions)| {
-                    dispatch_on(self.tier, EvaluateChunk { parameters: &self.parameters, positions, energies, forces: None });
-                });
+                energies
+                    .par_chunks_mut(CHUNK)
+                    .zip(positions.par_chunks(CHUNK * size))
+                    .for_each(|(energies, positions)| {
+                        dispatch_on(
+                            self.tier,
+                            EvaluateChunk {
+                                parameters: &self.parameters,
+                                positions,
+                                energies,
+                                forces: None,
+                            },
+                        );
+                    });
             }
         }
         Ok(energies)
@@ -139,17 +178,31 @@ impl<T: Real> BatchEvaluator<T> {
         let n_atoms = self.n_atoms();
         let size = 3 * n_atoms;
         if size == 0 || !positions.len().is_multiple_of(size) {
-            return Err(BatchError::Shape { coordinates: positions.len(), n_atoms });
+            return Err(BatchError::Shape {
+                coordinates: positions.len(),
+                n_atoms,
+            });
         }
         if let Some(at) = positions.iter().position(|x| !x.is_finite()) {
-            return Err(BatchError::NotFinite { conformation: at / size, atom: at % size / 3 });
+            return Err(BatchError::NotFinite {
+                conformation: at / size,
+                atom: at % size / 3,
+            });
         }
         Ok(positions.len() / size)
     }
 }
 
 fn output_length(what: &'static str, found: usize, expected: usize) -> Result<(), BatchError> {
-    if found == expected { Ok(()) } else { Err(BatchError::Output { what, found, expected }) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(BatchError::Output {
+            what,
+            found,
+            expected,
+        })
+    }
 }
 
 /// Energies of one tile, one vector of lanes per term.
@@ -178,7 +231,11 @@ impl<L: Lanes> TileEnergies<L> {
 
 /// Coordinates whose squares overflow lead to ∞ − ∞ in places: such conformations have no finite energy.
 fn never_nan(energy: f64) -> f64 {
-    if energy.is_nan() { f64::INFINITY } else { energy }
+    if energy.is_nan() {
+        f64::INFINITY
+    } else {
+        energy
+    }
 }
 
 /// The force field on one tile inside a kernel: scratch space with the parameters.
@@ -198,7 +255,10 @@ impl<'a, L: Lanes> TileEvaluator<'a, L> {
 
     #[inline(always)]
     fn with_parameters(parameters: &'a Parameters<L::Scalar>) -> Self {
-        Self { parameters, scratch: PairScratch::new(parameters.n_atoms) }
+        Self {
+            parameters,
+            scratch: PairScratch::new(parameters.n_atoms),
+        }
     }
 
     /// Energies of the tile `x` (`[atom][xyz]` vectors); with `FORCES` overwrites `f` with the forces.
@@ -213,8 +273,15 @@ impl<'a, L: Lanes> TileEvaluator<'a, L> {
         let bond = bonded::bonds::<L, FORCES>(&p.bonds, x, f);
         let angle = bonded::angles::<L, FORCES>(&p.angles, x, f);
         let torsion = bonded::torsions::<L, FORCES>(&p.torsions, x, f);
-        let (nonbonded, generalized_born) = nonbonded::nonbonded::<L, FORCES>(p, x, f, &mut self.scratch);
-        TileEnergies { bond, angle, torsion, nonbonded, generalized_born }
+        let (nonbonded, generalized_born) =
+            nonbonded::nonbonded::<L, FORCES>(p, x, f, &mut self.scratch);
+        TileEnergies {
+            bond,
+            angle,
+            torsion,
+            nonbonded,
+            generalized_born,
+        }
     }
 }
 

@@ -38,7 +38,12 @@ pub(super) struct PairScratch<L> {
 impl<L: Lanes> PairScratch<L> {
     pub(super) fn new(n_atoms: usize) -> Self {
         let zero = L::zero();
-        let empty = PairState { r: zero, inverse_r: zero, slope_i: zero, slope_j: zero };
+        let empty = PairState {
+            r: zero,
+            inverse_r: zero,
+            slope_i: zero,
+            slope_j: zero,
+        };
         Self {
             pairs: vec![empty; n_atoms * n_atoms.saturating_sub(1) / 2],
             radius: vec![zero; n_atoms],
@@ -79,20 +84,32 @@ fn born_integral<L: Lanes>(
     let quarter_squares = quarter * squares;
     // r − s²/r
     let reach = s_over_r.neg_mul_add(s, r);
-    let bracket = reach.mul_add(quarter_squares, (inverse_lower - inverse_upper) + half_log_over_r);
-    let bracket_slope = s_over_r.mul_add(s_over_r, L::constant(1.0)).mul_add(quarter_squares, L::zero() - half_log_over_r * inverse_r);
+    let bracket = reach.mul_add(
+        quarter_squares,
+        (inverse_lower - inverse_upper) + half_log_over_r,
+    );
+    let bracket_slope = s_over_r
+        .mul_add(s_over_r, L::constant(1.0))
+        .mul_add(quarter_squares, L::zero() - half_log_over_r * inverse_r);
     let mut integral = half * bracket;
     let mut slope = half * bracket_slope;
     let engulfed = offset.lt(s - r);
     if L::mask_any(engulfed) {
         if engulfed_term {
-            integral = L::select(engulfed, integral + (L::splat(i.inverse_offset_radius) - inverse_lower), integral);
+            integral = L::select(
+                engulfed,
+                integral + (L::splat(i.inverse_offset_radius) - inverse_lower),
+                integral,
+            );
         } else {
             slope = L::select(engulfed, inverse_lower.mul_add(inverse_lower, slope), slope);
         }
     }
     let reaches = offset.lt(upper);
-    (L::select(reaches, integral, L::zero()), L::select(reaches, slope, L::zero()))
+    (
+        L::select(reaches, integral, L::zero()),
+        L::select(reaches, slope, L::zero()),
+    )
 }
 
 /// The constants every pass needs.
@@ -132,8 +149,10 @@ fn first_pass<L: Lanes, const CUTOFF: bool>(
             pair.inverse_r = inverse_r;
             if let Some(born) = &p.born {
                 let (ai, aj) = (&born.atoms[i], &born.atoms[j]);
-                let (mut on_i, mut slope_i) = born_integral::<L>(r, inverse_r, ai, aj, born.engulfed_term);
-                let (mut on_j, mut slope_j) = born_integral::<L>(r, inverse_r, aj, ai, born.engulfed_term);
+                let (mut on_i, mut slope_i) =
+                    born_integral::<L>(r, inverse_r, ai, aj, born.engulfed_term);
+                let (mut on_j, mut slope_j) =
+                    born_integral::<L>(r, inverse_r, aj, ai, born.engulfed_term);
                 if CUTOFF {
                     let inside = r.le(limits.cutoff);
                     on_i = L::select(inside, on_i, L::zero());
@@ -157,7 +176,11 @@ fn first_pass<L: Lanes, const CUTOFF: bool>(
 #[inline(always)]
 fn born_radii<L: Lanes>(born: &Born<L::Scalar>, scratch: &mut PairScratch<L>) -> L {
     let one = L::constant(1.0);
-    let (alpha, beta, gamma) = (L::splat(born.alpha), L::splat(born.beta), L::splat(born.gamma));
+    let (alpha, beta, gamma) = (
+        L::splat(born.alpha),
+        L::splat(born.beta),
+        L::splat(born.gamma),
+    );
     let mut energy = L::zero();
     for (i, atom) in born.atoms.iter().enumerate() {
         let offset_radius = L::splat(atom.offset_radius);
@@ -167,7 +190,10 @@ fn born_radii<L: Lanes>(born: &Born<L::Scalar>, scratch: &mut PairScratch<L>) ->
         let tanh = math::tanh(inner);
         let inverse = tanh.neg_mul_add(inverse_r, L::splat(atom.inverse_offset_radius));
         let radius = inverse.reciprocal();
-        let inner_slope = psi.mul_add(L::constant(3.0) * gamma * psi - L::constant(2.0) * beta, alpha);
+        let inner_slope = psi.mul_add(
+            L::constant(3.0) * gamma * psi - L::constant(2.0) * beta,
+            alpha,
+        );
         let self_energy = L::splat(atom.self_charge) * inverse;
         let inverse2 = inverse * inverse;
         let surface = L::splat(atom.surface) * (inverse2 * inverse2 * inverse2);
@@ -175,7 +201,8 @@ fn born_radii<L: Lanes>(born: &Born<L::Scalar>, scratch: &mut PairScratch<L>) ->
         scratch.radius[i] = radius;
         scratch.inverse_radius[i] = inverse;
         scratch.force[i] = inverse * L::constant(6.0).neg_mul_add(surface, self_energy);
-        scratch.slope[i] = radius * radius * inverse_r * tanh.neg_mul_add(tanh, one) * inner_slope * offset_radius;
+        scratch.slope[i] =
+            radius * radius * inverse_r * tanh.neg_mul_add(tanh, one) * inner_slope * offset_radius;
     }
     energy
 }
@@ -199,7 +226,12 @@ fn second_pass<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
         let mut force_i = zero;
         for (offset, (state, pair)) in states.iter_mut().zip(parameters).enumerate() {
             let j = i + 1 + offset;
-            let PairState { r, inverse_r, slope_i, slope_j } = *state;
+            let PairState {
+                r,
+                inverse_r,
+                slope_i,
+                slope_j,
+            } = *state;
             let inverse_r2 = inverse_r * inverse_r;
             let mut gradient = zero;
             if pair.kind != PairKind::Excluded {
@@ -226,14 +258,22 @@ fn second_pass<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
                 let mut cubed = energy * inverse_f * inverse_f;
                 if CUTOFF {
                     let inside = r.le(limits.cutoff);
-                    energy = L::select(inside, charge.neg_mul_add(limits.inverse_cutoff, energy), zero);
+                    energy = L::select(
+                        inside,
+                        charge.neg_mul_add(limits.inverse_cutoff, energy),
+                        zero,
+                    );
                     cubed = L::select(inside, cubed, zero);
                 }
                 polar = polar - energy;
                 if FORCES {
                     // (dE/dr)/r = c/f³ (1 − e/4), ∂E/∂B_i = ½ c/f³ e (1 + r²/(4B_iB_j)) B_j.
-                    gradient = cubed.mul_add(L::constant(-0.25).mul_add(exponential, L::constant(1.0)), gradient);
-                    let common = L::constant(0.5) * cubed * exponential * (L::constant(1.0) - exponent);
+                    gradient = cubed.mul_add(
+                        L::constant(-0.25).mul_add(exponential, L::constant(1.0)),
+                        gradient,
+                    );
+                    let common =
+                        L::constant(0.5) * cubed * exponential * (L::constant(1.0) - exponent);
                     force_i = common.mul_add(scratch.radius[j], force_i);
                     scratch.force[j] = common.mul_add(radius_i, scratch.force[j]);
                     state.slope_i = slope_i * inverse_r;
@@ -251,7 +291,11 @@ fn second_pass<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
 
 /// K q_i q_j/r + 4ε((σ/r)¹²−(σ/r)⁶) and its (dE/dr)/r.
 #[inline(always)]
-fn direct<L: Lanes, const FORCES: bool>(pair: &Pair<L::Scalar>, inverse_r: L, inverse_r2: L) -> (L, L) {
+fn direct<L: Lanes, const FORCES: bool>(
+    pair: &Pair<L::Scalar>,
+    inverse_r: L,
+    inverse_r2: L,
+) -> (L, L) {
     let coulomb = L::splat(pair.charge) * inverse_r;
     let inverse_r6 = inverse_r2 * inverse_r2 * inverse_r2;
     let repulsion = L::splat(pair.repulsion) * inverse_r6;
@@ -261,12 +305,20 @@ fn direct<L: Lanes, const FORCES: bool>(pair: &Pair<L::Scalar>, inverse_r: L, in
         return (energy, L::zero());
     }
     let steep = L::constant(-12.0).mul_add(repulsion, L::constant(6.0) * attraction);
-    (energy, inverse_r2 * inverse_r6.mul_add(steep, L::zero() - coulomb))
+    (
+        energy,
+        inverse_r2 * inverse_r6.mul_add(steep, L::zero() - coulomb),
+    )
 }
 
 /// Pair forces, with the chain rule through the Born radii.
 #[inline(always)]
-fn third_pass<L: Lanes>(p: &Parameters<L::Scalar>, x: &[L], f: &mut [L], scratch: &mut PairScratch<L>) {
+fn third_pass<L: Lanes>(
+    p: &Parameters<L::Scalar>,
+    x: &[L],
+    f: &mut [L],
+    scratch: &mut PairScratch<L>,
+) {
     let n = p.n_atoms;
     if p.born.is_some() {
         for i in 0..n {
@@ -279,12 +331,19 @@ fn third_pass<L: Lanes>(p: &Parameters<L::Scalar>, x: &[L], f: &mut [L], scratch
         let row = &scratch.pairs[at..at + n - 1 - i];
         at += n - 1 - i;
         let chain_i = scratch.slope[i];
-        let mut total = V3 { x: L::zero(), y: L::zero(), z: L::zero() };
+        let mut total = V3 {
+            x: L::zero(),
+            y: L::zero(),
+            z: L::zero(),
+        };
         for (offset, state) in row.iter().enumerate() {
             let j = i + 1 + offset;
             let mut gradient = state.inverse_r;
             if p.born.is_some() {
-                gradient = chain_i.mul_add(state.slope_i, scratch.slope[j].mul_add(state.slope_j, gradient));
+                gradient = chain_i.mul_add(
+                    state.slope_i,
+                    scratch.slope[j].mul_add(state.slope_j, gradient),
+                );
             }
             let g = xi.minus(V3::load(x, j)).times(gradient);
             total = total.plus(g);
@@ -302,7 +361,11 @@ pub(super) fn nonbonded<L: Lanes, const FORCES: bool>(
     f: &mut [L],
     scratch: &mut PairScratch<L>,
 ) -> (L, L) {
-    if p.cutoff.is_some() { passes::<L, FORCES, true>(p, x, f, scratch) } else { passes::<L, FORCES, false>(p, x, f, scratch) }
+    if p.cutoff.is_some() {
+        passes::<L, FORCES, true>(p, x, f, scratch)
+    } else {
+        passes::<L, FORCES, false>(p, x, f, scratch)
+    }
 }
 
 #[inline(always)]

@@ -91,13 +91,32 @@ pub(super) struct Parameters<T> {
 impl<T: Real> Parameters<T> {
     pub(super) fn new(system: &System) -> Self {
         let n = system.n_atoms();
-        for (name, length) in [("charges", system.charges.len()), ("sigma", system.sigma.len()), ("epsilon", system.epsilon.len())] {
+        for (name, length) in [
+            ("charges", system.charges.len()),
+            ("sigma", system.sigma.len()),
+            ("epsilon", system.epsilon.len()),
+        ] {
             assert_eq!(length, n, "system has {n} masses but {length} {name}");
         }
         let t = T::from_f64;
-        let bonds = system.bonds.iter().map(|b| Bond { atoms: b.atoms, length: t(b.length), force_constant: t(b.force_constant) }).collect();
-        let angles =
-            system.angles.iter().map(|a| Angle { atoms: a.atoms, angle: t(a.angle), force_constant: t(a.force_constant) }).collect();
+        let bonds = system
+            .bonds
+            .iter()
+            .map(|b| Bond {
+                atoms: b.atoms,
+                length: t(b.length),
+                force_constant: t(b.force_constant),
+            })
+            .collect();
+        let angles = system
+            .angles
+            .iter()
+            .map(|a| Angle {
+                atoms: a.atoms,
+                angle: t(a.angle),
+                force_constant: t(a.force_constant),
+            })
+            .collect();
         let mut this = Self {
             n_atoms: n,
             bonds,
@@ -112,14 +131,20 @@ impl<T: Real> Parameters<T> {
         let in_range = this.bonds.iter().all(|b| b.atoms.iter().all(|&a| a < n))
             && this.angles.iter().all(|b| b.atoms.iter().all(|&a| a < n))
             && this.torsions.iter().all(|b| b.atoms.iter().all(|&a| a < n));
-        assert!(in_range, "a bonded term names an atom outside the system's {n} atoms");
+        assert!(
+            in_range,
+            "a bonded term names an atom outside the system's {n} atoms"
+        );
         this
     }
 }
 
 /// Index of the pair (i, j), i < j, in row order.
 fn pair_index(n: usize, i: usize, j: usize) -> usize {
-    assert!(i != j && i < n && j < n, "pair ({i}, {j}) is not a pair of the system's {n} atoms");
+    assert!(
+        i != j && i < n && j < n,
+        "pair ({i}, {j}) is not a pair of the system's {n} atoms"
+    );
     let (i, j) = (i.min(j), i.max(j));
     i * (2 * n - i - 1) / 2 + (j - i - 1)
 }
@@ -134,7 +159,11 @@ fn merge_torsions<T: Real>(system: &System) -> Vec<TorsionSeries<T>> {
     let mut position = std::collections::HashMap::new();
     for torsion in &system.torsions {
         let at = *position.entry(torsion.atoms).or_insert_with(|| {
-            sums.push(Sum { atoms: torsion.atoms, constant: 0.0, harmonics: Vec::new() });
+            sums.push(Sum {
+                atoms: torsion.atoms,
+                constant: 0.0,
+                harmonics: Vec::new(),
+            });
             sums.len() - 1
         });
         let (k, n) = (torsion.force_constant, torsion.periodicity as usize);
@@ -166,7 +195,15 @@ fn born_constants(model: BornModel) -> (f64, f64, f64, f64, f64, f64, bool) {
     // The XML variants carry a rounded Coulomb constant and 28.3919551 = 4π·2.25936 rounded.
     const ROUNDED_COULOMB: f64 = 138.935485;
     match model {
-        BornModel::Amber99Obc => (1.0, 0.8, 4.85, COULOMB_CONSTANT, 78.3, 4.0 * std::f64::consts::PI * 2.25936, true),
+        BornModel::Amber99Obc => (
+            1.0,
+            0.8,
+            4.85,
+            COULOMB_CONSTANT,
+            78.3,
+            4.0 * std::f64::consts::PI * 2.25936,
+            true,
+        ),
         BornModel::Obc1 => (0.8, 0.0, 2.909125, ROUNDED_COULOMB, 78.5, 28.3919551, false),
         BornModel::Obc2 => (1.0, 0.8, 4.85, ROUNDED_COULOMB, 78.5, 28.3919551, false),
     }
@@ -179,10 +216,23 @@ fn born_prefactor(model: BornModel) -> f64 {
 }
 
 fn born<T: Real>(system: &System) -> Born<T> {
-    let parameters = system.generalized_born.as_ref().expect("called only for systems with implicit solvent");
+    let parameters = system
+        .generalized_born
+        .as_ref()
+        .expect("called only for systems with implicit solvent");
     let n = system.n_atoms();
-    assert_eq!(parameters.radius.len(), n, "system has {n} masses but {} Born radii", parameters.radius.len());
-    assert_eq!(parameters.scale.len(), n, "system has {n} masses but {} Born scales", parameters.scale.len());
+    assert_eq!(
+        parameters.radius.len(),
+        n,
+        "system has {n} masses but {} Born radii",
+        parameters.radius.len()
+    );
+    assert_eq!(
+        parameters.scale.len(),
+        n,
+        "system has {n} masses but {} Born scales",
+        parameters.scale.len()
+    );
     let (alpha, beta, gamma, _, _, surface, engulfed_term) = born_constants(parameters.model);
     let t = T::from_f64;
     let atoms = (0..n)
@@ -199,20 +249,36 @@ fn born<T: Real>(system: &System) -> Born<T> {
             }
         })
         .collect();
-    Born { atoms, alpha: t(alpha), beta: t(beta), gamma: t(gamma), engulfed_term }
+    Born {
+        atoms,
+        alpha: t(alpha),
+        beta: t(beta),
+        gamma: t(gamma),
+        engulfed_term,
+    }
 }
 
 fn pairs<T: Real>(system: &System) -> Vec<Pair<T>> {
     let n = system.n_atoms();
     let t = T::from_f64;
-    let lennard_jones = |sigma: f64, epsilon: f64| (t(4.0 * epsilon * sigma.powi(12)), t(4.0 * epsilon * sigma.powi(6)));
-    let prefactor = system.generalized_born.as_ref().map_or(0.0, |b| born_prefactor(b.model));
+    let lennard_jones = |sigma: f64, epsilon: f64| {
+        (
+            t(4.0 * epsilon * sigma.powi(12)),
+            t(4.0 * epsilon * sigma.powi(6)),
+        )
+    };
+    let prefactor = system
+        .generalized_born
+        .as_ref()
+        .map_or(0.0, |b| born_prefactor(b.model));
     let mut pairs = Vec::with_capacity(n * n.saturating_sub(1) / 2);
     for i in 0..n {
         for j in i + 1..n {
             let charge_product = system.charges[i] * system.charges[j];
-            let (repulsion, attraction) =
-                lennard_jones(0.5 * (system.sigma[i] + system.sigma[j]), (system.epsilon[i] * system.epsilon[j]).sqrt());
+            let (repulsion, attraction) = lennard_jones(
+                0.5 * (system.sigma[i] + system.sigma[j]),
+                (system.epsilon[i] * system.epsilon[j]).sqrt(),
+            );
             pairs.push(Pair {
                 kind: PairKind::Direct,
                 charge: t(COULOMB_CONSTANT * charge_product),

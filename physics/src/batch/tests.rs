@@ -8,7 +8,10 @@ use boltzmap_kernels::simd::dispatch_on;
 /// Alanine dipeptide with its built conformation.
 fn alanine_dipeptide() -> (System, Vec<f64>) {
     let (topology, positions) = build_sequence("Ace-A-Nme").unwrap();
-    (ForceField::amber99sbildn_obc2().system(&topology).unwrap(), positions)
+    (
+        ForceField::amber99sbildn_obc2().system(&topology).unwrap(),
+        positions,
+    )
 }
 
 /// `n` conformations: the built one with normal displacements of up to `sigma` nm, growing with the index.
@@ -17,7 +20,10 @@ fn displaced(positions: &[f64], n: usize, sigma: f64) -> Vec<f64> {
     (0..n)
         .flat_map(|i| {
             let scale = sigma * (i + 1) as f64 / n as f64;
-            positions.iter().map(|x| x + scale * stream.standard_normal()).collect::<Vec<_>>()
+            positions
+                .iter()
+                .map(|x| x + scale * stream.standard_normal())
+                .collect::<Vec<_>>()
         })
         .collect()
 }
@@ -41,7 +47,10 @@ fn variants(system: &System) -> Vec<(&'static str, System)> {
         ("obc2", with(Some(BornModel::Obc2), None)),
         // Shorter than the molecule, so that both sides of the cutoff occur.
         ("obc1, cutoff", with(Some(BornModel::Obc1), Some(0.6))),
-        ("amber99_obc, cutoff", with(Some(BornModel::Amber99Obc), Some(0.6))),
+        (
+            "amber99_obc, cutoff",
+            with(Some(BornModel::Amber99Obc), Some(0.6)),
+        ),
         ("vacuum", with(None, None)),
         ("vacuum, cutoff", with(None, Some(0.6))),
     ]
@@ -67,11 +76,22 @@ fn double_precision_equals_the_reference_in_every_term_and_force_on_every_tier()
                 let (expected, expected_forces) = energy_forces_reference(&system, x);
                 for (found, expected) in by_term(&energies[i]).into_iter().zip(by_term(&expected)) {
                     let error = (found - expected).abs() / expected.abs().max(1.0);
-                    assert!(error < 1e-10, "{name} {}: conformation {i}: {found} for {expected}", tier.name());
+                    assert!(
+                        error < 1e-10,
+                        "{name} {}: conformation {i}: {found} for {expected}",
+                        tier.name()
+                    );
                 }
                 let largest = expected_forces.iter().fold(0.0f64, |m, f| m.max(f.abs()));
-                for (found, expected) in forces[i * size..(i + 1) * size].iter().zip(&expected_forces) {
-                    assert!((found - expected).abs() < 1e-10 * largest, "{name} {}: {found} for {expected}", tier.name());
+                for (found, expected) in forces[i * size..(i + 1) * size]
+                    .iter()
+                    .zip(&expected_forces)
+                {
+                    assert!(
+                        (found - expected).abs() < 1e-10 * largest,
+                        "{name} {}: {found} for {expected}",
+                        tier.name()
+                    );
                 }
             }
         }
@@ -81,22 +101,35 @@ fn double_precision_equals_the_reference_in_every_term_and_force_on_every_tier()
 #[test]
 fn single_precision_is_within_a_thousandth_of_the_reference_at_thermal_energies() {
     let (system, built) = alanine_dipeptide();
-    let positions: Vec<f32> = displaced(&built, 64, 0.004).iter().map(|&x| x as f32).collect();
+    let positions: Vec<f32> = displaced(&built, 64, 0.004)
+        .iter()
+        .map(|&x| x as f32)
+        .collect();
     let rounded: Vec<f64> = positions.iter().map(|&x| f64::from(x)).collect();
     for (name, system) in variants(&system) {
         let mut forces = vec![0.0f32; positions.len()];
         let mut energies = vec![0.0; 64];
-        BatchEvaluator::<f32>::new(&system).energies_forces(&positions, &mut energies, Some(&mut forces)).unwrap();
+        BatchEvaluator::<f32>::new(&system)
+            .energies_forces(&positions, &mut energies, Some(&mut forces))
+            .unwrap();
         let exact = BatchEvaluator::<f64>::new(&system);
         let mut exact_forces = vec![0.0; rounded.len()];
         let mut exact_energies = vec![0.0; 64];
-        exact.energies_forces(&rounded, &mut exact_energies, Some(&mut exact_forces)).unwrap();
+        exact
+            .energies_forces(&rounded, &mut exact_energies, Some(&mut exact_forces))
+            .unwrap();
         for (found, expected) in energies.iter().zip(&exact_energies) {
-            assert!((found - expected).abs() < 1e-3, "{name}: {found} for {expected}");
+            assert!(
+                (found - expected).abs() < 1e-3,
+                "{name}: {found} for {expected}"
+            );
         }
         let largest = exact_forces.iter().fold(0.0f64, |m, f| m.max(f.abs()));
         for (found, expected) in forces.iter().zip(&exact_forces) {
-            assert!((f64::from(*found) - expected).abs() < 1e-5 * largest, "{name}: {found} for {expected}");
+            assert!(
+                (f64::from(*found) - expected).abs() < 1e-5 * largest,
+                "{name}: {found} for {expected}"
+            );
         }
     }
 }
@@ -105,7 +138,10 @@ fn single_precision_is_within_a_thousandth_of_the_reference_at_thermal_energies(
 fn results_do_not_depend_on_company_or_threads() {
     let (system, built) = alanine_dipeptide();
     let size = built.len();
-    let positions: Vec<f32> = displaced(&built, 70, 0.01).iter().map(|&x| x as f32).collect();
+    let positions: Vec<f32> = displaced(&built, 70, 0.01)
+        .iter()
+        .map(|&x| x as f32)
+        .collect();
     let evaluator = BatchEvaluator::<f32>::new(&system);
     let mut forces = vec![0.0; positions.len()];
     let energies = evaluator.terms(&positions, Some(&mut forces)).unwrap();
@@ -119,8 +155,14 @@ fn results_do_not_depend_on_company_or_threads() {
             first += some.len();
         }
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-    assert_eq!(pool.install(|| evaluator.terms(&positions, None).unwrap()), energies);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(3)
+        .build()
+        .unwrap();
+    assert_eq!(
+        pool.install(|| evaluator.terms(&positions, None).unwrap()),
+        energies
+    );
 }
 
 #[test]
@@ -144,14 +186,26 @@ fn finite_positions_never_give_an_energy_that_is_not_a_number() {
         x[5] = far;
         positions.extend(x);
     }
-    positions.extend(built.iter().enumerate().map(|(k, x)| if k % 3 == 0 { *x } else { 0.0 }));
+    positions.extend(
+        built
+            .iter()
+            .enumerate()
+            .map(|(k, x)| if k % 3 == 0 { *x } else { 0.0 }),
+    );
     for (name, system) in variants(&system) {
-        let energies = BatchEvaluator::<f64>::new(&system).terms(&positions, None).unwrap();
+        let energies = BatchEvaluator::<f64>::new(&system)
+            .terms(&positions, None)
+            .unwrap();
         let single: Vec<f32> = positions.iter().map(|&x| x as f32).collect();
-        let single = BatchEvaluator::<f32>::new(&system).terms(&single, None).unwrap();
+        let single = BatchEvaluator::<f32>::new(&system)
+            .terms(&single, None)
+            .unwrap();
         for (i, terms) in energies.iter().chain(&single).enumerate() {
             for energy in by_term(terms) {
-                assert!(energy > f64::NEG_INFINITY, "{name}: conformation {i} has energies {terms:?}");
+                assert!(
+                    energy > f64::NEG_INFINITY,
+                    "{name}: conformation {i} has energies {terms:?}"
+                );
             }
         }
     }
@@ -162,11 +216,32 @@ fn bad_input_is_named() {
     let (system, built) = alanine_dipeptide();
     let evaluator = BatchEvaluator::<f64>::new(&system);
     let mut positions = built.repeat(3);
-    assert_eq!(evaluator.energies(&positions[1..]).unwrap_err(), BatchError::Shape { coordinates: 197, n_atoms: 22 });
+    assert_eq!(
+        evaluator.energies(&positions[1..]).unwrap_err(),
+        BatchError::Shape {
+            coordinates: 197,
+            n_atoms: 22
+        }
+    );
     positions[66 * 2 + 3 * 5 + 1] = f64::NAN;
-    assert_eq!(evaluator.energies(&positions).unwrap_err(), BatchError::NotFinite { conformation: 2, atom: 5 });
-    let error = evaluator.energies_forces(&built, &mut [0.0; 2], None).unwrap_err();
-    assert_eq!(error, BatchError::Output { what: "energies", found: 2, expected: 1 });
+    assert_eq!(
+        evaluator.energies(&positions).unwrap_err(),
+        BatchError::NotFinite {
+            conformation: 2,
+            atom: 5
+        }
+    );
+    let error = evaluator
+        .energies_forces(&built, &mut [0.0; 2], None)
+        .unwrap_err();
+    assert_eq!(
+        error,
+        BatchError::Output {
+            what: "energies",
+            found: 2,
+            expected: 1
+        }
+    );
     assert_eq!(evaluator.energies(&[]).unwrap(), Vec::<f64>::new());
 }
 
@@ -176,11 +251,16 @@ fn energy_drift(system: &System, start: &[f64], timestep: f64, time: f64) -> f64
     let mut x = start.to_vec();
     let mut stream = Stream::new(4, 5, 6);
     let mut v: Vec<f64> = (0..x.len())
-        .map(|k| (crate::system::GAS_CONSTANT * 300.0 / system.masses[k / 3]).sqrt() * stream.standard_normal())
+        .map(|k| {
+            (crate::system::GAS_CONSTANT * 300.0 / system.masses[k / 3]).sqrt()
+                * stream.standard_normal()
+        })
         .collect();
     let mut f = vec![0.0; x.len()];
     let mut energy = [0.0];
-    evaluator.energies_forces(&x, &mut energy, Some(&mut f)).unwrap();
+    evaluator
+        .energies_forces(&x, &mut energy, Some(&mut f))
+        .unwrap();
     let mut worst = 0.0f64;
     let mut first = None;
     for _ in 0..(time / timestep).round() as usize {
@@ -188,11 +268,15 @@ fn energy_drift(system: &System, start: &[f64], timestep: f64, time: f64) -> f64
             v[k] += 0.5 * timestep * f[k] / system.masses[k / 3];
             x[k] += timestep * v[k];
         }
-        evaluator.energies_forces(&x, &mut energy, Some(&mut f)).unwrap();
+        evaluator
+            .energies_forces(&x, &mut energy, Some(&mut f))
+            .unwrap();
         for k in 0..x.len() {
             v[k] += 0.5 * timestep * f[k] / system.masses[k / 3];
         }
-        let kinetic: f64 = (0..x.len()).map(|k| 0.5 * system.masses[k / 3] * v[k] * v[k]).sum();
+        let kinetic: f64 = (0..x.len())
+            .map(|k| 0.5 * system.masses[k / 3] * v[k] * v[k])
+            .sum();
         let total = energy[0] + kinetic;
         worst = worst.max((total - *first.get_or_insert(total)).abs());
     }
@@ -205,7 +289,10 @@ fn velocity_verlet_conserves_energy_to_second_order_in_the_step() {
     let coarse = energy_drift(&system, &built, 0.0004, 0.2);
     let fine = energy_drift(&system, &built, 0.0002, 0.2);
     let ratio = coarse / fine;
-    assert!((3.6..4.4).contains(&ratio), "halving the step divided the energy error {coarse} by {ratio}");
+    assert!(
+        (3.6..4.4).contains(&ratio),
+        "halving the step divided the energy error {coarse} by {ratio}"
+    );
 }
 
 /// Not a check: `cargo test -p boltzmap-physics --release -- --ignored --nocapture evaluations_per_second`.
@@ -223,15 +310,30 @@ fn evaluations_per_second() {
             let mut best = f64::INFINITY;
             for _ in 0..20 {
                 let start = std::time::Instant::now();
-                for ((energies, positions), forces) in
-                    energies.chunks_mut(CHUNK).zip(x.chunks(CHUNK * size)).zip(forces.chunks_mut(CHUNK * size))
+                for ((energies, positions), forces) in energies
+                    .chunks_mut(CHUNK)
+                    .zip(x.chunks(CHUNK * size))
+                    .zip(forces.chunks_mut(CHUNK * size))
                 {
                     let parameters = &evaluator.parameters;
-                    dispatch_on(tier, EvaluateChunk { parameters, positions, energies, forces: Some(forces) });
+                    dispatch_on(
+                        tier,
+                        EvaluateChunk {
+                            parameters,
+                            positions,
+                            energies,
+                            forces: Some(forces),
+                        },
+                    );
                 }
                 best = best.min(start.elapsed().as_secs_f64());
             }
-            println!("{} {}: {:.0} energies with forces per second and core", T::NAME, tier.name(), n as f64 / best);
+            println!(
+                "{} {}: {:.0} energies with forces per second and core",
+                T::NAME,
+                tier.name(),
+                n as f64 / best
+            );
         }
     }
     let (system, built) = alanine_dipeptide();

@@ -13,22 +13,38 @@ impl<L: Lanes> V3<L> {
     #[inline(always)]
     pub(super) fn load(from: &[L], atom: usize) -> Self {
         let at = &from[3 * atom..3 * atom + 3];
-        Self { x: at[0], y: at[1], z: at[2] }
+        Self {
+            x: at[0],
+            y: at[1],
+            z: at[2],
+        }
     }
 
     #[inline(always)]
     pub(super) fn minus(self, o: Self) -> Self {
-        Self { x: self.x - o.x, y: self.y - o.y, z: self.z - o.z }
+        Self {
+            x: self.x - o.x,
+            y: self.y - o.y,
+            z: self.z - o.z,
+        }
     }
 
     #[inline(always)]
     pub(super) fn plus(self, o: Self) -> Self {
-        Self { x: self.x + o.x, y: self.y + o.y, z: self.z + o.z }
+        Self {
+            x: self.x + o.x,
+            y: self.y + o.y,
+            z: self.z + o.z,
+        }
     }
 
     #[inline(always)]
     pub(super) fn times(self, s: L) -> Self {
-        Self { x: self.x * s, y: self.y * s, z: self.z * s }
+        Self {
+            x: self.x * s,
+            y: self.y * s,
+            z: self.z * s,
+        }
     }
 
     #[inline(always)]
