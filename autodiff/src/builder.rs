@@ -1,6 +1,6 @@
 //! Tracing: a [`Builder`] records what is done to its [`Var`] handles as a [`Program`].
 //!
-//! Every operation passes [`Builder::emit`], which checks its shapes, simplifies it (see `simplify.rs`), and returns the
+//! Every operation passes `Builder::emit`, which checks its shapes, simplifies it (see `simplify.rs`), and returns the
 //! earlier value where the same operation was already recorded, so traced programs contain no common subexpressions.
 
 use std::cell::RefCell;

@@ -1,7 +1,7 @@
 //! Program-based forward- and reverse-mode automatic differentiation.
 //!
 //! A [`Program`](ir::Program) is traced once for given shapes through a [`Builder`]; transformations turn programs into
-//! programs: [`jvp`] (forward mode, one tangent or K at once), [`linearize`], [`transpose`], and from these [`vjp`] and
+//! programs: [`jvp()`] (forward mode, one tangent or K at once), [`linearize()`], [`transpose()`], and from these [`vjp`] and
 //! [`grad`]. There is one forward rule per operation and a transpose for each linear one; reverse mode, Hessian-vector
 //! products and reverse over forward follow. A new operation appears in `ir.rs` and in the exhaustive matches of
 //! `operands.rs`, `shape.rs`, `interpret.rs`, `jvp.rs`, `transpose.rs`, and the compiler lists the rest.

@@ -381,3 +381,9 @@ fn transpose_of_a_linear_program_is_its_transposed_matrix() {
     );
     assert_eq!(outputs, [[41.0, 52.0, 63.0]]);
 }
+
+#[test]
+#[should_panic(expected = "derivative with respect to target is asked for twice")]
+fn repeated_inputs_are_refused() {
+    jvp(&perceptron_loss(1, 1), &[1, 0, 1], None);
+}
