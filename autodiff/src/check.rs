@@ -4,13 +4,14 @@
 //! through ⟨J v, u⟩ = ⟨v, Jᵀ u⟩ to round-off, [`check_tangent_axis`] compares K tangents at once with each alone, and
 //! [`check_program`] does all of it, then again on the derivative programs (second order).
 
-use crate::builder::{Builder, Var};
+use crate::builder::Builder;
 use crate::interpret::interpret;
 use crate::ir::Program;
 use crate::jvp::jvp;
 use crate::linearize::linearize;
 use crate::shape::element_count;
 use crate::transpose::{grad, transpose, vjp};
+use crate::var::Var;
 
 /// Central differences after Richardson extrapolation agree to this, relative to the size of the terms.
 const DIFFERENCE_TOLERANCE: f64 = 1e-9;

@@ -363,7 +363,8 @@ fn erfc(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builder::{Builder, Var};
+    use crate::builder::Builder;
+    use crate::var::Var;
 
     #[test]
     fn error_function_matches_tabulated_values() {

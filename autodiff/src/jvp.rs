@@ -4,8 +4,9 @@
 //! absent (`None`) and costs nothing. Rules read the primal values only through operations without tangent axis, so
 //! every nonlinearity is evaluated once for all K tangents.
 
-use crate::builder::{Builder, Var};
+use crate::builder::Builder;
 use crate::ir::{Binary, Op, Program, Unary};
+use crate::var::Var;
 use crate::verify::debug_verify;
 
 /// The program that computes a program's outputs and their directional derivatives.

@@ -31,12 +31,14 @@ mod print;
 pub mod shape;
 mod simplify;
 pub mod transpose;
+pub mod var;
 pub mod verify;
 
-pub use builder::{Builder, IntoVar, Var};
+pub use builder::Builder;
 pub use exec::{Batched, Executable, InputRole, OutputRole};
 pub use interpret::interpret;
 pub use jvp::jvp;
 pub use linearize::{Linearized, linearize};
 pub use optimize::optimize;
 pub use transpose::{grad, transpose, vjp};
+pub use var::{IntoVar, Var};

@@ -1,8 +1,9 @@
 //! Splits a differentiated program into what depends on the inputs only and what is linear in the tangents.
 
-use crate::builder::{Builder, Var};
+use crate::builder::Builder;
 use crate::ir::{Op, Program, ValueId};
 use crate::jvp::jvp;
+use crate::var::Var;
 use crate::verify::debug_verify;
 
 /// A program at a point, and its derivative there as a linear program.

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::builder::{Builder, Var};
+use crate::builder::Builder;
 use crate::interpret::{Operand, evaluate};
 use crate::ir::{Binary, Instruction, Op, Unary, ValueId};
 use crate::shape::{broadcasts_to, element_count, result_shape};
+use crate::var::Var;
 
 /// Constant arrays larger than this are folded only where the result is no larger than what it is made of.
 const FOLDED_ELEMENTS: usize = 1024;

@@ -1,10 +1,11 @@
 //! Reverse mode: transposition of linear programs, and `vjp` and `grad` as the transpose of forward mode.
 
-use crate::builder::{Builder, Var};
+use crate::builder::Builder;
 use crate::ir::{Binary, Op, Program, Unary};
 use crate::jvp::jvp;
 use crate::linearize::depends_on;
 use crate::shape::element_count;
+use crate::var::Var;
 use crate::verify::debug_verify;
 
 /// The transpose of a program that is linear in `linear_inputs` (jointly).
