@@ -32,16 +32,12 @@ macro_rules! unary_methods {
 impl<'b> Var<'b> {
     /// Shape of the value; empty for a scalar.
     pub fn shape(self) -> Vec<usize> {
-        self.builder.state.borrow().instructions[self.id.index()]
-            .shape
-            .clone()
+        self.builder.with_instruction(self.id, |i| i.shape.clone())
     }
 
     /// Number of axes.
     pub fn rank(self) -> usize {
-        self.builder.state.borrow().instructions[self.id.index()]
-            .shape
-            .len()
+        self.builder.with_instruction(self.id, |i| i.shape.len())
     }
 
     /// The builder this value is traced by.
@@ -51,10 +47,8 @@ impl<'b> Var<'b> {
 
     /// Whether the value is the constant zero.
     pub(crate) fn is_zero(self) -> bool {
-        matches!(
-            self.builder.state.borrow().instructions[self.id.index()].op,
-            Op::Constant(0.0)
-        )
+        self.builder
+            .with_instruction(self.id, |i| matches!(i.op, Op::Constant(0.0)))
     }
 
     unary_methods! {
