@@ -52,9 +52,8 @@ fn run(arguments: Arguments) -> Result<()> {
     progress::set_quiet(arguments.quiet);
     match arguments.command {
         Command::Run(arguments) => commands::run(&arguments),
-        Command::Build(_) | Command::Energy(_) => {
-            anyhow::bail!("this command is not part of this build")
-        }
+        Command::Build(arguments) => commands::build(&arguments),
+        Command::Energy(arguments) => commands::energy(&arguments),
         Command::Md(arguments) => commands::stage(Stage::Data, &arguments),
         Command::Train(arguments) => commands::stage(Stage::Train, &arguments),
         Command::Sample(arguments) => commands::stage(Stage::Sample, &arguments),
@@ -82,13 +81,23 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let text = error.to_string();
-    let sentence: Vec<&str> = text
+    let mut sentence = String::new();
+    for line in text
         .lines()
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    complain(&format!("{}; see boltzmap --help", sentence.join(" ")));
+    {
+        let line = line.trim();
+        if !sentence.is_empty() && !line.is_empty() {
+            // Hints and lists of choices come in paragraphs of their own.
+            sentence += if line.starts_with("tip:") || line.starts_with('[') {
+                "; "
+            } else {
+                " "
+            };
+        }
+        sentence += line;
+    }
+    complain(&format!("{sentence}; see boltzmap --help"));
     ExitCode::from(USAGE)
 }
 

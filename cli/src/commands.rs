@@ -1,7 +1,11 @@
 //! The subcommands.
 
+mod build;
+mod energy;
 mod info;
 
+pub use build::build;
+pub use energy::energy;
 pub use info::info;
 
 use std::io::Write;

@@ -6,6 +6,8 @@
 mod merge;
 mod render;
 
+pub(crate) use merge::nearest;
+
 use std::fmt;
 use std::path::Path;
 

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod commands;
 pub mod config;
+pub mod molecule;
 pub mod npz;
 pub mod pipeline;
 pub mod progress;

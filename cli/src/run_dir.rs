@@ -232,19 +232,31 @@ impl RunDir {
 }
 
 /// Writes a file under a temporary name beside it and renames it, so that it is either complete or not there.
+///
+/// Links are followed. What is neither a file nor a directory, such as a pipe, is written to as it stands.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = temporary_name(path);
+    let shown = path.display();
+    if is_special(path) {
+        return fs::write(path, bytes).with_context(|| format!("cannot write {shown}"));
+    }
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let temporary = temporary_name(&target);
     let written = File::create(&temporary)
         .and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()
         })
-        .and_then(|()| fs::rename(&temporary, path));
+        .and_then(|()| fs::rename(&temporary, &target));
     written.map_err(|error| {
         // What was written so far is of no use; if it cannot be removed either, the first error still counts.
         let _ = fs::remove_file(&temporary);
-        anyhow::Error::new(error).context(format!("cannot write {}", path.display()))
+        anyhow::Error::new(error).context(format!("cannot write {shown}"))
     })
+}
+
+/// Whether something other than a file or a directory is there already.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
 /// A hidden name in the same directory, for writers that need a path; rename it when it is complete.
@@ -262,6 +274,9 @@ pub fn check_writable(path: &Path) -> Result<()> {
         "cannot write {}: it is a directory",
         path.display()
     );
+    if is_special(path) {
+        return Ok(());
+    }
     let temporary = temporary_name(path);
     File::create(&temporary).with_context(|| format!("cannot write {}", path.display()))?;
     fs::remove_file(&temporary).with_context(|| format!("cannot write {}", path.display()))
@@ -392,6 +407,11 @@ mod tests {
         );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         assert!(check_writable(&target).is_err());
+        #[cfg(target_os = "linux")]
+        {
+            let full = write_atomically(Path::new("/dev/full"), b"text").unwrap_err();
+            assert!(format!("{full:#}").contains("No space left"), "{full:#}");
+        }
         check_writable(&directory.path().join("y")).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

@@ -53,7 +53,7 @@ pub(super) fn flatten(table: &Table) -> BTreeMap<String, Value> {
 }
 
 /// The candidate nearest to a misspelt word, if any is near.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {

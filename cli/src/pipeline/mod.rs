@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::config::Config;
+use crate::molecule::Molecule;
 use crate::run_dir::RunDir;
 
 /// A stage of a run.
@@ -34,7 +35,8 @@ impl Stage {
 }
 
 /// Checks, before anything is written, all of a configuration that only the molecule can tell (sequence, force field).
-pub fn check(_config: &Config) -> Result<()> {
+pub fn check(config: &Config) -> Result<()> {
+    Molecule::from_sequence(&config.system.sequence, &config.system.force_field)?;
     Ok(())
 }
 

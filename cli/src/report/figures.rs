@@ -273,7 +273,7 @@ pub(super) fn profile(report: &Report) -> Figure {
     let mut plot = Plot::new(
         "profile",
         540.0,
-        340.0,
+        330.0,
         Axis::degrees("φ, degrees"),
         Axis::linear(0.0, 1.15 * highest, "free energy, kT"),
     );

@@ -169,6 +169,10 @@ impl Axis {
 
 /// A number as short as it goes.
 fn plain(value: f64) -> String {
+    if value < 9e-4 {
+        let power = (value * 1.001).log10().floor() as i32;
+        return format!("{:.0}·10{}", value / 10_f64.powi(power), superscript(power));
+    }
     let text = format!("{value:.12}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     text.replace('-', "−")
@@ -462,5 +466,8 @@ mod tests {
         let axis = Axis::logarithmic(0.3, 4.0, "");
         let texts: Vec<_> = axis.ticks.iter().map(|(_, text)| text.as_str()).collect();
         assert_eq!(texts, ["0.5", "1", "2"]);
+        let axis = Axis::logarithmic(4e-5, 3e-4, "");
+        let texts: Vec<_> = axis.ticks.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["5·10⁻⁵", "1·10⁻⁴", "2·10⁻⁴"]);
     }
 }

@@ -1,0 +1,232 @@
+//! `boltzmap energy`: force-field energies and forces of conformations.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+use boltzmap_physics::batch::BatchEvaluator;
+use boltzmap_physics::{Energies, energy_forces_reference};
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use super::print;
+use crate::args::{EnergyArguments, Precision};
+use crate::molecule::Molecule;
+use crate::npz::{self, Array, NpzWriter};
+use crate::progress::note;
+use crate::run_dir::check_writable;
+
+/// The name of a term in the file, and the term.
+type Term = (&'static str, fn(&Energies) -> f64);
+
+const TERMS: [Term; 5] = [
+    ("bond", |e| e.bond),
+    ("angle", |e| e.angle),
+    ("torsion", |e| e.torsion),
+    ("nonbonded", |e| e.nonbonded),
+    ("gb", |e| e.generalized_born),
+];
+
+/// Runs the command.
+pub fn energy(arguments: &EnergyArguments) -> Result<()> {
+    let molecule = Molecule::from_pdb(&arguments.pdb, &arguments.force_field)?;
+    let atoms = molecule.n_atoms();
+    let positions = match &arguments.positions {
+        Some(path) => read_positions(path, &molecule)?,
+        None => molecule.positions.clone(),
+    };
+    check_writable(&arguments.out)?;
+    let n = positions.len() / (3 * atoms);
+    let shape = [n, atoms, 3];
+
+    let start = Instant::now();
+    let (energies, largest_force, writer) = match arguments.precision {
+        Precision::F64 => {
+            let (energies, forces) = in_double_precision(&molecule, &positions);
+            let largest = largest(forces.iter().copied());
+            (
+                energies,
+                largest,
+                NpzWriter::new().array("forces", &shape, &forces),
+            )
+        }
+        Precision::F32 => {
+            let (energies, forces) = in_single_precision(&molecule, &positions)?;
+            let largest = largest(forces.iter().map(|&force| f64::from(force)));
+            (
+                energies,
+                largest,
+                NpzWriter::new().array("forces", &shape, &forces),
+            )
+        }
+    };
+    let seconds = start.elapsed().as_secs_f64();
+
+    let total: Vec<f64> = energies.iter().map(Energies::total).collect();
+    let mut writer = writer.array("energy", &[n], &total);
+    for (name, term) in TERMS {
+        let values: Vec<f64> = energies.iter().map(term).collect();
+        writer = writer.array(name, &[n], &values);
+    }
+    writer.write(&arguments.out)?;
+    let lost = total.iter().filter(|energy| !energy.is_finite()).count();
+    if lost > 0 {
+        note(&format!(
+            "note: {lost} of {n} conformations have no finite energy; do atoms lie on one another?"
+        ));
+    }
+    let summary = summary(arguments, &energies, &total, largest_force, atoms, seconds);
+    if arguments.json {
+        return print(&format!("{}\n", serde_json::to_string_pretty(&summary)?));
+    }
+    print(&table(arguments, &energies, &total, seconds))
+}
+
+/// Reads `[n, atoms, 3]` positions and names the first atom that has none.
+fn read_positions(path: &Path, molecule: &Molecule) -> Result<Vec<f64>> {
+    let array: Array<f64> = npz::read_npy(path, &[None, Some(molecule.n_atoms()), Some(3)])?;
+    if let Some(index) = array.first_not_finite() {
+        let (conformation, atom) = (index[0], index[1]);
+        let named = &molecule.topology.atoms[atom];
+        bail!(
+            "{} has a position that is not finite: conformation {conformation}, atom {atom} ({} of {}), counted from 0",
+            path.display(),
+            named.name,
+            molecule.topology.residue_label(named.residue_index)
+        );
+    }
+    ensure!(
+        array.shape[0] > 0,
+        "{} holds no conformations",
+        path.display()
+    );
+    Ok(array.values)
+}
+
+/// One conformation after the other by the reference, spread over the threads.
+fn in_double_precision(molecule: &Molecule, positions: &[f64]) -> (Vec<Energies>, Vec<f64>) {
+    let size = 3 * molecule.n_atoms();
+    let (energies, forces): (Vec<Energies>, Vec<Vec<f64>>) = positions
+        .par_chunks(size)
+        .map(|conformation| energy_forces_reference(&molecule.system, conformation))
+        .unzip();
+    (energies, forces.concat())
+}
+
+/// Many conformations at a time, one per SIMD lane.
+fn in_single_precision(
+    molecule: &Molecule,
+    positions: &[f64],
+) -> Result<(Vec<Energies>, Vec<f32>)> {
+    let atoms = molecule.n_atoms();
+    let mut centred = Vec::with_capacity(positions.len());
+    for conformation in positions.chunks_exact(3 * atoms) {
+        // Single precision resolves distances best near the origin, and energies do not see the shift.
+        let mut mean = [0.0; 3];
+        for atom in conformation.as_chunks::<3>().0 {
+            for axis in 0..3 {
+                mean[axis] += atom[axis] / atoms as f64;
+            }
+        }
+        centred.extend(
+            conformation
+                .as_chunks::<3>()
+                .0
+                .iter()
+                .flat_map(|atom| [0, 1, 2].map(|axis| (atom[axis] - mean[axis]) as f32)),
+        );
+    }
+    let mut forces = vec![0.0_f32; centred.len()];
+    let energies =
+        BatchEvaluator::<f32>::new(&molecule.system).terms(&centred, Some(&mut forces))?;
+    Ok((energies, forces))
+}
+
+/// The largest absolute value; NaN if there is one.
+fn largest(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |largest: f64, value| {
+        if value.is_nan() {
+            value
+        } else {
+            largest.max(value.abs())
+        }
+    })
+}
+
+/// Smallest, mean and largest.
+fn range(values: &[f64]) -> [f64; 3] {
+    let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    [
+        smallest,
+        values.iter().sum::<f64>() / values.len() as f64,
+        greatest,
+    ]
+}
+
+fn precision(arguments: &EnergyArguments) -> &'static str {
+    match arguments.precision {
+        Precision::F64 => "f64",
+        Precision::F32 => "f32",
+    }
+}
+
+fn summary(
+    arguments: &EnergyArguments,
+    energies: &[Energies],
+    total: &[f64],
+    largest_force: f64,
+    atoms: usize,
+    seconds: f64,
+) -> Value {
+    let describe = |values: &[f64]| {
+        let [min, mean, max] = range(values);
+        json!({"min": min, "mean": mean, "max": max})
+    };
+    let mut summary = json!({
+        "n": total.len(),
+        "atoms": atoms,
+        "force_field": arguments.force_field,
+        "precision": precision(arguments),
+        "unit": "kJ/mol",
+        "energy": describe(total),
+        "largest_force_component": largest_force,
+        "seconds": seconds,
+        "out": arguments.out.display().to_string(),
+    });
+    for (name, term) in TERMS {
+        summary[name] = describe(&energies.iter().map(term).collect::<Vec<_>>());
+    }
+    summary
+}
+
+fn table(
+    arguments: &EnergyArguments,
+    energies: &[Energies],
+    total: &[f64],
+    seconds: f64,
+) -> String {
+    let n = total.len();
+    let plural = if n == 1 { "" } else { "s" };
+    let mut text = format!(
+        "{}: {n} conformation{plural} in {} by {}, {seconds:.3} s; kJ/mol:\n",
+        arguments.out.display(),
+        precision(arguments),
+        arguments.force_field
+    );
+    if n > 1 {
+        text += &format!("{:<10} {:>14} {:>14} {:>14}\n", "", "min", "mean", "max");
+    }
+    let mut line = |name: &str, values: &[f64]| {
+        let [min, mean, max] = range(values);
+        text += &match n {
+            1 => format!("{name:<10} {mean:>14.6}\n"),
+            _ => format!("{name:<10} {min:>14.4} {mean:>14.4} {max:>14.4}\n"),
+        };
+    };
+    for (name, term) in TERMS {
+        line(name, &energies.iter().map(term).collect::<Vec<_>>());
+    }
+    line("energy", total);
+    text
+}

@@ -1,0 +1,80 @@
+//! From a sequence or a PDB file to a molecule with parameters.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use boltzmap_physics::{ForceField, System, Topology, build_sequence, pdb};
+
+use crate::config::nearest;
+use crate::run_dir::write_atomically;
+
+/// Names of the force fields, each with its implicit solvent.
+pub const FORCE_FIELDS: [&str; 3] = ["amber99sbildn+obc2", "ff14sb+obc1", "ff14sb+obc2"];
+
+/// The force field of a name.
+pub fn force_field(name: &str) -> Result<ForceField> {
+    use boltzmap_physics::system::BornModel::{Obc1, Obc2};
+    Ok(match name {
+        "amber99sbildn+obc2" => ForceField::amber99sbildn_obc2(),
+        "ff14sb+obc1" => ForceField::ff14sb(Some(Obc1), None),
+        "ff14sb+obc2" => ForceField::ff14sb(Some(Obc2), None),
+        other => {
+            let hint = nearest(other, FORCE_FIELDS.into_iter())
+                .map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            bail!(
+                "unknown force field '{other}' (known: {}){hint}",
+                FORCE_FIELDS.join(", ")
+            )
+        }
+    })
+}
+
+/// A molecule with its parameters and one conformation.
+#[derive(Clone, Debug)]
+pub struct Molecule {
+    /// Atoms and bonds.
+    pub topology: Topology,
+    /// Parameters.
+    pub system: System,
+    /// Positions, `[atoms, 3]`, nm.
+    pub positions: Vec<f64>,
+}
+
+impl Molecule {
+    /// Builds a peptide in an extended conformation.
+    pub fn from_sequence(sequence: &str, force_field_name: &str) -> Result<Molecule> {
+        let (topology, positions) = build_sequence(sequence)?;
+        let system = force_field(force_field_name)?.system(&topology)?;
+        Ok(Molecule {
+            topology,
+            system,
+            positions,
+        })
+    }
+
+    /// Reads a PDB file.
+    pub fn from_pdb(path: &Path, force_field_name: &str) -> Result<Molecule> {
+        let force_field = force_field(force_field_name)?;
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+        let (topology, positions) = pdb::read(&text).with_context(|| shown.to_string())?;
+        let system = force_field
+            .system(&topology)
+            .with_context(|| shown.to_string())?;
+        Ok(Molecule {
+            topology,
+            system,
+            positions,
+        })
+    }
+
+    /// Number of atoms.
+    pub fn n_atoms(&self) -> usize {
+        self.topology.n_atoms()
+    }
+}
+
+/// Writes a conformation (`[atoms, 3]`, nm) as a PDB file.
+pub fn write_pdb(path: &Path, topology: &Topology, positions: &[f64]) -> Result<()> {
+    write_atomically(path, pdb::write(topology, positions).as_bytes())
+}
