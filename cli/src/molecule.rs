@@ -76,5 +76,5 @@ impl Molecule {
 
 /// Writes a conformation (`[atoms, 3]`, nm) as a PDB file.
 pub fn write_pdb(path: &Path, topology: &Topology, positions: &[f64]) -> Result<()> {
-    write_atomically(path, pdb::write(topology, positions).as_bytes())
+    write_atomically(path, pdb::write(topology, positions)?.as_bytes())
 }
