@@ -422,8 +422,10 @@ fn canonicalisation_leaves_the_energy_invariant() {
     chart.canonicalise(&mut canonical).unwrap();
     let decoded = chart.decode(&chart.encode(&frames).unwrap().state).unwrap();
     let mut relabelled = 0;
-    for ((frame, canonical), decoded) in
-        frames.chunks_exact(66).zip(canonical.chunks_exact(66)).zip(decoded.positions.chunks_exact(66))
+    for ((frame, canonical), decoded) in frames
+        .chunks_exact(66)
+        .zip(canonical.chunks_exact(66))
+        .zip(decoded.positions.chunks_exact(66))
     {
         let energy = energy_reference(&system, frame).total();
         let scale = 1.0 + energy.abs();

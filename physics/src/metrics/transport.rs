@@ -464,7 +464,12 @@ impl Solver<'_> {
 
     /// Depth-first searches over tight arcs from every row of `sources` that still has excess: most of what a change of the
     /// duals made possible is shipped before the next Dijkstra. The parent arrays are scratch.
-    fn ship_along_tight(&mut self, sources: &[usize], mut row_parent: Vec<u32>, mut column_parent: Vec<u32>) {
+    fn ship_along_tight(
+        &mut self,
+        sources: &[usize],
+        mut row_parent: Vec<u32>,
+        mut column_parent: Vec<u32>,
+    ) {
         let mut row_seen = vec![false; row_parent.len()];
         let mut column_seen = vec![false; column_parent.len()];
         let mut stack: Vec<usize> = Vec::new();

@@ -278,8 +278,8 @@ mod tests {
             ("ten per cent moved", basins(n, 0.2, 3), 2),
             ("half moved", basins(n, 0.6, 3), 2),
             ("resampled", resampled, 2),
-            
-            ("uniform", uniform(2 * n, 7), 2),("as four torsions", basins(n, 0.15, 11), 4),
+            ("uniform", uniform(2 * n, 7), 2),
+            ("as four torsions", basins(n, 0.15, 11), 4),
         ] {
             let start = std::time::Instant::now();
             let found = t_w2(&near, &other, d).unwrap();
