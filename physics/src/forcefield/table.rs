@@ -173,7 +173,7 @@ fn born_name(model: BornModel) -> &'static str {
     }
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 ///
 /// # Errors
 /// Names the line that is malformed.
