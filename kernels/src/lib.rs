@@ -5,6 +5,7 @@
 
 pub mod elementwise;
 pub mod gemm;
+pub mod linalg;
 pub mod math;
 pub mod random;
 pub mod real;

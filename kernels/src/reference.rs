@@ -178,3 +178,29 @@ pub fn adamw_ema(
         step.ema_decay * average + (1.0 - step.ema_decay) * parameter,
     )
 }
+
+/// ln|det A| and the sign of det A by elimination without blocking; A `[n, n]`.
+pub fn log_abs_det(a: &[f64], n: usize) -> (f64, f64) {
+    let mut rows: Vec<Vec<f64>> = a.chunks(n.max(1)).map(<[f64]>::to_vec).collect();
+    let (mut log, mut sign) = (0.0, 1.0);
+    for step in 0..n {
+        let pivot = (step..n).max_by(|&i, &j| rows[i][step].abs().total_cmp(&rows[j][step].abs())).unwrap_or(step);
+        if pivot != step {
+            rows.swap(pivot, step);
+            sign = -sign;
+        }
+        let diagonal = rows[step][step];
+        if diagonal == 0.0 {
+            return (f64::NEG_INFINITY, 0.0);
+        }
+        log += diagonal.abs().ln();
+        sign *= diagonal.signum();
+        for row in step + 1..n {
+            let factor = rows[row][step] / diagonal;
+            for column in step..n {
+                rows[row][column] -= factor * rows[step][column];
+            }
+        }
+    }
+    (log, sign)
+}
