@@ -1,7 +1,7 @@
 //! Prints the throughput of the kernels on this machine: `cargo run --release -p boltzmap-kernels --example throughput`.
 
-use boltzmap_kernels::gemm::{BatchedGemmShape, GemmShape, batched_gemm_on, gemm};
 use boltzmap_kernels::elementwise::{Dot, Map1, Unary};
+use boltzmap_kernels::gemm::{BatchedGemmShape, GemmShape, batched_gemm_on, gemm};
 use boltzmap_kernels::linalg::log_abs_det_in_place_on;
 use boltzmap_kernels::random::{LaneStreams, Stream, StreamPosition};
 use boltzmap_kernels::rows::{LayerNormRows, SoftmaxRows};
@@ -111,14 +111,41 @@ fn maps<T: Real>() {
     for tier in Tier::available() {
         print!("{} {} ns per element:", T::NAME, tier.name());
         for &function in Unary::ALL {
-            let seconds = time(|| dispatch_on(tier, Map1 { function, x: &x, y: &mut y }));
+            let seconds = time(|| {
+                dispatch_on(
+                    tier,
+                    Map1 {
+                        function,
+                        x: &x,
+                        y: &mut y,
+                    },
+                )
+            });
             print!(" {function:?} {:.2}", seconds / 4096.0 * 1e9);
         }
-        let seconds = time(|| dispatch_on(tier, SoftmaxRows { x: &x[..22 * 186], columns: 22, y: &mut y[..22 * 186] }));
+        let seconds = time(|| {
+            dispatch_on(
+                tier,
+                SoftmaxRows {
+                    x: &x[..22 * 186],
+                    columns: 22,
+                    y: &mut y[..22 * 186],
+                },
+            )
+        });
         print!(" softmax(22) {:.2}", seconds / 4092.0 * 1e9);
         let mut r = [T::zero(); 32];
         let seconds = time(|| {
-            dispatch_on(tier, LayerNormRows { x: &x, columns: 128, epsilon: 1e-5, y: &mut y, reciprocal_std: &mut r })
+            dispatch_on(
+                tier,
+                LayerNormRows {
+                    x: &x,
+                    columns: 128,
+                    epsilon: 1e-5,
+                    y: &mut y,
+                    reciprocal_std: &mut r,
+                },
+            )
         });
         print!(" layer norm(128) {:.2}", seconds / 4096.0 * 1e9);
         let seconds = time(|| {
@@ -137,8 +164,14 @@ impl<T: Real> Kernel for Draw<T> {
     #[inline(always)]
     fn run<S: Simd>(self) -> (f64, usize) {
         let width = T::Lanes::<S>::WIDTH;
-        let positions: Vec<StreamPosition> =
-            (0..width as u64).map(|index| StreamPosition { seed: 0, domain: 0, index, word: 0 }).collect();
+        let positions: Vec<StreamPosition> = (0..width as u64)
+            .map(|index| StreamPosition {
+                seed: 0,
+                domain: 0,
+                index,
+                word: 0,
+            })
+            .collect();
         let mut streams = LaneStreams::<S, T>::new(&positions);
         let mut sum = T::Lanes::<S>::zero();
         for _ in 0..self.0 {
@@ -151,13 +184,25 @@ impl<T: Real> Kernel for Draw<T> {
 fn random_numbers<T: Real>() {
     for tier in Tier::available() {
         let mut width = 1;
-        let seconds = time(|| width = std::hint::black_box(dispatch_on(tier, Draw::<T>(4096, std::marker::PhantomData))).1);
+        let seconds = time(|| {
+            width =
+                std::hint::black_box(dispatch_on(tier, Draw::<T>(4096, std::marker::PhantomData))).1
+        });
         let each = seconds / 4096.0 * 1e9;
-        println!("{} {} normals: {each:.2} ns per vector of {width}, {:.2} per number", T::NAME, tier.name(), each / width as f64);
+        println!(
+            "{} {} normals: {each:.2} ns per vector of {width}, {:.2} per number",
+            T::NAME,
+            tier.name(),
+            each / width as f64
+        );
     }
     let (mut stream, mut values) = (Stream::new(0, 0, 0), vec![T::zero(); 4096]);
     let seconds = time(|| stream.fill_standard_normal(&mut values));
-    println!("{} one stream: {:.2} ns per normal", T::NAME, seconds / 4096.0 * 1e9);
+    println!(
+        "{} one stream: {:.2} ns per normal",
+        T::NAME,
+        seconds / 4096.0 * 1e9
+    );
 }
 
 fn determinants() {
@@ -169,7 +214,11 @@ fn determinants() {
                 copy.copy_from_slice(&a);
                 std::hint::black_box(log_abs_det_in_place_on(tier, &mut copy, n));
             });
-            print!("log|det| n = {n} {}: {:.1} us, ", tier.name(), seconds * 1e6);
+            print!(
+                "log|det| n = {n} {}: {:.1} us, ",
+                tier.name(),
+                seconds * 1e6
+            );
         }
         let seconds = time(|| {
             std::hint::black_box(faer::MatRef::from_row_major_slice(&a, n, n).partial_piv_lu());

@@ -37,7 +37,13 @@ impl Kernel for LogAbsDet<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) -> (f64, f64) {
         let LogAbsDet { a, n } = self;
-        assert_eq!(a.len(), n * n, "a matrix of order {n} has {} elements, not {}", n * n, a.len());
+        assert_eq!(
+            a.len(),
+            n * n,
+            "a matrix of order {n} has {} elements, not {}",
+            n * n,
+            a.len()
+        );
         let (mut log, mut sign) = (0.0, 1.0);
         for step in 0..n {
             let (mut pivot_row, mut largest) = (step, a[step * n + step].abs());
@@ -76,7 +82,13 @@ impl Kernel for LogAbsDet<'_> {
 
 /// Subtracts the pivot row from the columns right of the pivot in `R` rows.
 #[inline(always)]
-fn eliminate<S: Simd, const R: usize>(rows: &mut [f64], n: usize, step: usize, reciprocal: f64, pivot: &[f64]) {
+fn eliminate<S: Simd, const R: usize>(
+    rows: &mut [f64],
+    n: usize,
+    step: usize,
+    reciprocal: f64,
+    pivot: &[f64],
+) {
     let width = S::F64::WIDTH;
     let mut factors = [S::F64::zero(); R];
     for r in 0..R {
@@ -97,7 +109,9 @@ fn eliminate<S: Simd, const R: usize>(rows: &mut [f64], n: usize, step: usize, r
         let pivot = S::F64::load_partial(&pivot[at..], 0.0);
         for r in 0..R {
             let row = &mut rows[r * n + step + 1 + at..][..length - at];
-            factors[r].neg_mul_add(pivot, S::F64::load_partial(row, 0.0)).store_partial(row);
+            factors[r]
+                .neg_mul_add(pivot, S::F64::load_partial(row, 0.0))
+                .store_partial(row);
         }
     }
 }
@@ -121,10 +135,16 @@ impl std::fmt::Display for LinearError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             LinearError::Singular { order } => {
-                write!(formatter, "the {order} by {order} matrix of a linear system is singular; remove dependent equations")
+                write!(
+                    formatter,
+                    "the {order} by {order} matrix of a linear system is singular; remove dependent equations"
+                )
             }
             LinearError::NoConvergence { order } => {
-                write!(formatter, "the eigenvalues of a {order} by {order} matrix did not converge; check it for NaN and infinities")
+                write!(
+                    formatter,
+                    "the eigenvalues of a {order} by {order} matrix did not converge; check it for NaN and infinities"
+                )
             }
         }
     }
@@ -149,7 +169,13 @@ pub struct SymmetricEigen {
 /// # Panics
 /// When `a` does not hold n² numbers.
 pub fn symmetric_eigen(a: &[f64], n: usize) -> Result<SymmetricEigen, LinearError> {
-    assert_eq!(a.len(), n * n, "a matrix of order {n} has {} elements, not {}", n * n, a.len());
+    assert_eq!(
+        a.len(),
+        n * n,
+        "a matrix of order {n} has {} elements, not {}",
+        n * n,
+        a.len()
+    );
     if !a.iter().all(|value| value.is_finite()) {
         return Err(LinearError::NoConvergence { order: n });
     }
@@ -180,7 +206,9 @@ pub fn solve(a: &[f64], n: usize, b: &[f64], columns: usize) -> Result<Vec<f64>,
     );
     let factors = faer::MatRef::from_row_major_slice(a, n, n).partial_piv_lu();
     let solution = factors.solve(faer::MatRef::from_row_major_slice(b, n, columns));
-    let solution: Vec<f64> = (0..n * columns).map(|i| solution[(i / columns, i % columns)]).collect();
+    let solution: Vec<f64> = (0..n * columns)
+        .map(|i| solution[(i / columns, i % columns)])
+        .collect();
     if solution.iter().all(|value| value.is_finite()) {
         Ok(solution)
     } else {

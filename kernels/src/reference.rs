@@ -184,7 +184,9 @@ pub fn log_abs_det(a: &[f64], n: usize) -> (f64, f64) {
     let mut rows: Vec<Vec<f64>> = a.chunks(n.max(1)).map(<[f64]>::to_vec).collect();
     let (mut log, mut sign) = (0.0, 1.0);
     for step in 0..n {
-        let pivot = (step..n).max_by(|&i, &j| rows[i][step].abs().total_cmp(&rows[j][step].abs())).unwrap_or(step);
+        let pivot = (step..n)
+            .max_by(|&i, &j| rows[i][step].abs().total_cmp(&rows[j][step].abs()))
+            .unwrap_or(step);
         if pivot != step {
             rows.swap(pivot, step);
             sign = -sign;

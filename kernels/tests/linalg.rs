@@ -1,6 +1,8 @@
 //! Determinants, eigenvectors and solutions.
 
-use boltzmap_kernels::linalg::{LinearError, log_abs_det, log_abs_det_in_place_on, solve, symmetric_eigen};
+use boltzmap_kernels::linalg::{
+    LinearError, log_abs_det, log_abs_det_in_place_on, solve, symmetric_eigen,
+};
 use boltzmap_kernels::random::Stream;
 use boltzmap_kernels::{Tier, reference};
 use proptest::prelude::*;
@@ -72,19 +74,34 @@ proptest! {
 #[test]
 fn known_determinants() {
     let close = |(log, sign): (f64, f64), expected: f64| {
-        assert!((sign * log.exp() - expected).abs() < 1e-12, "{sign} exp({log}) for {expected}");
+        assert!(
+            (sign * log.exp() - expected).abs() < 1e-12,
+            "{sign} exp({log}) for {expected}"
+        );
     };
     close(log_abs_det(&[], 0), 1.0);
     close(log_abs_det(&[-3.0], 1), -3.0);
     close(log_abs_det(&[0.0, 2.0, 1.0, 0.0], 2), -2.0);
-    close(log_abs_det(&[2.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 1.0, 0.0], 3), -6.0);
-    assert_eq!(log_abs_det(&[1.0, 2.0, 2.0, 4.0], 2), (f64::NEG_INFINITY, 0.0));
+    close(
+        log_abs_det(&[2.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 1.0, 0.0], 3),
+        -6.0,
+    );
+    assert_eq!(
+        log_abs_det(&[1.0, 2.0, 2.0, 4.0], 2),
+        (f64::NEG_INFINITY, 0.0)
+    );
     assert!(log_abs_det(&[1.0, f64::NAN, 2.0, 4.0], 2).0.is_nan());
     assert!(log_abs_det(&[1.0, 0.0, f64::NAN, 4.0], 2).0.is_nan());
 }
 
 #[test]
 fn failures_are_reported() {
-    assert_eq!(solve(&[1.0, 2.0, 2.0, 4.0], 2, &[1.0, 0.0], 1), Err(LinearError::Singular { order: 2 }));
-    assert_eq!(symmetric_eigen(&[f64::NAN], 1), Err(LinearError::NoConvergence { order: 1 }));
+    assert_eq!(
+        solve(&[1.0, 2.0, 2.0, 4.0], 2, &[1.0, 0.0], 1),
+        Err(LinearError::Singular { order: 2 })
+    );
+    assert_eq!(
+        symmetric_eigen(&[f64::NAN], 1),
+        Err(LinearError::NoConvergence { order: 1 })
+    );
 }
