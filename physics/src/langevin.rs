@@ -9,7 +9,7 @@
 
 use crate::batch::{BatchError, BatchEvaluator, TileEvaluator, load_tile, store_tile};
 use crate::system::{GAS_CONSTANT, System};
-use boltzmap_kernels::random::{Stream, StreamPosition};
+use boltzmap_kernels::random::{LaneStreams, Stream, StreamPosition};
 use boltzmap_kernels::simd::{Kernel, Lanes, Simd, dispatch_on};
 use rayon::prelude::*;
 
@@ -325,7 +325,7 @@ impl Kernel for RunChunk<'_> {
             let rows = first * size..(first + count) * size;
             load_tile(&self.positions[rows.clone()], &mut x);
             load_tile(&self.velocities[rows.clone()], &mut v);
-            let mut noise = Noise::new(&self.streams[first..first + count]);
+            let mut noise = LaneStreams::<S>::new(&self.streams[first..first + count]);
             let mut amplitude = [0.0f32; 16];
             for lane in 0..width {
                 let temperature = self.temperatures[first + lane.min(count - 1)];
@@ -333,7 +333,7 @@ impl Kernel for RunChunk<'_> {
                     (-(2.0 * -friction * timestep).exp_m1() * GAS_CONSTANT * temperature).sqrt()
                         as f32;
             }
-            let tile = Tile {
+            let tile = Tile::<S> {
                 half_step: S::F32::splat((0.5 * timestep) as f32),
                 keep: S::F32::splat(keep as f32),
                 amplitude: S::F32::load(&amplitude),
@@ -365,7 +365,7 @@ impl Kernel for RunChunk<'_> {
             }
             store_tile(&x, &mut self.positions[rows.clone()]);
             store_tile(&v, &mut self.velocities[rows]);
-            noise.save(&mut self.streams[first..first + count]);
+            self.streams[first..first + count].copy_from_slice(&noise.positions());
             first += count;
         }
         None
@@ -373,88 +373,53 @@ impl Kernel for RunChunk<'_> {
 }
 
 /// The constants of a tile's steps.
-struct Tile<'a, L: Lanes> {
-    half_step: L,
-    keep: L,
+struct Tile<'a, S: Simd> {
+    half_step: S::F32,
+    keep: S::F32,
     /// √((1−a²)RT) of each lane
-    amplitude: L,
+    amplitude: S::F32,
     factors: &'a [AtomFactors],
 }
 
-impl<L: Lanes<Scalar = f32>> Tile<'_, L> {
+impl<S: Simd> Tile<'_, S> {
     /// One step with the forces `f` at `x`; true when a coordinate is no longer finite.
     #[inline(always)]
-    fn step(&self, x: &mut [L], v: &mut [L], f: &[L], noise: &mut Noise) -> bool {
-        let zero = L::zero();
+    fn step(
+        &self,
+        x: &mut [S::F32],
+        v: &mut [S::F32],
+        f: &[S::F32],
+        noise: &mut LaneStreams<S>,
+    ) -> bool {
+        let zero = S::F32::zero();
         // x·0 is zero for finite x only.
         let mut finite = zero;
-        noise.draw(x.len());
         for (atom, factor) in self.factors.iter().enumerate() {
-            let kick = L::splat(factor.kick);
-            let amplitude = self.amplitude * L::splat(factor.noise);
+            let kick = S::F32::splat(factor.kick);
+            let amplitude = self.amplitude * S::F32::splat(factor.noise);
             for k in 3 * atom..3 * atom + 3 {
                 let before = f[k].mul_add(kick, v[k]);
                 let middle = self.half_step.mul_add(before, x[k]);
-                let after = amplitude.mul_add(noise.lanes::<L>(k), self.keep * before);
+                let after = amplitude.mul_add(noise.next_normals(), self.keep * before);
                 v[k] = after;
                 x[k] = self.half_step.mul_add(after, middle);
                 finite = x[k].mul_add(zero, finite);
             }
         }
-        L::mask_any(L::mask_not(finite.eq(zero)))
+        S::F32::mask_any(S::F32::mask_not(finite.eq(zero)))
     }
 
     /// Moves the centre of mass to the origin.
     #[inline(always)]
-    fn recentre(&self, x: &mut [L]) {
+    fn recentre(&self, x: &mut [S::F32]) {
         for axis in 0..3 {
-            let mut centre = L::zero();
+            let mut centre = S::F32::zero();
             for (atom, factor) in self.factors.iter().enumerate() {
-                centre = L::splat(factor.weight).mul_add(x[3 * atom + axis], centre);
+                centre = S::F32::splat(factor.weight).mul_add(x[3 * atom + axis], centre);
             }
             for atom in 0..self.factors.len() {
                 x[3 * atom + axis] = x[3 * atom + axis] - centre;
             }
-        }
-    }
-}
-
-/// Standard normal numbers for the replicas of a tile, each from its own stream.
-struct Noise {
-    streams: Vec<Stream>,
-    /// `[lane][coordinate]` of one step.
-    numbers: Vec<f32>,
-}
-
-impl Noise {
-    fn new(positions: &[StreamPosition]) -> Self {
-        Self {
-            streams: positions.iter().map(|&p| Stream::at(p)).collect(),
-            numbers: Vec::new(),
-        }
-    }
-
-    /// Draws the numbers of one step.
-    fn draw(&mut self, size: usize) {
-        self.numbers.resize(size * self.streams.len(), 0.0);
-        for (stream, numbers) in self.streams.iter_mut().zip(self.numbers.chunks_mut(size)) {
-            stream.fill_standard_normal(numbers);
-        }
-    }
-
-    #[inline(always)]
-    fn lanes<L: Lanes<Scalar = f32>>(&self, k: usize) -> L {
-        let size = self.numbers.len() / self.streams.len();
-        let mut buffer = [0.0f32; 16];
-        for lane in 0..L::WIDTH {
-            buffer[lane] = self.numbers[lane.min(self.streams.len() - 1) * size + k];
-        }
-        L::load(&buffer)
-    }
-
-    fn save(&self, positions: &mut [StreamPosition]) {
-        for (position, stream) in positions.iter_mut().zip(&self.streams) {
-            *position = stream.position();
         }
     }
 }
