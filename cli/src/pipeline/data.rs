@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use boltzmap_kernels::random::Stream;
-use boltzmap_physics::observables;
+use boltzmap_physics::batch::BatchEvaluator;
+use boltzmap_physics::langevin::LangevinSettings;
+use boltzmap_physics::minimise::{MinimiseSettings, minimise};
+use boltzmap_physics::replica_exchange::{ReplicaExchange, ReplicaExchangeSettings, RunEnd};
 
 use super::molecule::Molecule;
 use crate::config::Config;
@@ -150,7 +153,7 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
         gather(&spread(&reference, n_reference)),
         gather(&spread(&second, n_reference)),
     );
-    let left = observables::fraction_all_l(&sampled.positions, molecule.n_atoms(), &molecule.backbone.centres);
+    let left = molecule.fraction_l(&sampled.positions);
     ensure!(
         left == 1.0,
         "{:.2} % of the dynamics' frames are not all-L; the integrator broke the molecule, lower data.t_max or data.timestep_fs",
@@ -173,4 +176,70 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
         .array("psi", &[psi.len()], &narrow(&psi))
         .array("ladder", &[ladder.len()], &ladder)
         .write(&run.data())
+}
+
+/// Frames at the target temperature.
+struct Sampled {
+    positions: Vec<f32>,
+    ladder: Vec<usize>,
+    statistics: String,
+}
+
+/// Replica exchange from the minimised built structure.
+fn simulate(config: &Config, molecule: &Molecule) -> Result<Sampled> {
+    let data = &config.data;
+    let timestep = data.timestep_fs * 1e-3;
+    let steps = |picoseconds: f64, multiple: usize| {
+        let multiple = multiple as u64;
+        ((picoseconds / timestep) as u64).div_ceil(multiple) * multiple
+    };
+    let save_interval = data.save_interval.div_ceil(data.exchange_interval) * data.exchange_interval;
+    let settings = ReplicaExchangeSettings {
+        n_ladders: data.ladders,
+        n_temperatures: data.temperatures,
+        lowest_temperature: config.system.temperature,
+        highest_temperature: data.t_max,
+        langevin: LangevinSettings {
+            timestep,
+            friction: data.friction,
+        },
+        exchange_interval: data.exchange_interval as u64,
+        equilibration_steps: steps(data.equilibration_ps, data.exchange_interval),
+        steps: steps(data.production_ps, save_interval),
+        save_interval: save_interval as u64,
+        seed: config.seed,
+    };
+    let exchange = ReplicaExchange::new(&molecule.system, settings)?;
+    let mut start = molecule.positions.clone();
+    let evaluator = BatchEvaluator::<f64>::new(&molecule.system);
+    minimise(&evaluator, &mut start, MinimiseSettings::default())?;
+    let start: Vec<f32> = start.iter().map(|&x| x as f32).collect();
+    let mut state = exchange.start(&start.repeat(data.ladders * data.temperatures))?;
+
+    const UNITS: u64 = 10_000;
+    let mut bar = Progress::new("data", UNITS, 0);
+    let end = exchange.run(
+        &mut state,
+        |fraction| bar.set((fraction * UNITS as f64) as u64, String::new),
+        progress::interrupt_flag(),
+    )?;
+    if let RunEnd::Cancelled = end {
+        return Err(progress::Interrupted.into());
+    }
+    bar.finish();
+    let lowest = state
+        .exchanges
+        .iter()
+        .map(|count| count.acceptance())
+        .fold(1.0, f64::min);
+    let statistics = format!(
+        "{} round trips through the temperatures, lowest exchange acceptance {:.2}",
+        state.round_trips, lowest
+    );
+    let trajectory = exchange.trajectory(&state);
+    Ok(Sampled {
+        ladder: trajectory.ladders.iter().map(|&l| l as usize).collect(),
+        positions: trajectory.positions,
+        statistics,
+    })
 }

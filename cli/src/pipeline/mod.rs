@@ -1,9 +1,17 @@
 //! The stages of a run: data, training, sampling with its audit, evaluation.
 
-use anyhow::{Result, bail};
+mod data;
+mod evaluate;
+mod model;
+mod molecule;
+mod sample;
+mod train;
+
+use std::time::Instant;
+
+use anyhow::Result;
 
 use crate::config::Config;
-use crate::molecule::Molecule;
 use crate::run_dir::RunDir;
 
 /// A stage of a run.
@@ -36,11 +44,26 @@ impl Stage {
 
 /// Checks, before anything is written, all of a configuration that only the molecule can tell (sequence, force field).
 pub fn check(config: &Config) -> Result<()> {
-    Molecule::from_sequence(&config.system.sequence, &config.system.force_field)?;
+    molecule::Molecule::new(config)?;
+    model::schedule(config)?;
     Ok(())
 }
 
-/// Runs one stage in a run directory; with `resume` from where it was left.
-pub fn run_stage(_run: &RunDir, _config: &Config, stage: Stage, _resume: bool) -> Result<()> {
-    bail!("the stage '{}' is not part of this build", stage.name());
+/// Runs one stage in a run directory; with `resume` from where it was left, doing nothing where it is done.
+pub fn run_stage(run: &RunDir, config: &Config, stage: Stage, resume: bool) -> Result<()> {
+    let start = Instant::now();
+    match stage {
+        Stage::Data if resume && run.data().exists() => return Ok(()),
+        Stage::Data => data::generate(run, config)?,
+        Stage::Train => {
+            // An interrupted training took its time too.
+            let trained = train::train(run, config, resume);
+            run.add_seconds(stage.name(), start.elapsed().as_secs_f64())?;
+            return trained;
+        }
+        // Sampling counts its own seconds, apart from those of the audit.
+        Stage::Sample => return sample::sample(run, config),
+        Stage::Evaluate => return evaluate::evaluate(run, config),
+    }
+    run.add_seconds(stage.name(), start.elapsed().as_secs_f64())
 }

@@ -1,13 +1,12 @@
-//! The molecule of a run: topology, parameters, and what its observables need.
+//! The molecule of a run, with what its observables need.
 
-use anyhow::{Context, Result, ensure};
-use boltzmap_physics::forcefield::ForceField;
+use anyhow::{Result, ensure};
 use boltzmap_physics::observables::{self, Backbone};
-use boltzmap_physics::sequence::build_sequence;
 use boltzmap_physics::system::{GAS_CONSTANT, System};
 use boltzmap_physics::topology::Topology;
 
 use crate::config::Config;
+use crate::molecule;
 
 /// The molecule of a run.
 pub struct Molecule {
@@ -29,11 +28,8 @@ impl Molecule {
     /// Builds the molecule that a configuration names.
     pub fn new(config: &Config) -> Result<Molecule> {
         let sequence = &config.system.sequence;
-        let (topology, positions) = build_sequence(sequence)?;
-        let force_field = ForceField::by_name(&config.system.force_field)?;
-        let system = force_field
-            .system(&topology)
-            .with_context(|| format!("cannot assign parameters to {sequence}"))?;
+        let molecule::Molecule { topology, system, positions } =
+            molecule::Molecule::from_sequence(sequence, &config.system.force_field)?;
         let atomic_numbers: Vec<u8> = topology
             .atoms
             .iter()
@@ -42,7 +38,7 @@ impl Molecule {
         let backbone = observables::backbone(topology.n_atoms(), &topology.bonds, &atomic_numbers);
         ensure!(
             !backbone.phi.is_empty() && !backbone.psi.is_empty(),
-            "{sequence} has no backbone dihedral to report on; give it at least one residue between two peptide bonds"
+            "{sequence} has no backbone dihedrals to report on; give it at least one residue between two peptide bonds"
         );
         Ok(Molecule {
             topology,
@@ -59,7 +55,7 @@ impl Molecule {
         self.topology.n_atoms()
     }
 
-    /// φ and ψ of the first residue that has both, per frame, rad.
+    /// First φ and first ψ of each frame, rad: what the figures show.
     pub fn first_phi_psi<T: Copy + Into<f64>>(&self, positions: &[T]) -> (Vec<f64>, Vec<f64>) {
         let quadruples = [self.backbone.phi[0], self.backbone.psi[0]];
         observables::dihedrals(positions, self.n_atoms(), &quadruples)
@@ -71,5 +67,15 @@ impl Molecule {
     /// All φ and ψ of each frame, `[n, torsions]`, rad: the point on the torus that T-W2 compares.
     pub fn torus<T: Copy + Into<f64>>(&self, positions: &[T]) -> Vec<f64> {
         observables::phi_psi(positions, self.n_atoms(), &self.backbone)
+    }
+
+    /// Number of angles in one row of [`Molecule::torus`].
+    pub fn torus_dimension(&self) -> usize {
+        self.backbone.phi.len() + self.backbone.psi.len()
+    }
+
+    /// Fraction of frames in which every chiral centre is L.
+    pub fn fraction_l<T: Copy + Into<f64>>(&self, positions: &[T]) -> f64 {
+        observables::fraction_all_l(positions, self.n_atoms(), &self.backbone.centres)
     }
 }

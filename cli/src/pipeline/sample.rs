@@ -1,0 +1,225 @@
+//! Samples with log-likelihoods by the head, the exact audit, energies and weights: `samples.npz`.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use boltzmap_kernels::random::Stream;
+use boltzmap_models::control::Control;
+use boltzmap_models::deploy::{ExactSampler, FewStepSampler};
+use boltzmap_models::flow_map::reference_variance;
+use boltzmap_physics::batch::BatchEvaluator;
+use boltzmap_physics::metrics;
+use boltzmap_physics::rotations;
+use rayon::prelude::*;
+
+use super::model::{self, Coordinates, Model};
+use super::molecule::Molecule;
+use crate::config::Config;
+use crate::npz::{NpzFile, NpzWriter};
+use crate::progress::{self, Progress};
+use crate::run_dir::RunDir;
+
+/// Stream domain of the base noise; sample i uses stream (seed, domain, i).
+const DOMAIN_NOISE: u64 = 0x6e6f_6973_6500;
+/// Stream domain of the orientations of samples in internal coordinates.
+const DOMAIN_ORIENTATION: u64 = 0x6f72_6965_6e74;
+
+/// What `samples.npz` holds.
+pub struct Samples {
+    /// `[n, atoms, 3]`, nm, mean-free.
+    pub positions: Vec<f64>,
+    /// log q by the head on the mean-free Cartesian space (nm), −∞ outside the coordinates' domain, `[n]`.
+    pub log_q_head: Vec<f64>,
+    /// log q of the few-step map itself, NaN where it was not computed, `[n]`.
+    pub log_q_exact: Vec<f64>,
+    /// Potential energy, kJ/mol, `[n]`.
+    pub energy: Vec<f64>,
+    /// Whether the state lies in the coordinates' domain; outside, the weight is 0, `[n]`.
+    pub in_domain: Vec<bool>,
+    /// Steps, over all audited samples, at which the determinant was not positive.
+    pub folded_steps: usize,
+}
+
+impl Samples {
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.energy.len()
+    }
+
+    /// Indices of the samples with an exact likelihood.
+    pub fn audited(&self) -> Vec<usize> {
+        (0..self.len())
+            .filter(|&i| !self.log_q_exact[i].is_nan())
+            .collect()
+    }
+
+    /// log w = −E/kT − log q of the chosen samples; −∞ outside the domain.
+    pub fn log_weights(&self, log_q: &[f64], chosen: &[usize], thermal_energy: f64) -> Vec<f64> {
+        chosen
+            .iter()
+            .map(|&i| {
+                let value = -self.energy[i] / thermal_energy - log_q[i];
+                if self.in_domain[i] && value.is_finite() {
+                    value
+                } else {
+                    f64::NEG_INFINITY
+                }
+            })
+            .collect()
+    }
+
+    /// Reads the samples of a run.
+    pub fn read(run: &RunDir, molecule: &Molecule) -> Result<Samples> {
+        let path = run.samples();
+        ensure!(
+            path.exists(),
+            "{} does not exist; make it with 'boltzmap sample {}'",
+            path.display(),
+            run.root().display()
+        );
+        let file = NpzFile::open(&path)?;
+        let positions = file.finite::<f64>("positions", &[None, Some(molecule.n_atoms()), Some(3)])?;
+        let n = [Some(positions.shape[0])];
+        Ok(Samples {
+            log_q_head: file.array("log_q_head", &n)?.values,
+            log_q_exact: file.array("log_q_exact", &n)?.values,
+            energy: file.array("energy", &n)?.values,
+            in_domain: file.array("in_domain", &n)?.values,
+            folded_steps: file.array::<i64>("folded_steps", &[Some(1)])?.values[0] as usize,
+            positions: positions.values,
+        })
+    }
+
+    fn write(&self, run: &RunDir, molecule: &Molecule, weights: &[f64]) -> Result<()> {
+        let n = self.len();
+        let audited: Vec<bool> = self.log_q_exact.iter().map(|q| !q.is_nan()).collect();
+        let energy_kt: Vec<f64> = self.energy.iter().map(|e| e / molecule.thermal_energy).collect();
+        NpzWriter::new()
+            .array("positions", &[n, molecule.n_atoms(), 3], &self.positions)
+            .array("log_q_head", &[n], &self.log_q_head)
+            .array("log_q_exact", &[n], &self.log_q_exact)
+            .array("audited", &[n], &audited)
+            .array("in_domain", &[n], &self.in_domain)
+            .array("energy", &[n], &self.energy)
+            .array("energy_kt", &[n], &energy_kt)
+            .array("weights", &[n], weights)
+            .array("folded_steps", &[1], &[self.folded_steps as i64])
+            .write(&run.samples())
+    }
+}
+
+/// Normalised weights over all samples: exact likelihoods where there are any (0 elsewhere), the head's otherwise.
+pub fn weights(samples: &Samples, thermal_energy: f64) -> (Vec<usize>, Vec<f64>, &'static str) {
+    let audited = samples.audited();
+    if audited.is_empty() {
+        let all: Vec<usize> = (0..samples.len()).collect();
+        let log_weights = samples.log_weights(&samples.log_q_head, &all, thermal_energy);
+        (all, log_weights, "head")
+    } else {
+        let log_weights = samples.log_weights(&samples.log_q_exact, &audited, thermal_energy);
+        (audited, log_weights, "exact")
+    }
+}
+
+/// Draws and audits the samples of a run.
+pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
+    let molecule = Molecule::new(config)?;
+    let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
+    let schedule = model::schedule(config)?;
+    let n = config.sampling.samples;
+    let n_audited = config.audit.samples.min(n);
+    let map = &model.flow_map;
+    let (tokens, channels, size) = (map.tokens(), map.channels(), map.state_size());
+
+    let mut noise = vec![0.0f32; n * size];
+    noise.par_chunks_mut(size).enumerate().for_each(|(i, noise)| {
+        Stream::new(config.seed, DOMAIN_NOISE, i as u64).fill_standard_normal(noise);
+        map.subspace().project_states(noise, tokens, channels);
+    });
+
+    let start = Instant::now();
+    let mut drawn = with_progress("sample", n, |control| {
+        FewStepSampler::new(map, &model.parameters, &schedule).transport(&noise, control)
+    })?;
+    run.add_seconds("sample", start.elapsed().as_secs_f64())?;
+
+    let start = Instant::now();
+    let mut log_q_exact = vec![f64::NAN; n];
+    let mut folded_steps = 0;
+    if n_audited > 0 {
+        let exact = with_progress("audit", n_audited, |control| {
+            ExactSampler::new(map, &model.parameters, &schedule)
+                .exact_log_density(&noise[..n_audited * size], control)
+        })?;
+        // The audit's own states and head, so that all of a row belongs to the same rounding of the same map.
+        drawn.states[..n_audited * size].copy_from_slice(&exact.states);
+        drawn.log_density[..n_audited].copy_from_slice(&exact.log_density_head);
+        log_q_exact[..n_audited].copy_from_slice(&exact.log_density_exact);
+        folded_steps = exact.folded_steps;
+    }
+    run.add_seconds("audit", start.elapsed().as_secs_f64())?;
+
+    let start = Instant::now();
+    // The map ends at time 1 − ε, where unit-variance data has the variance S²: one known scaling brings it back.
+    let scale = reference_variance(1.0 - schedule.epsilon()).sqrt();
+    let states: Vec<f64> = drawn.states.iter().map(|&x| x as f64 / scale).collect();
+    let scaling = map.dimension() as f64 * scale.ln();
+    let mut decoded = model.coordinates.decode(&states)?;
+    if let Coordinates::Internal(_) = model.coordinates {
+        // Internal coordinates leave the orientation open; the density counts it as uniform, so it is drawn so.
+        let width = 3 * molecule.n_atoms();
+        decoded
+            .positions
+            .par_chunks_mut(width)
+            .enumerate()
+            .for_each(|(i, frame)| {
+                let mut stream = Stream::new(config.seed, DOMAIN_ORIENTATION, i as u64);
+                rotations::rotate(&rotations::random_rotation(&mut stream), frame);
+            });
+    }
+    let to_cartesian = |log_q: f64, i: usize| log_q + scaling - decoded.log_det[i];
+    let samples = Samples {
+        log_q_head: (0..n).map(|i| to_cartesian(drawn.log_density[i], i)).collect(),
+        log_q_exact: (0..n).map(|i| to_cartesian(log_q_exact[i], i)).collect(),
+        energy: BatchEvaluator::<f64>::new(&molecule.system).energies(&decoded.positions)?,
+        positions: decoded.positions,
+        in_domain: decoded.in_domain,
+        folded_steps,
+    };
+    let (chosen, log_weights, _) = weights(&samples, molecule.thermal_energy);
+    let normalised = metrics::normalised(&log_weights);
+    ensure!(
+        normalised.is_some(),
+        "no sample has a positive weight: all lie outside the coordinates' domain or have an infinite energy; train longer"
+    );
+    let mut all = vec![0.0; n];
+    for (&i, weight) in chosen.iter().zip(normalised.unwrap_or_default()) {
+        all[i] = weight;
+    }
+    samples.write(run, &molecule, &all)?;
+    run.add_seconds("sample", start.elapsed().as_secs_f64())
+}
+
+/// Runs long work of the models with a progress bar and Ctrl-C.
+fn with_progress<R>(
+    stage: &str,
+    total: usize,
+    work: impl FnOnce(&Control<'_>) -> Result<R, boltzmap_models::error::ModelError>,
+) -> Result<R> {
+    let bar = std::sync::Mutex::new(Progress::new(stage, total as u64, 0));
+    let report = |done: usize, _total: usize| {
+        if let Ok(mut bar) = bar.lock() {
+            bar.set(done as u64, String::new);
+        }
+    };
+    let control = Control {
+        progress: Some(&report),
+        cancel: Some(progress::interrupt_flag()),
+    };
+    let result = work(&control);
+    progress::check_interrupt()?;
+    if let Ok(bar) = bar.into_inner() {
+        bar.finish();
+    }
+    Ok(result?)
+}
