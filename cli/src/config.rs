@@ -76,15 +76,28 @@ named_enum!(
     ScheduleKind {
         /// Equal steps.
         Uniform = "uniform",
-        /// t = sin(π/2 · i/n), denser towards the data.
-        Cosine = "cosine",
-        /// t = 1 − (1 − i/n)², denser towards the data.
+        /// Equal steps of atan(t/(1−t)).
+        Angle = "angle",
+        /// Equal steps of (1−t)^½, denser towards the data.
         Quadratic = "quadratic",
+        /// Equal steps of (1−t)^⅐, densest towards the data.
+        Karras = "karras",
+    }
+);
+
+named_enum!(
+    /// Whose diagonal the off-diagonal losses aim at.
+    TeacherKind {
+        /// The network being trained.
+        Online = "online",
+        /// Its moving average.
+        Average = "average",
     }
 );
 
 /// Settings whose value is one of a few names.
-const CHOICES: [(&str, &[&str]); 3] = [
+const CHOICES: [(&str, &[&str]); 4] = [
+    ("training.teacher", TeacherKind::NAMES),
     ("coordinates.chart", Chart::NAMES),
     ("network.kind", NetworkKind::NAMES),
     ("sampling.schedule", ScheduleKind::NAMES),
@@ -166,9 +179,6 @@ pub struct NetworkConfig {
 pub struct TrainingConfig {
     /// Optimiser steps.
     pub steps: usize,
-    /// Seconds after which training stops.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time_limit_s: Option<f64>,
     /// Samples in a step.
     pub batch: usize,
     /// Peak learning rate.
@@ -183,8 +193,16 @@ pub struct TrainingConfig {
     pub clip: f64,
     /// Fraction of a batch with s = t.
     pub diagonal_fraction: f64,
-    /// Longest step t − s learnt off the diagonal.
-    pub max_gap: f64,
+    /// Probability that an off-diagonal pair starts at a sampling step's start.
+    pub start_fraction: f64,
+    /// Probability that an off-diagonal pair ends at a sampling step's end.
+    pub end_fraction: f64,
+    /// Part of the steps after which the off-diagonal terms join in.
+    pub distillation_start: f64,
+    /// Whose diagonal the off-diagonal terms aim at.
+    pub teacher: TeacherKind,
+    /// Share of diagonal times uniform in ln(1−t).
+    pub data_end_fraction: f64,
     /// Weight of the flow-matching loss.
     pub velocity_weight: f64,
     /// Weight of the diagonal's divergence loss.
@@ -405,9 +423,6 @@ impl Config {
 
         let training = &self.training;
         at_least("training.steps", training.steps, 1)?;
-        if let Some(limit) = training.time_limit_s {
-            positive("training.time_limit_s", limit)?;
-        }
         at_least("training.batch", training.batch, 1)?;
         positive("training.learning_rate", training.learning_rate)?;
         ensure!(
@@ -423,8 +438,14 @@ impl Config {
             0.0,
             1.0,
         )?;
-        positive("training.max_gap", training.max_gap)?;
-        within("training.max_gap", training.max_gap, 0.0, 1.0)?;
+        for (path, share) in [
+            ("training.start_fraction", training.start_fraction),
+            ("training.end_fraction", training.end_fraction),
+            ("training.distillation_start", training.distillation_start),
+            ("training.data_end_fraction", training.data_end_fraction),
+        ] {
+            within(path, share, 0.0, 1.0)?;
+        }
         not_negative("training.velocity_weight", training.velocity_weight)?;
         not_negative("training.divergence_weight", training.divergence_weight)?;
         not_negative("training.map_weight", training.map_weight)?;
@@ -475,19 +496,16 @@ mod tests {
     }
 
     #[test]
-    fn rendering_keeps_values_comments_and_optional_settings() {
+    fn rendering_keeps_values_and_comments() {
         let config = resolve(
             "ala2-tiny",
             &[
-                "training.time_limit_s=12",
                 "system.sequence=Ace-AA-Nme",
                 "training.learning_rate=3e-7",
             ],
         )
         .unwrap();
-        assert_eq!(config.training.time_limit_s, Some(12.0));
         let text = config.to_toml();
-        assert!(text.contains("\ntime_limit_s = 12.0\n"), "{text}");
         assert!(text.contains("\nsequence = \"Ace-AA-Nme\"\n"), "{text}");
         assert!(text.contains("# Peptide:"), "{text}");
         let read: Config = toml::from_str(&text).unwrap();
@@ -498,8 +516,7 @@ mod tests {
     fn every_key_is_documented() {
         let mut documented = false;
         for line in DEFAULTS.lines() {
-            let key = line.contains(" = ")
-                && (!line.starts_with('#') || line.starts_with("# time_limit_s"));
+            let key = line.contains(" = ") && !line.starts_with('#');
             assert!(!key || documented, "no comment above: {line}");
             documented = line.starts_with('#');
         }

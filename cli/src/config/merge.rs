@@ -7,10 +7,7 @@ use toml::{Table, Value};
 
 use super::{CHOICES, Config, DEFAULTS};
 
-/// Settings that have no default, with an example of their type.
-const OPTIONAL: [(&str, Value); 1] = [("training.time_limit_s", Value::Float(600.0))];
-
-/// The default values of all settings that have one.
+/// The default values of all settings.
 pub(super) fn defaults() -> Table {
     DEFAULTS
         .parse()
@@ -19,9 +16,7 @@ pub(super) fn defaults() -> Table {
 
 /// All settings in the order of the documentation, with a value of each one's type.
 fn schema() -> BTreeMap<String, Value> {
-    let mut schema = flatten(&defaults());
-    schema.extend(OPTIONAL.map(|(path, value)| (path.to_owned(), value)));
-    schema
+    flatten(&defaults())
 }
 
 /// The paths of all settings, such as `training.steps`.
