@@ -54,6 +54,21 @@ impl Element {
         }
     }
 
+    /// The atomic number.
+    pub fn atomic_number(self) -> u8 {
+        match self {
+            Element::H => 1,
+            Element::C => 6,
+            Element::N => 7,
+            Element::O => 8,
+            Element::F => 9,
+            Element::Si => 14,
+            Element::P => 15,
+            Element::S => 16,
+            Element::Cl => 17,
+        }
+    }
+
     /// Standard atomic mass, Da. Force fields bring their own masses; this one orders elements and weighs structures
     /// that have no force field yet.
     pub fn mass(self) -> f64 {

@@ -226,7 +226,7 @@ fn simulate(config: &Config, molecule: &Molecule) -> Result<Sampled> {
     if let RunEnd::Cancelled = end {
         return Err(progress::Interrupted.into());
     }
-    bar.finish();
+    bar.finish("");
     let lowest = state
         .exchanges
         .iter()

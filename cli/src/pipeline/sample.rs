@@ -219,7 +219,7 @@ fn with_progress<R>(
     let result = work(&control);
     progress::check_interrupt()?;
     if let Ok(bar) = bar.into_inner() {
-        bar.finish();
+        bar.finish("");
     }
     Ok(result?)
 }

@@ -212,6 +212,6 @@ pub fn train(run: &RunDir, config: &Config, resume: bool) -> Result<()> {
             return Err(progress::Interrupted.into());
         }
     }
-    progress.finish();
+    progress.finish("");
     Ok(())
 }
