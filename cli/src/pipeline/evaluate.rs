@@ -224,10 +224,12 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     };
     let normalised = metrics::normalised(&log_weights).unwrap_or_default();
     let width = 3 * molecule.n_atoms();
-    let l_weighted: f64 = chosen
+    let d_weighted: f64 = chosen
         .iter()
         .zip(&normalised)
-        .filter(|(i, _)| molecule.fraction_l(&samples.positions[**i * width..(**i + 1) * width]) == 1.0)
+        .filter(|(i, _)| {
+            molecule.fraction_l(&samples.positions[**i * width..(**i + 1) * width]) < 1.0
+        })
         .map(|(_, weight)| weight)
         .sum();
 
@@ -271,7 +273,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         delta_f_reference_kt: delta_f_reference.value,
         delta_f_reference_error_kt: delta_f_reference.standard_error,
         chirality_l_proposal: molecule.fraction_l(&samples.positions),
-        chirality_l_weighted: l_weighted,
+        chirality_l_weighted: 1.0 - d_weighted,
         epsilon: schedule.epsilon(),
         n_parameters: model.flow_map.layout().total(),
         training_steps: trained.step as usize,
