@@ -499,10 +499,7 @@ mod tests {
     fn rendering_keeps_values_and_comments() {
         let config = resolve(
             "ala2-tiny",
-            &[
-                "system.sequence=Ace-AA-Nme",
-                "training.learning_rate=3e-7",
-            ],
+            &["system.sequence=Ace-AA-Nme", "training.learning_rate=3e-7"],
         )
         .unwrap();
         let text = config.to_toml();

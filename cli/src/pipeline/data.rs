@@ -88,7 +88,13 @@ fn spread(candidates: &[usize], count: usize) -> Vec<usize> {
 }
 
 /// Training frames with a given fraction at positive φ. The rarer side is drawn with repetition if it is too small.
-fn balance(candidates: &[usize], phi: &[f64], count: usize, positive: f64, seed: u64) -> Vec<usize> {
+fn balance(
+    candidates: &[usize],
+    phi: &[f64],
+    count: usize,
+    positive: f64,
+    seed: u64,
+) -> Vec<usize> {
     let (inside, outside): (Vec<usize>, Vec<usize>) = candidates
         .iter()
         .partition(|&&index| POSITIVE_PHI.contains(&phi[index]));
@@ -129,7 +135,10 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
 
     let mut by_share: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (index, &ladder) in sampled.ladder.iter().enumerate() {
-        by_share.entry(share(ladder) as usize).or_default().push(index);
+        by_share
+            .entry(share(ladder) as usize)
+            .or_default()
+            .push(index);
     }
     let mut of = |which: Share| by_share.remove(&(which as usize)).unwrap_or_default();
     let (train, reference, second) = (of(Share::Train), of(Share::Reference), of(Share::Second));
@@ -139,7 +148,13 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
         config.data.ladders
     );
     let data = &config.data;
-    let chosen = balance(&train, &phi, data.train_frames, data.positive_phi_fraction, config.seed);
+    let chosen = balance(
+        &train,
+        &phi,
+        data.train_frames,
+        data.positive_phi_fraction,
+        config.seed,
+    );
     let gather = |indices: &[usize]| -> Vec<f32> {
         indices
             .iter()
@@ -193,7 +208,8 @@ fn simulate(config: &Config, molecule: &Molecule) -> Result<Sampled> {
         let multiple = multiple as u64;
         ((picoseconds / timestep) as u64).div_ceil(multiple) * multiple
     };
-    let save_interval = data.save_interval.div_ceil(data.exchange_interval) * data.exchange_interval;
+    let save_interval =
+        data.save_interval.div_ceil(data.exchange_interval) * data.exchange_interval;
     let settings = ReplicaExchangeSettings {
         n_ladders: data.ladders,
         n_temperatures: data.temperatures,

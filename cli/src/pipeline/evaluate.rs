@@ -38,7 +38,10 @@ impl Compared {
         let energies = BatchEvaluator::<f64>::new(&molecule.system).energies(&wide)?;
         Ok(Compared {
             torus: molecule.torus(&wide),
-            energy_kt: energies.iter().map(|e| e / molecule.thermal_energy).collect(),
+            energy_kt: energies
+                .iter()
+                .map(|e| e / molecule.thermal_energy)
+                .collect(),
         })
     }
 
@@ -84,10 +87,15 @@ fn profile_band(
         let mut counts = vec![0.0; phi.len()];
         for _ in 0..groups.len() {
             let [start, end] = groups[stream.below(groups.len() as u64) as usize];
-            counts[start..end].iter_mut().for_each(|count| *count += 1.0);
+            counts[start..end]
+                .iter_mut()
+                .for_each(|count| *count += 1.0);
         }
         let drawn: Vec<f64> = (0..phi.len()).map(|i| counts[i] * weight(i)).collect();
-        for (bin, value) in free_energy_profile(phi, &drawn, PROFILE_BINS).iter().enumerate() {
+        for (bin, value) in free_energy_profile(phi, &drawn, PROFILE_BINS)
+            .iter()
+            .enumerate()
+        {
             draws[bin].push(*value);
         }
     }
@@ -98,7 +106,8 @@ fn profile_band(
             .map(|v| if v.is_nan() { f64::INFINITY } else { *v })
             .collect();
         sorted.sort_by(f64::total_cmp);
-        let at = sorted.get(((q * sorted.len() as f64) as usize).min(sorted.len().saturating_sub(1)));
+        let at =
+            sorted.get(((q * sorted.len() as f64) as usize).min(sorted.len().saturating_sub(1)));
         at.copied().filter(|v| v.is_finite()).unwrap_or(f64::NAN)
     };
     let over_bins = |q: f64| (0..PROFILE_BINS).map(|bin| quantile(bin, q)).collect();
@@ -166,7 +175,11 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let checkpoint = Checkpoint::read(&run.checkpoint())?;
     let trained = ModelMetadata::of(&checkpoint, &run.checkpoint())?;
     let schedule = model::schedule(config)?;
-    let (kt, dimension, seed) = (molecule.thermal_energy, molecule.torus_dimension(), config.seed);
+    let (kt, dimension, seed) = (
+        molecule.thermal_energy,
+        molecule.torus_dimension(),
+        config.seed,
+    );
     let replicates = config.evaluation.bootstrap;
 
     progress::note("evaluate: distances, free energies, report");
@@ -183,25 +196,38 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let all: Vec<usize> = (0..samples.len()).collect();
     let audited = samples.audited();
     let (chosen, log_weights, weights_from) = sample::weights(&samples, kt);
-    let resampled: Vec<usize> = metrics::resample_systematic(&log_weights, compared, seed ^ SEED_RESAMPLE)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|k| chosen[k])
-        .collect();
+    let resampled: Vec<usize> =
+        metrics::resample_systematic(&log_weights, compared, seed ^ SEED_RESAMPLE)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|k| chosen[k])
+            .collect();
     let inside: Vec<usize> = all
         .iter()
         .copied()
         .filter(|&i| samples.in_domain[i] && samples.energy[i].is_finite())
         .take(compared)
         .collect();
-    let (e_w2, t_w2) = distances(&proposal.rows(&resampled, dimension), &reference_part, dimension)?;
-    let (e_w2_proposal, t_w2_proposal) =
-        distances(&proposal.rows(&inside, dimension), &reference_part, dimension)?;
-    let (e_w2_floor, t_w2_floor) =
-        distances(&second.first(compared, dimension), &reference_part, dimension)?;
+    let (e_w2, t_w2) = distances(
+        &proposal.rows(&resampled, dimension),
+        &reference_part,
+        dimension,
+    )?;
+    let (e_w2_proposal, t_w2_proposal) = distances(
+        &proposal.rows(&inside, dimension),
+        &reference_part,
+        dimension,
+    )?;
+    let (e_w2_floor, t_w2_floor) = distances(
+        &second.first(compared, dimension),
+        &reference_part,
+        dimension,
+    )?;
 
     let (phi, psi) = molecule.first_phi_psi(&samples.positions);
-    let pick = |values: &[f64], which: &[usize]| -> Vec<f64> { which.iter().map(|&i| values[i]).collect() };
+    let pick = |values: &[f64], which: &[usize]| -> Vec<f64> {
+        which.iter().map(|&i| values[i]).collect()
+    };
     let chosen_phi = pick(&phi, &chosen);
     let delta_f = metrics::delta_f_interval(&chosen_phi, Some(&log_weights), replicates, seed)?;
     let reference_phi: Vec<f64> = data.phi.iter().map(|&v| v as f64).collect();

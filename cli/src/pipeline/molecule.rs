@@ -28,8 +28,11 @@ impl Molecule {
     /// Builds the molecule that a configuration names.
     pub fn new(config: &Config) -> Result<Molecule> {
         let sequence = &config.system.sequence;
-        let molecule::Molecule { topology, system, positions } =
-            molecule::Molecule::from_sequence(sequence, &config.system.force_field)?;
+        let molecule::Molecule {
+            topology,
+            system,
+            positions,
+        } = molecule::Molecule::from_sequence(sequence, &config.system.force_field)?;
         let atomic_numbers: Vec<u8> = topology
             .atoms
             .iter()

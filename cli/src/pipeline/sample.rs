@@ -78,7 +78,8 @@ impl Samples {
             run.root().display()
         );
         let file = NpzFile::open(&path)?;
-        let positions = file.finite::<f64>("positions", &[None, Some(molecule.n_atoms()), Some(3)])?;
+        let positions =
+            file.finite::<f64>("positions", &[None, Some(molecule.n_atoms()), Some(3)])?;
         let n = [Some(positions.shape[0])];
         Ok(Samples {
             log_q_head: file.array("log_q_head", &n)?.values,
@@ -93,7 +94,11 @@ impl Samples {
     fn write(&self, run: &RunDir, molecule: &Molecule, weights: &[f64]) -> Result<()> {
         let n = self.len();
         let audited: Vec<bool> = self.log_q_exact.iter().map(|q| !q.is_nan()).collect();
-        let energy_kt: Vec<f64> = self.energy.iter().map(|e| e / molecule.thermal_energy).collect();
+        let energy_kt: Vec<f64> = self
+            .energy
+            .iter()
+            .map(|e| e / molecule.thermal_energy)
+            .collect();
         NpzWriter::new()
             .array("positions", &[n, molecule.n_atoms(), 3], &self.positions)
             .array("log_q_head", &[n], &self.log_q_head)
@@ -132,10 +137,13 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let (tokens, channels, size) = (map.tokens(), map.channels(), map.state_size());
 
     let mut noise = vec![0.0f32; n * size];
-    noise.par_chunks_mut(size).enumerate().for_each(|(i, noise)| {
-        Stream::new(config.seed, DOMAIN_NOISE, i as u64).fill_standard_normal(noise);
-        map.subspace().project_states(noise, tokens, channels);
-    });
+    noise
+        .par_chunks_mut(size)
+        .enumerate()
+        .for_each(|(i, noise)| {
+            Stream::new(config.seed, DOMAIN_NOISE, i as u64).fill_standard_normal(noise);
+            map.subspace().project_states(noise, tokens, channels);
+        });
 
     let start = Instant::now();
     let mut drawn = with_progress("sample", n, |control| {
@@ -179,7 +187,9 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     }
     let to_cartesian = |log_q: f64, i: usize| log_q + scaling - decoded.log_det[i];
     let samples = Samples {
-        log_q_head: (0..n).map(|i| to_cartesian(drawn.log_density[i], i)).collect(),
+        log_q_head: (0..n)
+            .map(|i| to_cartesian(drawn.log_density[i], i))
+            .collect(),
         log_q_exact: (0..n).map(|i| to_cartesian(log_q_exact[i], i)).collect(),
         energy: BatchEvaluator::<f64>::new(&molecule.system).energies(&decoded.positions)?,
         positions: decoded.positions,

@@ -87,7 +87,12 @@ fn trainer_config(config: &Config) -> Result<TrainerConfig> {
 /// Names of the tensors that only the training needs.
 const MOMENTS: [&str; 2] = ["optimizer.first_moment", "optimizer.second_moment"];
 
-fn save(run: &RunDir, flow_map: &FlowMap, coordinates: &Coordinates, trainer: &Trainer) -> Result<()> {
+fn save(
+    run: &RunDir,
+    flow_map: &FlowMap,
+    coordinates: &Coordinates,
+    trainer: &Trainer,
+) -> Result<()> {
     let metadata = ModelMetadata {
         flow_map: flow_map.config(),
         coordinates: coordinates.clone(),
@@ -96,10 +101,15 @@ fn save(run: &RunDir, flow_map: &FlowMap, coordinates: &Coordinates, trainer: &T
     };
     let mut checkpoint = Checkpoint::new(serde_json::to_value(metadata)?);
     checkpoint.insert_parameters("", &trainer.parameters);
-    let average =
-        Parameters::from_flat(trainer.parameters.layout(), trainer.optimizer.average.clone())?;
+    let average = Parameters::from_flat(
+        trainer.parameters.layout(),
+        trainer.optimizer.average.clone(),
+    )?;
     checkpoint.insert_parameters(AVERAGE_PREFIX, &average);
-    let moments = [&trainer.optimizer.first_moment, &trainer.optimizer.second_moment];
+    let moments = [
+        &trainer.optimizer.first_moment,
+        &trainer.optimizer.second_moment,
+    ];
     for (name, values) in MOMENTS.into_iter().zip(moments) {
         checkpoint.tensors.insert(
             name.into(),
