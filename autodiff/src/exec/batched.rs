@@ -381,7 +381,7 @@ fn put<V>(pool: &Mutex<Vec<V>>, value: V) {
 }
 
 /// Copies samples `first..first + samples` of a batch to a block, repeating the last one to its end.
-fn gather<T: Real>(
+pub(crate) fn gather_block<T: Real>(
     batch: &[T],
     block: &mut [T],
     shape: &[usize],

@@ -3,7 +3,7 @@
 
 use super::functions;
 use super::layout::{MAX_AXES, View, collapse};
-use super::memory::Memory;
+use super::memory::{Memory, load, store};
 use crate::ir::{Binary, Unary};
 use boltzmap_kernels::{Kernel, Lanes, Real, Simd, dispatch};
 
@@ -354,22 +354,6 @@ unsafe fn fill<T: Real>(
 unsafe fn copy_run<T: Real>(target: *mut T, source: *const T, length: usize) {
     // SAFETY: the caller's.
     unsafe { std::ptr::copy_nonoverlapping(source, target, length) }
-}
-
-/// # Safety
-/// `pointer` has the vector's width of elements.
-#[inline(always)]
-unsafe fn load<T: Real, S: Simd>(pointer: *const T) -> T::Lanes<S> {
-    // SAFETY: the caller's.
-    T::Lanes::<S>::load(unsafe { std::slice::from_raw_parts(pointer, T::Lanes::<S>::WIDTH) })
-}
-
-/// # Safety
-/// `pointer` has the vector's width of elements.
-#[inline(always)]
-unsafe fn store<T: Real, S: Simd>(pointer: *mut T, value: T::Lanes<S>) {
-    // SAFETY: the caller's.
-    value.store(unsafe { std::slice::from_raw_parts_mut(pointer, T::Lanes::<S>::WIDTH) });
 }
 
 /// # Safety

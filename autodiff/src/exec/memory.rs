@@ -4,7 +4,7 @@
 //! the executor are made here; [`super::plan`] keeps buffers alive at the same time apart, and
 //! [`super::Executable::compile`] checks that every view ends inside its buffer.
 
-use boltzmap_kernels::Real;
+use boltzmap_kernels::{Lanes, Real, Simd};
 
 /// Alignment of the arena and of every buffer in it, in bytes: one cache line.
 pub(super) const ALIGNMENT: usize = 64;
@@ -125,4 +125,20 @@ impl<T: Real> Memory<'_, T> {
         // SAFETY: the caller's.
         unsafe { std::slice::from_raw_parts_mut(self.at(buffer, offset), length) }
     }
+}
+
+/// # Safety
+/// `pointer` has the vector's width of elements.
+#[inline(always)]
+pub(super) unsafe fn load<T: Real, S: Simd>(pointer: *const T) -> T::Lanes<S> {
+    // SAFETY: the caller's.
+    T::Lanes::<S>::load(unsafe { std::slice::from_raw_parts(pointer, T::Lanes::<S>::WIDTH) })
+}
+
+/// # Safety
+/// `pointer` has the vector's width of elements.
+#[inline(always)]
+pub(super) unsafe fn store<T: Real, S: Simd>(pointer: *mut T, value: T::Lanes<S>) {
+    // SAFETY: the caller's.
+    value.store(unsafe { std::slice::from_raw_parts_mut(pointer, T::Lanes::<S>::WIDTH) });
 }

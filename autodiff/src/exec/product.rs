@@ -1,7 +1,7 @@
 //! Matrix products over strided views: one tall product where the batch allows it, many small ones otherwise.
 
 use super::layout::{View, collapse, for_each_offset};
-use super::memory::Memory;
+use super::memory::{Memory, load, store};
 use boltzmap_kernels::{Kernel, Lanes, Real, Simd, dispatch};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -270,55 +270,55 @@ impl<T: Real> Kernel for SmallProducts<'_, '_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Product {
-            m, n, k, a, b, c, ..
-        } = *self.product;
+        let Product { m, n, k, a, b, c, .. } = *self.product;
         let width = T::Lanes::<S>::WIDTH;
+        // Rows of B are read in whole vectors: B itself when its rows are long enough, else a copy with padded rows.
+        let direct = b.column_stride == 1 && n >= width;
         let columns = n.next_multiple_of(width);
         let mut packed = [T::zero(); SMALL * SMALL];
         let mut packed_from = usize::MAX;
         for &([start_a, start_b, start_c], written) in &self.product.entries {
-            let add = self.add || written;
-            let length = |matrix: Matrix, rows: usize, columns: usize| {
-                (rows - 1) * matrix.row_stride + (columns - 1) * matrix.column_stride + 1
-            };
-            // SAFETY: the views were checked to lie in their buffers; C is no factor's memory.
-            let (a_data, b_data, c_data) = unsafe {
-                (
-                    self.memory.read(a.buffer, start_a, length(a, m, k)),
-                    self.memory.read(b.buffer, start_b, length(b, k, n)),
-                    self.memory.write(c.buffer, start_c, length(c, m, n)),
-                )
-            };
-            let direct = b.column_stride == 1 && columns == n;
+            let b_data = self.memory.at(b.buffer, start_b).cast_const();
             if !direct && packed_from != start_b {
-                pack(b_data, b, k, n, columns, &mut packed);
+                // SAFETY: B lies in its buffer, as checked at compile time.
+                unsafe { pack(b_data, b, k, n, columns, &mut packed) };
                 packed_from = start_b;
             }
-            let (b_rows, b_step) = if direct {
-                (b_data, b.row_stride)
-            } else {
-                (&packed[..k * columns], columns)
+            let job = Tile {
+                a: self.memory.at(a.buffer, start_a).cast_const(),
+                a_row: a.row_stride,
+                a_step: a.column_stride,
+                b: if direct { b_data } else { packed.as_ptr() },
+                b_step: if direct { b.row_stride } else { columns },
+                c: self.memory.at(c.buffer, start_c),
+                c_row: c.row_stride,
+                m,
+                k,
+                add: self.add || written,
             };
-            let mut column = 0;
-            while column < columns {
-                let job = Tile {
-                    a: a_data,
-                    a_layout: a,
-                    b: b_rows,
-                    b_step,
-                    c_step: c.row_stride,
-                    n,
-                    k,
-                    column,
-                    add,
-                };
-                if columns - column >= 2 * width {
-                    job.all_rows::<S, 2>(c_data, m);
+            // SAFETY: A, B and C lie in their buffers, as checked at compile time, and C is no factor's memory; the
+            // columns of every tile end at n, except the last, partial one of packed rows.
+            unsafe {
+                let mut column = 0;
+                while n - column > 2 * width {
+                    job.all_rows::<S, 2>([column, column + width], width);
                     column += 2 * width;
+                }
+                let rest = n - column;
+                if rest > width && (rest == 2 * width || n >= width) {
+                    // The second vector ends at n, over columns of the first: both hold the same sums.
+                    job.all_rows::<S, 2>([column, n - width], width);
+                } else if rest == width {
+                    job.all_rows::<S, 1>([column, 0], width);
+                } else if column >= width && !job.add {
+                    job.all_rows::<S, 1>([n - width, 0], width);
+                } else if !direct {
+                    job.all_rows::<S, 1>([column, 0], rest);
                 } else {
-                    job.all_rows::<S, 1>(c_data, m);
-                    column += width;
+                    // Few columns to be added to: through a packed copy.
+                    pack(b_data.add(column), b, k, rest, width, &mut packed);
+                    let job = Tile { b: packed.as_ptr(), b_step: width, c: job.c.add(column), ..job };
+                    job.all_rows::<S, 1>([0, 0], rest);
                 }
             }
         }
@@ -326,71 +326,80 @@ impl<T: Real> Kernel for SmallProducts<'_, '_, T> {
 }
 
 /// Copies B to rows of `columns` elements; the padding's products are never stored.
+///
+/// # Safety
+/// B's `k` rows of `n` elements are readable.
 #[inline(always)]
-fn pack<T: Real>(data: &[T], layout: Matrix, k: usize, n: usize, columns: usize, packed: &mut [T]) {
-    if layout.column_stride == 1 {
-        for p in 0..k {
-            packed[p * columns..p * columns + n]
-                .copy_from_slice(&data[p * layout.row_stride..][..n]);
-        }
-    } else {
-        for j in 0..n {
-            let column = &data[j * layout.column_stride..];
-            for p in 0..k {
-                packed[p * columns + j] = column[p * layout.row_stride];
-            }
+unsafe fn pack<T: Real>(data: *const T, layout: Matrix, k: usize, n: usize, columns: usize, packed: &mut [T]) {
+    for p in 0..k {
+        let row = &mut packed[p * columns..][..n];
+        let source = data.wrapping_add(p * layout.row_stride);
+        for (j, value) in row.iter_mut().enumerate() {
+            // SAFETY: the caller's.
+            *value = unsafe { *source.add(j * layout.column_stride) };
         }
     }
 }
 
 #[derive(Clone, Copy)]
-struct Tile<'a, T> {
-    a: &'a [T],
-    a_layout: Matrix,
-    b: &'a [T],
+struct Tile<T> {
+    a: *const T,
+    a_row: usize,
+    a_step: usize,
+    b: *const T,
     b_step: usize,
-    c_step: usize,
-    n: usize,
+    c: *mut T,
+    c_row: usize,
+    m: usize,
     k: usize,
-    column: usize,
     add: bool,
 }
 
-impl<T: Real> Tile<'_, T> {
+impl<T: Real> Tile<T> {
+    /// Vectors of columns at the given starts, `count` columns of the last one, over all rows.
+    ///
+    /// # Safety
+    /// Whole vectors of B's rows and `count` columns of C are valid at the starts.
     #[inline(always)]
-    fn all_rows<S: Simd, const V: usize>(self, c: &mut [T], m: usize) {
+    unsafe fn all_rows<S: Simd, const V: usize>(self, starts: [usize; 2], count: usize) {
         let mut row = 0;
-        while row + 8 <= m {
-            self.rows::<S, 8, V>(c, row);
-            row += 8;
-        }
-        if row + 4 <= m {
-            self.rows::<S, 4, V>(c, row);
-            row += 4;
-        }
-        if row + 2 <= m {
-            self.rows::<S, 2, V>(c, row);
-            row += 2;
-        }
-        if row < m {
-            self.rows::<S, 1, V>(c, row);
+        // SAFETY: the caller's.
+        unsafe {
+            while row + 8 <= self.m {
+                self.rows::<S, 8, V>(row, starts, count);
+                row += 8;
+            }
+            if row + 4 <= self.m {
+                self.rows::<S, 4, V>(row, starts, count);
+                row += 4;
+            }
+            if row + 2 <= self.m {
+                self.rows::<S, 2, V>(row, starts, count);
+                row += 2;
+            }
+            if row < self.m {
+                self.rows::<S, 1, V>(row, starts, count);
+            }
         }
     }
 
     /// `R` rows by `V` vectors of C, kept in registers over the whole sum.
+    ///
+    /// # Safety
+    /// As [`Tile::all_rows`].
     #[inline(always)]
-    fn rows<S: Simd, const R: usize, const V: usize>(self, c: &mut [T], row: usize) {
+    unsafe fn rows<S: Simd, const R: usize, const V: usize>(self, row: usize, starts: [usize; 2], count: usize) {
         let width = T::Lanes::<S>::WIDTH;
         let mut sums = [[T::Lanes::<S>::zero(); V]; R];
         for p in 0..self.k {
-            let b_row = &self.b[p * self.b_step + self.column..][..V * width];
             let mut b = [T::Lanes::<S>::zero(); V];
             for v in 0..V {
-                b[v] = T::Lanes::<S>::load(&b_row[v * width..]);
+                // SAFETY: the caller's.
+                b[v] = unsafe { load::<T, S>(self.b.add(p * self.b_step + starts[v])) };
             }
             for r in 0..R {
-                let a =
-                    self.a[(row + r) * self.a_layout.row_stride + p * self.a_layout.column_stride];
+                // SAFETY: the caller's.
+                let a = unsafe { *self.a.add((row + r) * self.a_row + p * self.a_step) };
                 let a = T::Lanes::<S>::splat(a);
                 for v in 0..V {
                     sums[r][v] = a.mul_add(b[v], sums[r][v]);
@@ -398,25 +407,26 @@ impl<T: Real> Tile<'_, T> {
             }
         }
         for r in 0..R {
-            let c_row = &mut c[(row + r) * self.c_step..][..self.n];
-            for v in 0..V {
-                let start = self.column + v * width;
-                if start + width <= self.n {
-                    let target = &mut c_row[start..start + width];
-                    let old = if self.add {
-                        T::Lanes::<S>::load(target)
+            let c_row = self.c.wrapping_add((row + r) * self.c_row);
+            // SAFETY: the caller's.
+            unsafe {
+                if count == width {
+                    if self.add {
+                        for v in 0..V {
+                            sums[r][v] = sums[r][v] + load::<T, S>(c_row.add(starts[v]));
+                        }
+                    }
+                    for v in 0..V {
+                        store::<T, S>(c_row.add(starts[v]), sums[r][v]);
+                    }
+                } else {
+                    let target = std::slice::from_raw_parts_mut(c_row.add(starts[0]), count);
+                    let sum = if self.add {
+                        sums[r][0] + T::Lanes::<S>::load_partial(target, T::zero())
                     } else {
-                        T::Lanes::<S>::zero()
+                        sums[r][0]
                     };
-                    (sums[r][v] + old).store(target);
-                } else if start < self.n {
-                    let target = &mut c_row[start..];
-                    let old = if self.add {
-                        T::Lanes::<S>::load_partial(target, T::zero())
-                    } else {
-                        T::Lanes::<S>::zero()
-                    };
-                    (sums[r][v] + old).store_partial(target);
+                    sum.store_partial(target);
                 }
             }
         }
