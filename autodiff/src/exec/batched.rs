@@ -287,7 +287,7 @@ impl<T: Real> Batched<T> {
         for (i, role) in self.inputs.iter().enumerate() {
             if let InputRole::PerBlock { axis } = *role {
                 let shape = &self.executable.input_shapes()[i];
-                gather(
+                gather_block(
                     inputs[i],
                     &mut worker.inputs[i],
                     shape,
