@@ -2,8 +2,10 @@
 //!
 //! `cargo run --release -p boltzmap-autodiff --example transformer_step -- [batch] [block] [width] [profile|jvp]`
 
-use boltzmap_autodiff::{Batched, Builder, Executable, InputRole, OutputRole, Var, grad, jvp, optimize};
 use boltzmap_autodiff::ir::Program;
+use boltzmap_autodiff::{
+    Batched, Builder, Executable, InputRole, OutputRole, Var, grad, jvp, optimize,
+};
 use std::time::Instant;
 
 const TOKENS: usize = 22;
@@ -11,7 +13,13 @@ const LAYERS: usize = 4;
 const HEADS: usize = 4;
 
 /// Parameter shapes are pushed as they are used; input 0 is x, input 1 the target, input 2 the condition.
-fn network<'b>(b: &'b Builder, x: Var<'b>, condition: Var<'b>, block: usize, width: usize) -> (Var<'b>, Vec<Var<'b>>) {
+fn network<'b>(
+    b: &'b Builder,
+    x: Var<'b>,
+    condition: Var<'b>,
+    block: usize,
+    width: usize,
+) -> (Var<'b>, Vec<Var<'b>>) {
     let mut parameters = Vec::new();
     let mut parameter = |shape: &[usize]| {
         let p = b.input(&format!("p{}", parameters.len()), shape);
@@ -24,14 +32,24 @@ fn network<'b>(b: &'b Builder, x: Var<'b>, condition: Var<'b>, block: usize, wid
     let mut h = x.matmul(parameter(&[3, width])) + parameter(&[TOKENS, width]); // [B, T, W]
     for _ in 0..LAYERS {
         let modulation = c.matmul(parameter(&[width, 6 * width])) + parameter(&[6 * width]); // [B, 6W]
-        let part = |i: usize| modulation.slice(1, i * width, width).reshape(&[block, 1, width]);
+        let part = |i: usize| {
+            modulation
+                .slice(1, i * width, width)
+                .reshape(&[block, 1, width])
+        };
         let n = h.layer_norm(1e-6) * (part(0) + 1.0) + part(1);
         let qkv = n.matmul(parameter(&[width, 3 * width])) + parameter(&[3 * width]); // [B, T, 3W]
         let heads = |i: usize| {
-            qkv.slice(2, i * width, width).reshape(&[block, TOKENS, HEADS, head]).permute(&[0, 2, 1, 3])
+            qkv.slice(2, i * width, width)
+                .reshape(&[block, TOKENS, HEADS, head])
+                .permute(&[0, 2, 1, 3])
         };
         let scores = heads(0).matmul_t(heads(1)) * (1.0 / (head as f64).sqrt()); // [B, H, T, T]
-        let mixed = scores.softmax().matmul(heads(2)).permute(&[0, 2, 1, 3]).reshape(&[block, TOKENS, width]);
+        let mixed = scores
+            .softmax()
+            .matmul(heads(2))
+            .permute(&[0, 2, 1, 3])
+            .reshape(&[block, TOKENS, width]);
         let attended = mixed.matmul(parameter(&[width, width])) + parameter(&[width]);
         h = h + part(2) * attended;
         let n = h.layer_norm(1e-6) * (part(3) + 1.0) + part(4);
@@ -57,8 +75,9 @@ fn loss(block: usize, width: usize, with_jvp: bool) -> (Program, usize) {
     let x = b.input("x", &[block, TOKENS, 3]);
     let target = b.input("target", &[block, TOKENS, 3]);
     let condition = b.input("condition", &[block, 64]);
-    let parameters: Vec<Var> =
-        (2..2 + n_parameters).map(|i| b.input(&forward.input_names[i], forward.input_shape(i))).collect();
+    let parameters: Vec<Var> = (2..2 + n_parameters)
+        .map(|i| b.input(&forward.input_names[i], forward.input_shape(i)))
+        .collect();
     let mut arguments = vec![x, condition];
     arguments.extend(&parameters);
     let loss = if with_jvp {
@@ -68,21 +87,32 @@ fn loss(block: usize, width: usize, with_jvp: bool) -> (Program, usize) {
         let outputs = b.call(&tangent, &arguments);
         (outputs[0] + outputs[1] - target).square().sum(&[0, 1, 2])
     } else {
-        (b.call(&forward, &arguments)[0] - target).square().sum(&[0, 1, 2])
+        (b.call(&forward, &arguments)[0] - target)
+            .square()
+            .sum(&[0, 1, 2])
     };
     (b.finish(&[("loss", loss)]), n_parameters)
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let number = |i: usize, default: usize| arguments.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
+    let number = |i: usize, default: usize| {
+        arguments
+            .get(i)
+            .and_then(|a| a.parse().ok())
+            .unwrap_or(default)
+    };
     let (batch, block, width) = (number(1, 256), number(2, 32), number(3, 128));
     let mode = arguments.get(4).map_or("", String::as_str);
     let start = Instant::now();
     let (program, n_parameters) = loss(block, width, mode == "jvp");
     let wrt: Vec<usize> = (3..3 + n_parameters).collect();
     let program = optimize(&grad(&program, &wrt));
-    println!("{} instructions, traced in {:.0} ms", program.instructions.len(), start.elapsed().as_secs_f64() * 1e3);
+    println!(
+        "{} instructions, traced in {:.0} ms",
+        program.instructions.len(),
+        start.elapsed().as_secs_f64() * 1e3
+    );
     if mode == "print" {
         println!("{program}");
     }
@@ -94,22 +124,40 @@ fn main() {
     println!("compiled in {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
     let length = |shape: &[usize]| shape.iter().product::<usize>();
     let noise = |n: usize, scale: f32| -> Vec<f32> {
-        (0..n).map(|i| ((i * 2654435761 % 1000003) as f32 / 1000003.0 - 0.5) * scale).collect()
+        (0..n)
+            .map(|i| ((i * 2654435761 % 1000003) as f32 / 1000003.0 - 0.5) * scale)
+            .collect()
     };
     let mut inputs = Vec::new();
     for i in 0..program.inputs.len() {
         let n = length(program.input_shape(i));
-        inputs.push(noise(if i < 3 { n / block * batch } else { n }, if i < 3 { 2.0 } else { 0.2 }));
+        inputs.push(noise(
+            if i < 3 { n / block * batch } else { n },
+            if i < 3 { 2.0 } else { 0.2 },
+        ));
     }
     let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut outputs: Vec<Vec<f32>> =
-        (0..program.outputs.len()).map(|i| vec![0.0; length(program.output_shape(i))]).collect();
+    let mut outputs: Vec<Vec<f32>> = (0..program.outputs.len())
+        .map(|i| vec![0.0; length(program.output_shape(i))])
+        .collect();
     let executable: &Executable<f32> = batched.executable();
-    println!("arena {:.1} MB for each block", executable.arena_bytes() as f64 / 1e6);
+    println!(
+        "arena {:.1} MB for each block",
+        executable.arena_bytes() as f64 / 1e6
+    );
     let mut targets: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     if mode == "profile" {
-        let block_slices: Vec<&[f32]> =
-            slices.iter().enumerate().map(|(i, s)| if i < 3 { &s[..s.len() / (batch / block)] } else { s }).collect();
+        let block_slices: Vec<&[f32]> = slices
+            .iter()
+            .enumerate()
+            .map(|(i, s)| {
+                if i < 3 {
+                    &s[..s.len() / (batch / block)]
+                } else {
+                    s
+                }
+            })
+            .collect();
         let report = executable.profile(&block_slices, &mut targets, 30);
         let mut kinds: std::collections::BTreeMap<String, (f64, usize, usize)> = Default::default();
         for (what, operations, seconds) in &report {
@@ -124,7 +172,10 @@ fn main() {
         println!("one block: {:.2} ms in {} steps", total * 1e3, report.len());
         for (what, (seconds, count, operations)) in kinds.iter().take(45) {
             let rate = *operations as f64 / seconds / 1e9;
-            println!("{:8.1} us {count:3} x {rate:6.1} GFLOP/s  {what}", seconds * 1e6);
+            println!(
+                "{:8.1} us {count:3} x {rate:6.1} GFLOP/s  {what}",
+                seconds * 1e6
+            );
         }
         return;
     }

@@ -32,7 +32,11 @@ impl Basis {
     pub fn identity(dimension: usize) -> Self {
         let mut values = vec![0.0; dimension * dimension];
         (0..dimension).for_each(|i| values[i * (dimension + 1)] = 1.0);
-        Self { rows: dimension, columns: dimension, values }
+        Self {
+            rows: dimension,
+            columns: dimension,
+            values,
+        }
     }
 
     /// From row-major values.
@@ -40,8 +44,16 @@ impl Basis {
     /// # Panics
     /// When the length is not rows · columns.
     pub fn new(rows: usize, columns: usize, values: Vec<f64>) -> Self {
-        assert_eq!(values.len(), rows * columns, "a basis of {columns} vectors in {rows} dimensions");
-        Self { rows, columns, values }
+        assert_eq!(
+            values.len(),
+            rows * columns,
+            "a basis of {columns} vectors in {rows} dimensions"
+        );
+        Self {
+            rows,
+            columns,
+            values,
+        }
     }
 }
 
@@ -98,18 +110,32 @@ impl<T: Real> Jacobian<T> {
     ) -> Self {
         let shape = program.input_shape(input).to_vec();
         assert_eq!(roles.len(), program.inputs.len(), "one role for each input");
-        assert_eq!(roles[input], InputRole::PerBlock { axis: 0 }, "the state's first axis is its batch axis");
-        assert_eq!(shape, program.output_shape(output), "the Jacobian of a map from a space to itself");
+        assert_eq!(
+            roles[input],
+            InputRole::PerBlock { axis: 0 },
+            "the state's first axis is its batch axis"
+        );
+        assert_eq!(
+            shape,
+            program.output_shape(output),
+            "the Jacobian of a map from a space to itself"
+        );
         let block = shape[0];
         for (number, role) in roles.iter().enumerate() {
             if let InputRole::PerBlock { axis } = *role {
                 let length = program.input_shape(number)[axis];
-                assert_eq!(length, block, "batch axis {axis} of input {number} against the block size");
+                assert_eq!(
+                    length, block,
+                    "batch axis {axis} of input {number} against the block size"
+                );
             }
         }
         let dimension = shape[1..].iter().product();
         let basis = basis.unwrap_or_else(|| Basis::identity(dimension));
-        assert_eq!(basis.rows, dimension, "the basis lies in the space of a sample");
+        assert_eq!(
+            basis.rows, dimension,
+            "the basis lies in the space of a sample"
+        );
         let tangents = tangents.clamp(1, basis.columns.max(1));
         let mut one_output = program.clone();
         one_output.outputs = vec![program.outputs[output]];
@@ -130,7 +156,16 @@ impl<T: Real> Jacobian<T> {
                 chunk
             })
             .collect();
-        Self { executable, roles, input, basis, block, tangents, chunks, workers: Mutex::default() }
+        Self {
+            executable,
+            roles,
+            input,
+            basis,
+            block,
+            tangents,
+            chunks,
+            workers: Mutex::default(),
+        }
     }
 
     /// D
@@ -167,16 +202,27 @@ impl<T: Real> Jacobian<T> {
     /// When a length does not match.
     pub fn trace(&self, n_samples: usize, inputs: &[&[T]], y: Option<&mut [T]>) -> Vec<f64> {
         let d = self.basis.columns;
-        self.diagonal(n_samples, inputs, y).chunks(d.max(1)).map(|row| row.iter().sum()).collect()
+        self.diagonal(n_samples, inputs, y)
+            .chunks(d.max(1))
+            .map(|row| row.iter().sum())
+            .collect()
     }
 
     /// log|det Qᵀ J Q| and the determinant's sign (0 when singular) of every sample, from an LU factorisation in `f64`.
     ///
     /// # Panics
     /// When a length does not match.
-    pub fn log_abs_det(&self, n_samples: usize, inputs: &[&[T]], y: Option<&mut [T]>) -> Vec<(f64, f64)> {
+    pub fn log_abs_det(
+        &self,
+        n_samples: usize,
+        inputs: &[&[T]],
+        y: Option<&mut [T]>,
+    ) -> Vec<(f64, f64)> {
         let d = self.basis.columns;
-        self.matrix(n_samples, inputs, y).par_chunks(d * d).map(|matrix| log_abs_det(matrix, d)).collect()
+        self.matrix(n_samples, inputs, y)
+            .par_chunks(d * d)
+            .map(|matrix| log_abs_det(matrix, d))
+            .collect()
     }
 
     /// Hutchinson's estimate (1/P) Σ_p v_pᵀ J v_p of every sample, from probes `[P, n_samples, D]`. For the trace on a
@@ -200,30 +246,40 @@ impl<T: Real> Jacobian<T> {
         );
         let count = probes.len() / sample;
         let mut traces = vec![0.0; n_samples];
-        self.run_blocks(n_samples, inputs, y, &mut traces, 1, |worker, block_inputs, first, samples, results| {
-            let chunk_length = self.block * self.basis.rows;
-            for start in (0..count).step_by(self.tangents) {
-                let now = self.tangents.min(count - start);
-                let mut tangents = std::mem::take(&mut worker.probes);
-                tangents.fill(T::zero());
-                for k in 0..now {
-                    let probe = &probes[(start + k) * sample..][..sample];
-                    let shape = [self.block, self.basis.rows];
-                    let target = &mut tangents[k * chunk_length..][..chunk_length];
-                    gather_block(probe, target, &shape, 0, n_samples, first, samples);
-                }
-                self.push_forward(worker, block_inputs, &tangents);
-                for (b, result) in results.iter_mut().enumerate() {
+        self.run_blocks(
+            n_samples,
+            inputs,
+            y,
+            &mut traces,
+            1,
+            |worker, block_inputs, first, samples, results| {
+                let chunk_length = self.block * self.basis.rows;
+                for start in (0..count).step_by(self.tangents) {
+                    let now = self.tangents.min(count - start);
+                    let mut tangents = std::mem::take(&mut worker.probes);
+                    tangents.fill(T::zero());
                     for k in 0..now {
-                        let at = (k * self.block + b) * self.basis.rows;
-                        let range = at..at + self.basis.rows;
-                        let pairs = tangents[range.clone()].iter().zip(&worker.output_tangents[range]);
-                        *result += pairs.map(|(v, jv)| v.as_f64() * jv.as_f64()).sum::<f64>() / count as f64;
+                        let probe = &probes[(start + k) * sample..][..sample];
+                        let shape = [self.block, self.basis.rows];
+                        let target = &mut tangents[k * chunk_length..][..chunk_length];
+                        gather_block(probe, target, &shape, 0, n_samples, first, samples);
                     }
+                    self.push_forward(worker, block_inputs, &tangents);
+                    for (b, result) in results.iter_mut().enumerate() {
+                        for k in 0..now {
+                            let at = (k * self.block + b) * self.basis.rows;
+                            let range = at..at + self.basis.rows;
+                            let pairs = tangents[range.clone()]
+                                .iter()
+                                .zip(&worker.output_tangents[range]);
+                            *result += pairs.map(|(v, jv)| v.as_f64() * jv.as_f64()).sum::<f64>()
+                                / count as f64;
+                        }
+                    }
+                    worker.probes = tangents;
                 }
-                worker.probes = tangents;
-            }
-        });
+            },
+        );
         traces
     }
 
@@ -238,37 +294,53 @@ impl<T: Real> Jacobian<T> {
         let (dimension, d) = (self.basis.rows, self.basis.columns);
         let q = &self.basis.values;
         let mut results = vec![0.0; n_samples * per_sample];
-        self.run_blocks(n_samples, inputs, y, &mut results, per_sample, |worker, block_inputs, _, samples, results| {
-            for (chunk, tangents) in self.chunks.iter().enumerate() {
-                self.push_forward(worker, block_inputs, tangents);
-                let first = chunk * self.tangents;
-                for b in 0..samples {
-                    let result = &mut results[b * per_sample..][..per_sample];
-                    for l in first..d.min(first + self.tangents) {
-                        let column = &worker.output_tangents[((l - first) * self.block + b) * dimension..][..dimension];
-                        match gather {
-                            Gather::Matrix => {
-                                for (a, value) in column.iter().enumerate() {
-                                    let value = value.as_f64();
-                                    for k in 0..d {
-                                        result[k * d + l] += q[a * d + k] * value;
+        self.run_blocks(
+            n_samples,
+            inputs,
+            y,
+            &mut results,
+            per_sample,
+            |worker, block_inputs, _, samples, results| {
+                for (chunk, tangents) in self.chunks.iter().enumerate() {
+                    self.push_forward(worker, block_inputs, tangents);
+                    let first = chunk * self.tangents;
+                    for b in 0..samples {
+                        let result = &mut results[b * per_sample..][..per_sample];
+                        for l in first..d.min(first + self.tangents) {
+                            let column = &worker.output_tangents
+                                [((l - first) * self.block + b) * dimension..][..dimension];
+                            match gather {
+                                Gather::Matrix => {
+                                    for (a, value) in column.iter().enumerate() {
+                                        let value = value.as_f64();
+                                        for k in 0..d {
+                                            result[k * d + l] += q[a * d + k] * value;
+                                        }
                                     }
                                 }
-                            }
-                            Gather::Diagonal => {
-                                let terms = column.iter().enumerate().map(|(a, value)| q[a * d + l] * value.as_f64());
-                                result[l] = terms.sum();
+                                Gather::Diagonal => {
+                                    let terms = column
+                                        .iter()
+                                        .enumerate()
+                                        .map(|(a, value)| q[a * d + l] * value.as_f64());
+                                    result[l] = terms.sum();
+                                }
                             }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
         results
     }
 
     /// Runs the K-tangent program on a worker's block.
-    fn push_forward(&self, worker: &mut Worker<T>, block_inputs: &BlockInputs<'_, T>, tangents: &[T]) {
+    fn push_forward(
+        &self,
+        worker: &mut Worker<T>,
+        block_inputs: &BlockInputs<'_, T>,
+        tangents: &[T],
+    ) {
         let mut inputs: Vec<&[T]> = Vec::with_capacity(self.roles.len() + 1);
         for (i, role) in self.roles.iter().enumerate() {
             inputs.push(match role {
@@ -277,8 +349,12 @@ impl<T: Real> Jacobian<T> {
             });
         }
         inputs.push(tangents);
-        let mut outputs = [worker.output.as_mut_slice(), worker.output_tangents.as_mut_slice()];
-        self.executable.run_into(&mut worker.arena, &inputs, &mut outputs);
+        let mut outputs = [
+            worker.output.as_mut_slice(),
+            worker.output_tangents.as_mut_slice(),
+        ];
+        self.executable
+            .run_into(&mut worker.arena, &inputs, &mut outputs);
     }
 
     fn worker(&self) -> Worker<T> {
@@ -312,20 +388,38 @@ impl<T: Real> Jacobian<T> {
         per_sample: usize,
         work: impl Fn(&mut Worker<T>, &BlockInputs<'_, T>, usize, usize, &mut [f64]) + Sync,
     ) {
-        assert_eq!(inputs.len(), self.roles.len(), "the program has {} inputs", self.roles.len());
-        for (i, (role, shape)) in self.roles.iter().zip(self.executable.input_shapes()).enumerate() {
+        assert_eq!(
+            inputs.len(),
+            self.roles.len(),
+            "the program has {} inputs",
+            self.roles.len()
+        );
+        for (i, (role, shape)) in self
+            .roles
+            .iter()
+            .zip(self.executable.input_shapes())
+            .enumerate()
+        {
             let length: usize = shape.iter().product();
             let expected = match role {
                 InputRole::Shared => length,
                 InputRole::PerBlock { .. } => length / self.block * n_samples,
             };
-            assert_eq!(inputs[i].len(), expected, "input {i} of block shape {shape:?} for {n_samples} samples");
+            assert_eq!(
+                inputs[i].len(),
+                expected,
+                "input {i} of block shape {shape:?} for {n_samples} samples"
+            );
         }
         let dimension = self.basis.rows;
         let mut spare = Vec::new();
         let y = match y {
             Some(y) => {
-                assert_eq!(y.len(), n_samples * dimension, "output of {n_samples} samples");
+                assert_eq!(
+                    y.len(),
+                    n_samples * dimension,
+                    "output of {n_samples} samples"
+                );
                 y
             }
             None => {
@@ -339,7 +433,11 @@ impl<T: Real> Jacobian<T> {
             .zip(y.par_chunks_mut(self.block * dimension))
             .enumerate()
             .for_each(|(block, (results, y))| {
-                let pool = || self.workers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let pool = || {
+                    self.workers
+                        .lock()
+                        .unwrap_or_else(|poisoned| poisoned.into_inner())
+                };
                 let pooled = pool().pop();
                 let mut worker = pooled.unwrap_or_else(|| self.worker());
                 let first = block * self.block;
@@ -347,7 +445,15 @@ impl<T: Real> Jacobian<T> {
                 for (i, role) in self.roles.iter().enumerate() {
                     if let InputRole::PerBlock { axis } = *role {
                         let shape = &self.executable.input_shapes()[i];
-                        gather_block(inputs[i], &mut worker.inputs[i], shape, axis, n_samples, first, samples);
+                        gather_block(
+                            inputs[i],
+                            &mut worker.inputs[i],
+                            shape,
+                            axis,
+                            n_samples,
+                            first,
+                            samples,
+                        );
                     }
                 }
                 work(&mut worker, &block_inputs, first, samples, results);
@@ -390,7 +496,13 @@ mod tests {
     fn curved_jacobian(x: &[f64], w: &[f64], v: &[f64]) -> Vec<f64> {
         let d = x.len();
         let slope: Vec<f64> = (0..d)
-            .map(|h| 1.0 - (0..d).map(|j| x[j] * w[j * d + h]).sum::<f64>().tanh().powi(2))
+            .map(|h| {
+                1.0 - (0..d)
+                    .map(|j| x[j] * w[j * d + h])
+                    .sum::<f64>()
+                    .tanh()
+                    .powi(2)
+            })
             .collect();
         let entry = |i: usize, j: usize| {
             let inner: f64 = (0..d).map(|h| v[h * d + i] * slope[h] * w[j * d + h]).sum();
@@ -405,7 +517,8 @@ mod tests {
         let (x, w, v) = (numbers(n * d, 1), numbers(d * d, 2), numbers(d * d, 3));
         let roles = vec![PER_BLOCK, InputRole::Shared, InputRole::Shared];
         for (block, tangents) in [(1, 1), (2, 3), (3, 4), (4, 9)] {
-            let jacobian = Jacobian::<f64>::compile(&curved(block, d), 0, 0, roles.clone(), None, tangents);
+            let jacobian =
+                Jacobian::<f64>::compile(&curved(block, d), 0, 0, roles.clone(), None, tangents);
             let mut y = vec![0.0; n * d];
             let matrix = jacobian.matrix(n, &[&x, &w, &v], Some(&mut y));
             let diagonal = jacobian.diagonal(n, &[&x, &w, &v], None);
@@ -476,6 +589,9 @@ mod tests {
         }
         let (expected, expected_sign) = log_abs_det(&differences, d);
         let found = jacobian.log_abs_det(1, &[&x, &w, &v], None);
-        assert!((found[0].0 - expected).abs() < 1e-8 && found[0].1 == expected_sign, "{found:?} {expected}");
+        assert!(
+            (found[0].0 - expected).abs() < 1e-8 && found[0].1 == expected_sign,
+            "{found:?} {expected}"
+        );
     }
 }

@@ -39,10 +39,17 @@ fn a_run_allocates_nothing() {
     let loss = turned.square().sum(&[0, 1, 2]) + b.concat(&[x, h], 2).exp().mean(&[0, 1, 2]);
     let program = grad(&b.finish(&[("loss", loss)]), &[0, 1, 2]);
     let executable = Executable::<f32>::compile(&program);
-    let inputs = [vec![0.1f32; 4 * 70 * 12], vec![0.2; 12 * 130], vec![0.3; 130 * 12]];
+    let inputs = [
+        vec![0.1f32; 4 * 70 * 12],
+        vec![0.2; 12 * 130],
+        vec![0.3; 130 * 12],
+    ];
     let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut outputs: Vec<Vec<f32>> =
-        executable.output_shapes().iter().map(|shape| vec![0.0; shape.iter().product()]).collect();
+    let mut outputs: Vec<Vec<f32>> = executable
+        .output_shapes()
+        .iter()
+        .map(|shape| vec![0.0; shape.iter().product()])
+        .collect();
     let mut outputs: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     let mut arena = executable.arena();
     // The first run fills thread-local packing buffers of the general matrix product.

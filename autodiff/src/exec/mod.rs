@@ -234,11 +234,25 @@ impl<T: Real> Executable<T> {
 
     /// Runs `passes` times and returns, for each step, its description, floating-point operations in matrix products,
     /// and least seconds.
-    pub fn profile(&self, inputs: &[&[T]], outputs: &mut [&mut [T]], passes: usize) -> Vec<(String, usize, f64)> {
+    pub fn profile(
+        &self,
+        inputs: &[&[T]],
+        outputs: &mut [&mut [T]],
+        passes: usize,
+    ) -> Vec<(String, usize, f64)> {
         let mut arena = self.arena();
-        let operations = |step: &Step| if let Step::Product(product) = step { product.operations() } else { 0 };
-        let mut report: Vec<_> =
-            self.steps.iter().map(|step| (step.describe(), operations(step), f64::INFINITY)).collect();
+        let operations = |step: &Step| {
+            if let Step::Product(product) = step {
+                product.operations()
+            } else {
+                0
+            }
+        };
+        let mut report: Vec<_> = self
+            .steps
+            .iter()
+            .map(|step| (step.describe(), operations(step), f64::INFINITY))
+            .collect();
         for _ in 0..passes {
             let memory = self.bind(&mut arena, inputs, outputs);
             for (step, entry) in self.steps.iter().zip(&mut report) {

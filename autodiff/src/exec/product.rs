@@ -270,7 +270,9 @@ impl<T: Real> Kernel for SmallProducts<'_, '_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Product { m, n, k, a, b, c, .. } = *self.product;
+        let Product {
+            m, n, k, a, b, c, ..
+        } = *self.product;
         let width = T::Lanes::<S>::WIDTH;
         // Rows of B are read in whole vectors: B itself when its rows are long enough, else a copy with padded rows.
         let direct = b.column_stride == 1 && n >= width;
@@ -317,7 +319,12 @@ impl<T: Real> Kernel for SmallProducts<'_, '_, T> {
                 } else {
                     // Few columns to be added to: through a packed copy.
                     pack(b_data.add(column), b, k, rest, width, &mut packed);
-                    let job = Tile { b: packed.as_ptr(), b_step: width, c: job.c.add(column), ..job };
+                    let job = Tile {
+                        b: packed.as_ptr(),
+                        b_step: width,
+                        c: job.c.add(column),
+                        ..job
+                    };
                     job.all_rows::<S, 1>([0, 0], rest);
                 }
             }
@@ -330,7 +337,14 @@ impl<T: Real> Kernel for SmallProducts<'_, '_, T> {
 /// # Safety
 /// B's `k` rows of `n` elements are readable.
 #[inline(always)]
-unsafe fn pack<T: Real>(data: *const T, layout: Matrix, k: usize, n: usize, columns: usize, packed: &mut [T]) {
+unsafe fn pack<T: Real>(
+    data: *const T,
+    layout: Matrix,
+    k: usize,
+    n: usize,
+    columns: usize,
+    packed: &mut [T],
+) {
     for p in 0..k {
         let row = &mut packed[p * columns..][..n];
         let source = data.wrapping_add(p * layout.row_stride);
@@ -388,7 +402,12 @@ impl<T: Real> Tile<T> {
     /// # Safety
     /// As [`Tile::all_rows`].
     #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize, const V: usize>(self, row: usize, starts: [usize; 2], count: usize) {
+    unsafe fn rows<S: Simd, const R: usize, const V: usize>(
+        self,
+        row: usize,
+        starts: [usize; 2],
+        count: usize,
+    ) {
         let width = T::Lanes::<S>::WIDTH;
         let mut sums = [[T::Lanes::<S>::zero(); V]; R];
         for p in 0..self.k {

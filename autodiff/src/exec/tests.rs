@@ -260,8 +260,17 @@ fn network(block: usize) -> (Program, Vec<InputRole>) {
     let h = (x.matmul(w) + bias).gelu().matmul(v);
     let mixed = h.matmul_t(x).softmax().matmul(h).layer_norm(1e-5);
     let per_sample = (mixed - x).square().sum(&[1, 2]);
-    let program = b.finish(&[("loss", per_sample.sum(&[0])), ("per sample", per_sample), ("mixed", mixed)]);
-    let roles = vec![InputRole::PerBlock { axis: 0 }, InputRole::Shared, InputRole::Shared, InputRole::Shared];
+    let program = b.finish(&[
+        ("loss", per_sample.sum(&[0])),
+        ("per sample", per_sample),
+        ("mixed", mixed),
+    ]);
+    let roles = vec![
+        InputRole::PerBlock { axis: 0 },
+        InputRole::Shared,
+        InputRole::Shared,
+        InputRole::Shared,
+    ];
     (crate::grad(&program, &[1, 2, 3]), roles)
 }
 
@@ -269,17 +278,25 @@ fn run_network(threads: usize, block: usize, samples: usize) -> Vec<Vec<f32>> {
     let (program, roles) = network(block);
     let per_block = OutputRole::PerBlock { axis: 0 };
     let summed = OutputRole::Summed;
-    let batched =
-        Batched::<f32>::compile(&program, roles, vec![summed, per_block, per_block, summed, summed, summed]);
+    let batched = Batched::<f32>::compile(
+        &program,
+        roles,
+        vec![summed, per_block, per_block, summed, summed, summed],
+    );
     let mut random = Random(7);
     let lengths = [samples * 30, 6 * 33, 33 * 6, 33];
-    let inputs: Vec<Vec<f32>> =
-        lengths.iter().map(|&n| random.numbers(n).into_iter().map(|x| x as f32).collect()).collect();
+    let inputs: Vec<Vec<f32>> = lengths
+        .iter()
+        .map(|&n| random.numbers(n).into_iter().map(|x| x as f32).collect())
+        .collect();
     let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let lengths = [1, samples, samples * 30, 6 * 33, 33 * 6, 33];
     let mut outputs: Vec<Vec<f32>> = lengths.iter().map(|&n| vec![f32::NAN; n]).collect();
     let mut targets: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .expect("a thread pool");
     pool.install(|| (0..2).for_each(|_| batched.run(samples, &slices, &mut targets)));
     outputs
 }
@@ -287,11 +304,17 @@ fn run_network(threads: usize, block: usize, samples: usize) -> Vec<Vec<f32>> {
 #[test]
 fn same_bits_for_any_number_of_threads() {
     let bits = |outputs: Vec<Vec<f32>>| -> Vec<Vec<u32>> {
-        outputs.into_iter().map(|output| output.into_iter().map(f32::to_bits).collect()).collect()
+        outputs
+            .into_iter()
+            .map(|output| output.into_iter().map(f32::to_bits).collect())
+            .collect()
     };
     let one = bits(run_network(1, 4, 84));
     for threads in [2, 4, 8] {
-        assert!(one == bits(run_network(threads, 4, 84)), "{threads} threads");
+        assert!(
+            one == bits(run_network(threads, 4, 84)),
+            "{threads} threads"
+        );
     }
 }
 
@@ -309,7 +332,10 @@ fn partial_blocks_repeat_the_last_sample() {
     let b = Builder::new();
     let x = b.input("x", &[2, 4, 3]);
     let program = b.finish(&[("y", x.exp().permute(&[1, 0, 2]))]);
-    let roles = (vec![InputRole::PerBlock { axis: 1 }], vec![OutputRole::PerBlock { axis: 0 }]);
+    let roles = (
+        vec![InputRole::PerBlock { axis: 1 }],
+        vec![OutputRole::PerBlock { axis: 0 }],
+    );
     let batched = Batched::<f64>::compile(&program, roles.0, roles.1);
     let x = Random(3).numbers(2 * 7 * 3);
     let mut y = vec![0.0; 7 * 2 * 3];
@@ -317,7 +343,9 @@ fn partial_blocks_repeat_the_last_sample() {
     for sample in 0..7 {
         for a in 0..2 {
             for c in 0..3 {
-                assert!((y[(sample * 2 + a) * 3 + c] - x[(a * 7 + sample) * 3 + c].exp()).abs() < 1e-15);
+                assert!(
+                    (y[(sample * 2 + a) * 3 + c] - x[(a * 7 + sample) * 3 + c].exp()).abs() < 1e-15
+                );
             }
         }
     }
