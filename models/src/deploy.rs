@@ -1,7 +1,7 @@
 //! Few-step sampling with the flow map, its likelihood by the head, and the exact likelihood of the same samples.
 
-use crate::determinant::log_abs_det;
 use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
+use boltzmap_kernels::linalg::log_abs_det_in_place;
 use boltzmap_kernels::real::Real;
 use rayon::prelude::*;
 
@@ -253,8 +253,8 @@ impl<T: Real> ExactSampler<T> {
         let determinants: Vec<(f64, f64)> = jacobians
             .par_chunks_exact(d * d)
             .map(|jacobian| {
-                let jacobian: Vec<f64> = jacobian.iter().map(|&v| Real::as_f64(v)).collect();
-                log_abs_det(&jacobian, d)
+                let mut jacobian: Vec<f64> = jacobian.iter().map(|&v| Real::as_f64(v)).collect();
+                log_abs_det_in_place(&mut jacobian, d)
             })
             .collect();
         let log_det_exact: Vec<f64> = determinants.iter().map(|d| d.0).collect();

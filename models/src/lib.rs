@@ -9,7 +9,6 @@ pub mod checkpoint;
 pub mod continuous_flow;
 pub mod control;
 pub mod deploy;
-pub mod determinant;
 pub mod error;
 pub mod flow_map;
 pub mod jacobian_programs;

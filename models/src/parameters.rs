@@ -333,3 +333,46 @@ impl<T: Real> Parameters<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> ParameterLayout {
+        ParameterLayout::new(vec![
+            ParameterSpec::new("a.weight", &[3, 4], Initializer::fan_in(4)),
+            ParameterSpec::new("a.bias", &[3], Initializer::Zeros),
+            ParameterSpec::new("b.weight", &[100, 100], Initializer::fan_in(100)),
+        ])
+    }
+
+    #[test]
+    fn tensors_are_slices_of_one_buffer_in_order() {
+        let layout = layout();
+        let mut parameters = Parameters::<f64>::initialize(&layout, 3);
+        assert_eq!(
+            (layout.count(), layout.total(), layout.range(1)),
+            (3, 10_015, 12..15)
+        );
+        assert_eq!(parameters.slices().concat(), parameters.flat());
+        parameters.slices_mut()[1][2] = 7.0;
+        assert_eq!(parameters.flat()[14], 7.0);
+        assert_eq!(parameters.get("a.bias"), Some(&[0.0, 0.0, 7.0][..]));
+        assert!(Parameters::from_flat(&layout, vec![0.0; 3]).is_err());
+    }
+
+    #[test]
+    fn start_values_have_their_standard_deviation_and_depend_on_the_seed() {
+        let layout = layout();
+        let parameters = Parameters::<f32>::initialize(&layout, 3);
+        assert_eq!(parameters, Parameters::initialize(&layout, 3));
+        assert_ne!(parameters, Parameters::initialize(&layout, 4));
+        let weights = parameters.get("b.weight").unwrap();
+        let variance: f32 = weights.iter().map(|w| w * w).sum::<f32>() / 1e4;
+        // Four standard errors of the variance of 10⁴ normal numbers.
+        assert!(
+            (variance * 100.0 - 1.0).abs() < 4.0 * (2.0f32 / 1e4).sqrt(),
+            "{variance}"
+        );
+    }
+}

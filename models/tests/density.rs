@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use boltzmap_autodiff::interpret::interpret;
+use boltzmap_kernels::linalg::log_abs_det;
 use boltzmap_models::ModelError;
 use boltzmap_models::continuous_flow::{ContinuousFlow, Integrator};
 use boltzmap_models::control::Control;
 use boltzmap_models::deploy::{ExactSampler, FewStepSampler};
-use boltzmap_models::determinant::log_abs_det;
 use boltzmap_models::flow_map::{FlowMap, reference_variance};
 use boltzmap_models::ode::{Tableau, Tolerances};
 use boltzmap_models::parameters::Parameters;
@@ -60,7 +60,7 @@ fn untrained_models_agree_with_the_gaussian_closed_form() {
         close(&exact.states, &states, 1e-12);
         close(&exact.log_density_head, &log_density, 1e-10);
         close(&exact.log_density_exact, &log_density, 1e-10);
-        close(&exact.step_gaps, &vec![0.0; 20], 1e-10);
+        close(&exact.step_gaps, &[0.0; 20], 1e-10);
         assert_eq!(exact.folded_steps, 0);
 
         let flow = ContinuousFlow::new(&map, &parameters, epsilon, 2, TIGHT).unwrap();

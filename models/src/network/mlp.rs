@@ -30,9 +30,6 @@ pub struct MlpConfig {
 }
 
 /// Residual blocks x += gate ⊙ feed_forward(adaLN(x)) between a linear embedding and two zero-initialised heads.
-///
-/// The gates start at zero but their blocks do not, so the network starts as a linear function of nothing: both heads
-/// are zero.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mlp {
     config: MlpConfig,

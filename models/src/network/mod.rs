@@ -1,7 +1,7 @@
 //! Networks of a state and two times with two heads: velocity correction n and divergence correction h.
 
-mod dit;
-mod mlp;
+pub mod dit;
+pub mod mlp;
 
 pub use dit::{Dit, DitConfig};
 pub use mlp::{Mlp, MlpConfig};
