@@ -144,6 +144,18 @@ impl Lowering<'_> {
         self.buffers.len() - 1
     }
 
+    /// Every view a step reads or writes passes here: the steps' raw accesses rely on it.
+    fn inside(&self, view: &View) {
+        let length = self.buffers[view.buffer].length;
+        assert!(view.end() <= length, "{view:?} ends outside its buffer of {length} elements");
+    }
+
+    fn copy(&mut self, source: &View, target: &View, store: Store) {
+        self.inside(source);
+        self.inside(target);
+        self.steps.push(Step::Copy(Copy::new(source, target, store)));
+    }
+
     fn fresh(&mut self, shape: &[usize]) -> View {
         let buffer = self.buffer(count(shape));
         View::dense(buffer, shape)
@@ -162,8 +174,7 @@ impl Lowering<'_> {
             return view;
         }
         let target = self.fresh(&view.shape);
-        self.steps
-            .push(Step::Copy(Copy::new(&view, &target, Store::Replace)));
+        self.copy(&view, &target, Store::Replace);
         target
     }
 
@@ -350,6 +361,7 @@ impl Lowering<'_> {
         for (&j, &buffer) in written.iter().zip(&output_buffers) {
             self.views[unit.members[j]] = Some(View::dense(buffer, &shape));
         }
+        operands.iter().for_each(|view| self.inside(view));
         let fused = Fused::new(
             &shape,
             &operands,
@@ -431,8 +443,7 @@ impl Lowering<'_> {
                 }));
                 let source = self.view(*operand);
                 let part = target.slice(*axis, *before, source.shape[*axis]);
-                self.steps
-                    .push(Step::Copy(Copy::new(&source, &part, Store::Replace)));
+                self.copy(&source, &part, Store::Replace);
                 target
             }
             Op::Concat { operands, axis } => {
@@ -442,8 +453,7 @@ impl Lowering<'_> {
                     let source = self.view(operand);
                     let length = source.shape[*axis];
                     let part = target.slice(*axis, start, length);
-                    self.steps
-                        .push(Step::Copy(Copy::new(&source, &part, Store::Replace)));
+                    self.copy(&source, &part, Store::Replace);
                     start += length;
                 }
                 target
@@ -478,16 +488,12 @@ impl Lowering<'_> {
             Op::SoftmaxTangent { softmax, direction } => {
                 self.rows(RowFunction::SoftmaxTangent, &[*softmax, *direction], shape)
             }
-            Op::LayerNorm { operand, epsilon } => self.rows(
-                RowFunction::LayerNorm { epsilon: *epsilon },
-                &[*operand],
-                shape,
-            ),
-            Op::RowReciprocalStd { operand, epsilon } => self.rows(
-                RowFunction::ReciprocalStd { epsilon: *epsilon },
-                &[*operand],
-                shape,
-            ),
+            Op::LayerNorm { operand, epsilon } => self.layer_norm(*operand, *epsilon, shape),
+            Op::RowReciprocalStd { operand, epsilon } => match &self.views[i] {
+                // Made together with its layer-norm.
+                Some(view) => view.clone(),
+                None => self.rows(RowFunction::ReciprocalStd { epsilon: *epsilon }, &[*operand], shape),
+            },
             Op::LayerNormTangent {
                 normalized,
                 reciprocal_std,
@@ -510,6 +516,7 @@ impl Lowering<'_> {
         scatter: bool,
     ) -> View {
         let target = self.fresh(shape);
+        self.inside(source);
         self.steps.push(Step::Indexed(Indexed {
             source: source.buffer,
             source_start: source.offset,
@@ -549,10 +556,32 @@ impl Lowering<'_> {
                 broadcast
             })
             .collect();
+        views.iter().for_each(|view| self.inside(view));
         let target = self.fresh(shape);
-        self.steps
-            .push(Step::Rows(Rows::new(function, &views, vec![target.buffer])));
+        let mut outputs = vec![target.buffer];
+        if matches!(function, RowFunction::LayerNormAndStd { .. }) {
+            let mut narrow = shape.to_vec();
+            if let Some(last) = narrow.last_mut() {
+                *last = 1;
+            }
+            outputs.push(self.fresh(&narrow).buffer);
+        }
+        self.steps.push(Step::Rows(Rows::new(function, &views, outputs)));
         target
+    }
+
+    /// Layer-norm and, in the same step, the reciprocal standard deviation of the same rows when the program has it.
+    fn layer_norm(&mut self, operand: ValueId, epsilon: f64, shape: &[usize]) -> View {
+        let same = |op: &Op| *op == Op::RowReciprocalStd { operand, epsilon };
+        let twin = (operand.index() + 1..self.program.instructions.len())
+            .find(|&i| self.uses[i] > 0 && self.views[i].is_none() && same(&self.program.instructions[i].op));
+        let Some(twin) = twin else {
+            return self.rows(RowFunction::LayerNorm { epsilon }, &[operand], shape);
+        };
+        let view = self.rows(RowFunction::LayerNormAndStd { epsilon }, &[operand], shape);
+        let narrow = self.program.instructions[twin].shape.clone();
+        self.views[twin] = Some(View::dense(self.buffers.len() - 1, &narrow));
+        view
     }
 
     fn sum(&mut self, operand: ValueId, shape: &[usize]) -> View {
@@ -564,6 +593,7 @@ impl Lowering<'_> {
         };
         let target = self.fresh(shape);
         let spread = target.broadcast_to(&source.shape);
+        self.inside(&source);
         self.steps.push(Step::Sum(Sum::new(
             &source,
             target.buffer,
@@ -623,8 +653,8 @@ impl Lowering<'_> {
                 (target.clone(), target)
             }
         };
-        self.steps
-            .push(Step::Product(Product::new(&a, &b, &spread)));
+        [&a, &b, &spread].into_iter().for_each(|view| self.inside(view));
+        self.steps.push(Step::Product(Product::new(&a, &b, &spread)));
         target
     }
 
@@ -680,7 +710,6 @@ impl Lowering<'_> {
         } else {
             Store::Replace
         };
-        self.steps
-            .push(Step::Copy(Copy::new(&view, &target, store)));
+        self.copy(&view, &target, store);
     }
 }

@@ -45,7 +45,6 @@ impl Copy {
     pub(super) fn run<T: Real>(&self, memory: &Memory<'_, T>, accumulate: bool) {
         let add = match self.store {
             Store::Replace => false,
-            Store::Add => true,
             Store::AddIfAccumulating => accumulate,
         };
         let outer = self.shape.len() - 1;
@@ -142,7 +141,6 @@ impl Sum {
     pub(super) fn run<T: Real>(&self, memory: &Memory<'_, T>, accumulate: bool) {
         let add = match self.store {
             Store::Replace => false,
-            Store::Add => true,
             Store::AddIfAccumulating => accumulate,
         };
         if !add {

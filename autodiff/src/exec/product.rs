@@ -15,8 +15,6 @@ const SMALL: usize = 64;
 pub(super) enum Store {
     /// Overwritten.
     Replace,
-    /// Added to.
-    Add,
     /// Added to when the run accumulates into its outputs, else overwritten.
     AddIfAccumulating,
 }
@@ -148,7 +146,6 @@ impl Product {
     pub(super) fn run<T: Real>(&self, memory: &Memory<'_, T>, accumulate: bool) {
         let add = match self.store {
             Store::Replace => false,
-            Store::Add => true,
             Store::AddIfAccumulating => accumulate,
         };
         if self.entries.len() > 1 && self.m.max(self.n).max(self.k) <= SMALL {
