@@ -147,13 +147,17 @@ impl Lowering<'_> {
     /// Every view a step reads or writes passes here: the steps' raw accesses rely on it.
     fn inside(&self, view: &View) {
         let length = self.buffers[view.buffer].length;
-        assert!(view.end() <= length, "{view:?} ends outside its buffer of {length} elements");
+        assert!(
+            view.end() <= length,
+            "{view:?} ends outside its buffer of {length} elements"
+        );
     }
 
     fn copy(&mut self, source: &View, target: &View, store: Store) {
         self.inside(source);
         self.inside(target);
-        self.steps.push(Step::Copy(Copy::new(source, target, store)));
+        self.steps
+            .push(Step::Copy(Copy::new(source, target, store)));
     }
 
     fn fresh(&mut self, shape: &[usize]) -> View {
@@ -492,7 +496,11 @@ impl Lowering<'_> {
             Op::RowReciprocalStd { operand, epsilon } => match &self.views[i] {
                 // Made together with its layer-norm.
                 Some(view) => view.clone(),
-                None => self.rows(RowFunction::ReciprocalStd { epsilon: *epsilon }, &[*operand], shape),
+                None => self.rows(
+                    RowFunction::ReciprocalStd { epsilon: *epsilon },
+                    &[*operand],
+                    shape,
+                ),
             },
             Op::LayerNormTangent {
                 normalized,
@@ -566,15 +574,17 @@ impl Lowering<'_> {
             }
             outputs.push(self.fresh(&narrow).buffer);
         }
-        self.steps.push(Step::Rows(Rows::new(function, &views, outputs)));
+        self.steps
+            .push(Step::Rows(Rows::new(function, &views, outputs)));
         target
     }
 
     /// Layer-norm and, in the same step, the reciprocal standard deviation of the same rows when the program has it.
     fn layer_norm(&mut self, operand: ValueId, epsilon: f64, shape: &[usize]) -> View {
         let same = |op: &Op| *op == Op::RowReciprocalStd { operand, epsilon };
-        let twin = (operand.index() + 1..self.program.instructions.len())
-            .find(|&i| self.uses[i] > 0 && self.views[i].is_none() && same(&self.program.instructions[i].op));
+        let twin = (operand.index() + 1..self.program.instructions.len()).find(|&i| {
+            self.uses[i] > 0 && self.views[i].is_none() && same(&self.program.instructions[i].op)
+        });
         let Some(twin) = twin else {
             return self.rows(RowFunction::LayerNorm { epsilon }, &[operand], shape);
         };
@@ -653,8 +663,11 @@ impl Lowering<'_> {
                 (target.clone(), target)
             }
         };
-        [&a, &b, &spread].into_iter().for_each(|view| self.inside(view));
-        self.steps.push(Step::Product(Product::new(&a, &b, &spread)));
+        [&a, &b, &spread]
+            .into_iter()
+            .for_each(|view| self.inside(view));
+        self.steps
+            .push(Step::Product(Product::new(&a, &b, &spread)));
         target
     }
 
