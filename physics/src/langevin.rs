@@ -127,6 +127,18 @@ impl Replicas {
     }
 }
 
+/// The same system with every atom lighter than 2 Da given `mass` (Da).
+///
+/// Masses do not enter the Boltzmann distribution of positions, so sampling may use heavier hydrogens, whose slower bonds allow
+/// a longer time step (about 2 fs with 3 Da); the kinetics are then not those of the molecule.
+pub fn with_hydrogen_mass(system: &System, mass: f64) -> System {
+    let mut heavier = system.clone();
+    for m in heavier.masses.iter_mut().filter(|m| **m < 2.0) {
+        *m = mass;
+    }
+    heavier
+}
+
 /// The LangevinMiddle integrator for one system.
 pub struct Langevin {
     evaluator: BatchEvaluator<f32>,

