@@ -1,8 +1,6 @@
 //! Minimiser, Langevin dynamics and replica exchange against exact results and against themselves.
 
-use boltzmap_physics::langevin::{
-    DynamicsError, Langevin, LangevinSettings, with_hydrogen_mass,
-};
+use boltzmap_physics::langevin::{DynamicsError, Langevin, LangevinSettings, with_hydrogen_mass};
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::replica_exchange::{
     ReplicaExchange, ReplicaExchangeError, ReplicaExchangeSettings, RunEnd,
@@ -363,11 +361,7 @@ fn the_default_ladder_is_valid_and_heavier_hydrogens_stay_the_same_molecule() {
     let (system, built) = alanine_dipeptide();
     let heavier = with_hydrogen_mass(&system, 3.0);
     assert_eq!(heavier.masses.iter().filter(|m| **m == 3.0).count(), 12);
-    let energy = |system| {
-        BatchEvaluator::<f32>::new(system)
-            .energies(&built)
-            .unwrap()
-    };
+    let energy = |system| BatchEvaluator::<f32>::new(system).energies(&built).unwrap();
     assert_eq!(energy(&heavier), energy(&system));
     let settings = ReplicaExchangeSettings {
         equilibration_steps: 100,
