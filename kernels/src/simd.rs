@@ -228,6 +228,23 @@ pub trait Lanes:
     /// Sum of the lanes in a fixed order: upper half onto lower half, down to one lane.
     fn reduce_sum(self) -> Self::Scalar;
 
+    /// (a₀ b₀ a₁ b₁ …, …): the lanes of both vectors alternating, in two vectors.
+    fn interleave(self, other: Self) -> (Self, Self);
+
+    /// Transposes the `WIDTH` × `WIDTH` matrix in the first `WIDTH` rows.
+    #[inline(always)]
+    fn transpose(rows: &mut [Self; 16]) {
+        let half = Self::WIDTH / 2;
+        let mut stage = 1;
+        while stage < Self::WIDTH {
+            let before = *rows;
+            for i in 0..half {
+                (rows[2 * i], rows[2 * i + 1]) = before[i].interleave(before[i + half]);
+            }
+            stage *= 2;
+        }
+    }
+
     /// Zero in every lane.
     #[inline(always)]
     fn zero() -> Self {

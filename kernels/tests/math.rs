@@ -84,7 +84,7 @@ macro_rules! sweep {
                     ulp_f32(exact)
                 };
                 let error = (f64::from(y) - exact).abs() / unit;
-                if !(error <= worst.0) {
+                if error > worst.0 || error.is_nan() {
                     worst = (error, x);
                 }
             }
@@ -220,7 +220,7 @@ macro_rules! sweep_double {
                     exact.abs().next_up() - exact.abs()
                 };
                 let error = (y - exact).abs() / unit;
-                if !(error <= worst.0) {
+                if error > worst.0 || error.is_nan() {
                     worst = (error, x);
                 }
             }

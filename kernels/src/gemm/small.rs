@@ -27,8 +27,6 @@ impl<T: Real> Kernel for SmallGemm<'_, T> {
         let columns = vectors * width;
         // B with its rows padded to whole vectors: what the inner loop reads.
         let mut packed = [T::zero(); SMALL_LIMIT * SMALL_LIMIT];
-        // k steps of A are read as a[row·row_step + step·depth_step].
-        let (row_step, depth_step) = if self.transpose_a { (1, m) } else { (k, 1) };
         for i in 0..self.batch.batch {
             let a = &self.a[i * self.batch.stride_a..][..m * k];
             let b = &self.b[i * self.batch.stride_b..][..k * n];
@@ -37,115 +35,128 @@ impl<T: Real> Kernel for SmallGemm<'_, T> {
                 b
             } else {
                 if i == 0 || self.batch.stride_b != 0 {
-                    pack::<T>(b, self.transpose_b, n, k, columns, &mut packed);
+                    pack::<T, S>(b, self.transpose_b, n, k, columns, &mut packed);
                 }
                 &packed[..k * columns]
             };
-            let step = (row_step, depth_step);
-            let scale = (self.alpha, self.beta);
-            let mut column = 0;
-            while column < columns {
-                let remaining = (columns - column) / width;
-                if remaining >= 2 {
-                    column_panel::<T, S, 2>(
-                        a,
-                        step,
-                        b,
-                        columns,
-                        column,
-                        scale,
-                        c,
-                        self.batch.shape,
-                    );
-                    column += 2 * width;
-                } else {
-                    column_panel::<T, S, 1>(
-                        a,
-                        step,
-                        b,
-                        columns,
-                        column,
-                        scale,
-                        c,
-                        self.batch.shape,
-                    );
-                    column += width;
-                }
+            let panel = Panel { b, columns, scale: (self.alpha, self.beta), shape: self.batch.shape };
+            if self.transpose_a {
+                product::<T, S, true>(a, panel, c);
+            } else {
+                product::<T, S, false>(a, panel, c);
             }
         }
     }
 }
 
-/// Copies B to `[k, columns]`; padding keeps whatever it held, since those columns are never stored.
+/// Copies B to `[k, columns]`; what the padding holds does not matter, since those columns are never stored.
 #[inline(always)]
-fn pack<T: Real>(b: &[T], transposed: bool, n: usize, k: usize, columns: usize, packed: &mut [T]) {
-    if transposed {
-        for (j, row) in b.chunks_exact(k.max(1)).enumerate() {
-            for (p, &value) in row.iter().enumerate() {
-                packed[p * columns + j] = value;
-            }
-        }
-    } else {
+fn pack<T: Real, S: Simd>(b: &[T], transposed: bool, n: usize, k: usize, columns: usize, packed: &mut [T]) {
+    if !transposed {
         for (source, target) in b.chunks_exact(n).zip(packed.chunks_exact_mut(columns)) {
             target[..n].copy_from_slice(source);
+        }
+        return;
+    }
+    let width = T::Lanes::<S>::WIDTH;
+    for j in (0..n).step_by(width) {
+        for p in (0..k).step_by(width) {
+            let mut square = [T::Lanes::<S>::zero(); 16];
+            let whole = p + width <= k;
+            for r in 0..width.min(n - j) {
+                let row = &b[(j + r) * k + p..(j + r + 1) * k];
+                square[r] = if whole { T::Lanes::<S>::load(row) } else { T::Lanes::<S>::load_partial(row, T::zero()) };
+            }
+            T::Lanes::<S>::transpose(&mut square);
+            for r in 0..width.min(k - p) {
+                square[r].store(&mut packed[(p + r) * columns + j..]);
+            }
+        }
+    }
+}
+
+/// What all tiles of one product share.
+#[derive(Clone, Copy)]
+struct Panel<'a, T> {
+    /// B with `columns` ≥ n columns, a multiple of the vector's width.
+    b: &'a [T],
+    columns: usize,
+    /// α and β
+    scale: (T, T),
+    shape: GemmShape,
+}
+
+/// One product; A is stored `[k, m]` when `TRANSPOSED`.
+#[inline(always)]
+fn product<T: Real, S: Simd, const TRANSPOSED: bool>(a: &[T], panel: Panel<'_, T>, c: &mut [T]) {
+    let width = T::Lanes::<S>::WIDTH;
+    let mut column = 0;
+    while column < panel.columns {
+        if column + 2 * width <= panel.columns {
+            all_rows::<T, S, 2, TRANSPOSED>(a, panel, column, c);
+            column += 2 * width;
+        } else {
+            all_rows::<T, S, 1, TRANSPOSED>(a, panel, column, c);
+            column += width;
         }
     }
 }
 
 /// All rows of `V` vectors of columns of C.
 #[inline(always)]
-fn column_panel<T: Real, S: Simd, const V: usize>(
+fn all_rows<T: Real, S: Simd, const V: usize, const TRANSPOSED: bool>(
     a: &[T],
-    step: (usize, usize),
-    b: &[T],
-    columns: usize,
+    panel: Panel<'_, T>,
     column: usize,
-    scale: (T, T),
     c: &mut [T],
-    shape: GemmShape,
 ) {
+    let m = panel.shape.m;
     let mut row = 0;
-    while row + 8 <= shape.m {
-        tile::<T, S, 8, V>(a, step, b, columns, row, column, scale, c, shape);
+    while row + 8 <= m {
+        tile::<T, S, 8, V, TRANSPOSED>(a, panel, row, column, c);
         row += 8;
     }
-    if row + 4 <= shape.m {
-        tile::<T, S, 4, V>(a, step, b, columns, row, column, scale, c, shape);
+    if row + 4 <= m {
+        tile::<T, S, 4, V, TRANSPOSED>(a, panel, row, column, c);
         row += 4;
     }
-    if row + 2 <= shape.m {
-        tile::<T, S, 2, V>(a, step, b, columns, row, column, scale, c, shape);
+    if row + 2 <= m {
+        tile::<T, S, 2, V, TRANSPOSED>(a, panel, row, column, c);
         row += 2;
     }
-    if row < shape.m {
-        tile::<T, S, 1, V>(a, step, b, columns, row, column, scale, c, shape);
+    if row < m {
+        tile::<T, S, 1, V, TRANSPOSED>(a, panel, row, column, c);
     }
 }
 
 /// `R` rows by `V` vectors of C, kept in registers over the whole sum.
 #[inline(always)]
-fn tile<T: Real, S: Simd, const R: usize, const V: usize>(
+fn tile<T: Real, S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool>(
     a: &[T],
-    (row_step, depth_step): (usize, usize),
-    b: &[T],
-    columns: usize,
+    panel: Panel<'_, T>,
     row: usize,
     column: usize,
-    (alpha, beta): (T, T),
     c: &mut [T],
-    shape: GemmShape,
 ) {
     let width = T::Lanes::<S>::WIDTH;
-    let GemmShape { n, k, .. } = shape;
+    let Panel { b, columns, scale: (alpha, beta), shape: GemmShape { m, n, k } } = panel;
     let mut sums = [[T::Lanes::<S>::zero(); V]; R];
-    for p in 0..k {
-        let b_row = &b[p * columns + column..][..V * width];
+    // Slices of one known length, so that the loop over k checks no bounds of A.
+    let mut a_rows = [a; R];
+    if !TRANSPOSED {
+        for r in 0..R {
+            a_rows[r] = &a[(row + r) * k..][..k];
+        }
+    }
+    for (p, b_row) in b.chunks_exact(columns).take(k).enumerate() {
+        let b_row = &b_row[column..][..V * width];
         let mut b_vectors = [T::Lanes::<S>::zero(); V];
         for v in 0..V {
             b_vectors[v] = T::Lanes::<S>::load(&b_row[v * width..]);
         }
+        let a_column = if TRANSPOSED { &a[p * m + row..][..R] } else { a };
         for r in 0..R {
-            let a_value = T::Lanes::<S>::splat(a[(row + r) * row_step + p * depth_step]);
+            let a_value = T::Lanes::<S>::splat(if TRANSPOSED { a_column[r] } else { a_rows[r][p] });
             for v in 0..V {
                 sums[r][v] = a_value.mul_add(b_vectors[v], sums[r][v]);
             }
@@ -164,7 +175,11 @@ fn tile<T: Real, S: Simd, const R: usize, const V: usize>(
             } else {
                 beta_vector.mul_add(T::Lanes::<S>::load_partial(target, T::zero()), product)
             };
-            result.store_partial(target);
+            if target.len() >= width {
+                result.store(target);
+            } else {
+                result.store_partial(target);
+            }
         }
     }
 }

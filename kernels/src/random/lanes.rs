@@ -54,7 +54,7 @@ impl<S: Simd, T: Real> LaneStreams<S, T> {
             positions
                 .iter()
                 .all(|position| position.word % Self::WORDS_PER_BUFFER == phase)
-                && phase % Self::WORDS_PER_NORMAL == 0,
+                && phase.is_multiple_of(Self::WORDS_PER_NORMAL),
             "the streams of a vector must have drawn the same number of words modulo {}",
             Self::WORDS_PER_BUFFER
         );

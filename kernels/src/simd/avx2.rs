@@ -56,7 +56,8 @@ macro_rules! lanes {
         $set1:ident, $loadu:ident, $storeu:ident, $fmadd:ident, $fnmadd:ident, $min:ident, $max:ident, $sqrt:ident,
         $round:ident, $cmp:ident, $blendv:ident, $and:ident, $or:ident, $xor:ident, $andnot:ident, $movemask:ident,
         $to_integer:ident, $from_integer:ident, $set1_integer:ident, $add:ident, $sub:ident, $sll:ident, $srl:ident,
-        |$sum:ident| $reduce:block
+        |$sum:ident| $reduce:block,
+        |$a:ident, $b:ident| $interleave:block
     ) => {
         impl Lanes for $name {
             type Scalar = $scalar;
@@ -205,6 +206,13 @@ macro_rules! lanes {
                 })
             }
             #[inline(always)]
+            fn interleave(self, other: Self) -> (Self, Self) {
+                let ($a, $b) = (self.0, other.0);
+                // SAFETY: detection as above.
+                let (low, high) = unsafe { $interleave };
+                (Self(low), Self(high))
+            }
+            #[inline(always)]
             fn reduce_sum(self) -> $scalar {
                 let $sum = self.0;
                 // SAFETY: detection as above.
@@ -248,6 +256,10 @@ lanes!(
         let four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
         let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
         _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    },
+    |a, b| {
+        let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        (_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
     }
 );
 
@@ -284,5 +296,9 @@ lanes!(
     |sum| {
         let two = _mm_add_pd(_mm256_castpd256_pd128(sum), _mm256_extractf128_pd::<1>(sum));
         _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+    },
+    |a, b| {
+        let (low, high) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+        (_mm256_permute2f128_pd::<0x20>(low, high), _mm256_permute2f128_pd::<0x31>(low, high))
     }
 );

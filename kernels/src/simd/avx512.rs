@@ -56,7 +56,8 @@ macro_rules! lanes {
         $set1:ident, $loadu:ident, $storeu:ident, $mask_loadu:ident, $mask_storeu:ident, $fmadd:ident, $fnmadd:ident,
         $min:ident, $max:ident, $sqrt:ident, $round:ident, $cmp:ident, $blend:ident, $and:ident, $or:ident, $xor:ident,
         $abs:ident, $set1_integer:ident, $to_integer:ident, $from_integer:ident, $add:ident, $sub:ident, $sll:ident,
-        $srl:ident, |$sum:ident| $reduce:block
+        $srl:ident, |$sum:ident| $reduce:block,
+        |$a:ident, $b:ident| $interleave:block
     ) => {
         impl Lanes for $name {
             type Scalar = $scalar;
@@ -209,6 +210,13 @@ macro_rules! lanes {
                 Self(unsafe { $from_integer($srl::<N>($to_integer(self.0))) })
             }
             #[inline(always)]
+            fn interleave(self, other: Self) -> (Self, Self) {
+                let ($a, $b) = (self.0, other.0);
+                // SAFETY: detection as above.
+                let (low, high) = unsafe { $interleave };
+                (Self(low), Self(high))
+            }
+            #[inline(always)]
             fn reduce_sum(self) -> $scalar {
                 let $sum = self.0;
                 // SAFETY: detection as above.
@@ -266,6 +274,11 @@ lanes!(
         );
         let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
         _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    },
+    |a, b| {
+        let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        (_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b))
     }
 );
 
@@ -310,5 +323,10 @@ lanes!(
             _mm256_extractf128_pd::<1>(four),
         );
         _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+    },
+    |a, b| {
+        let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+        let high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+        (_mm512_permutex2var_pd(a, low, b), _mm512_permutex2var_pd(a, high, b))
     }
 );

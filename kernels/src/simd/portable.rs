@@ -196,6 +196,16 @@ macro_rules! portable_lanes {
                 Self::from_integers(self.integers() >> N)
             }
             #[inline(always)]
+            fn interleave(self, other: Self) -> (Self, Self) {
+                let (a, b) = (self.0.to_array(), other.0.to_array());
+                let (mut low, mut high) = ([0.0; $width], [0.0; $width]);
+                for i in 0..$width / 2 {
+                    (low[2 * i], low[2 * i + 1]) = (a[i], b[i]);
+                    (high[2 * i], high[2 * i + 1]) = (a[$width / 2 + i], b[$width / 2 + i]);
+                }
+                (Self($vector::new(low)), Self($vector::new(high)))
+            }
+            #[inline(always)]
             fn reduce_sum(self) -> $scalar {
                 let $sum = self.0.to_array();
                 $reduce
