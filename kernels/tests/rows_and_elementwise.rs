@@ -213,7 +213,11 @@ fn exact_sum(terms: &[f64]) -> (f64, f64) {
     let (mut sum, mut lost, mut magnitude) = (0.0f64, 0.0, 0.0);
     for &term in terms {
         let next = sum + term;
-        lost += if sum.abs() >= term.abs() { (sum - next) + term } else { (term - next) + sum };
+        lost += if sum.abs() >= term.abs() {
+            (sum - next) + term
+        } else {
+            (term - next) + sum
+        };
         sum = next;
         magnitude += term.abs();
     }
@@ -222,17 +226,24 @@ fn exact_sum(terms: &[f64]) -> (f64, f64) {
 
 fn sums<T: Real>(seed: u64, length: usize) {
     let mut stream = Stream::new(seed, 0, 0);
-    let (a, b) = (random::<T>(&mut stream, length), random::<T>(&mut stream, length));
+    let (a, b) = (
+        random::<T>(&mut stream, length),
+        random::<T>(&mut stream, length),
+    );
     // A term passes through the additions of its lane within a block, the tree over the lanes, and one for each block;
     // each rounds by half a unit. One more for the product, one for the comparison.
     let additions = length.min(4096) / T::VIRTUAL_WIDTH + 5 + 1 + length / 4096;
     let bound = 0.5 * (additions + 2) as f64;
     let (sum, magnitude) = exact_sum(&wide(&a));
     let tolerance = |sum: f64, magnitude: f64| bound * magnitude / sum.abs().max(1.0);
-    check("sum", &[sum], tolerance(sum, magnitude), |tier| vec![T::from_f64(dispatch_on(tier, Sum { x: &a }))]);
+    check("sum", &[sum], tolerance(sum, magnitude), |tier| {
+        vec![T::from_f64(dispatch_on(tier, Sum { x: &a }))]
+    });
     let products: Vec<f64> = wide(&a).iter().zip(wide(&b)).map(|(a, b)| a * b).collect();
     let (dot, magnitude) = exact_sum(&products);
-    check("dot", &[dot], tolerance(dot, magnitude), |tier| vec![T::from_f64(dispatch_on(tier, Dot { a: &a, b: &b }))]);
+    check("dot", &[dot], tolerance(dot, magnitude), |tier| {
+        vec![T::from_f64(dispatch_on(tier, Dot { a: &a, b: &b }))]
+    });
 }
 
 fn rows<T: Real>(seed: u64, rows: usize, columns: usize, repeats: usize) {

@@ -14,20 +14,35 @@ impl<T: Real> Kernel for Operations<T> {
     fn run<S: Simd>(self) {
         type V<T, S> = <T as Real>::Lanes<S>;
         let width = V::<T, S>::WIDTH;
-        let values = [0.0, -0.0, 1.5, -2.5, 3.5, 1e9, -1e9, 0.49999997, -0.75, 2.5, 7.25, -8.5, 1e-3, 4.0, 9.0, -16.0];
+        let values = [
+            0.0, -0.0, 1.5, -2.5, 3.5, 1e9, -1e9, 0.49999997, -0.75, 2.5, 7.25, -8.5, 1e-3, 4.0,
+            9.0, -16.0,
+        ];
         for shift in 0..values.len() {
-            let a: Vec<f64> = (0..width).map(|i| T::from_f64(values[(i + shift) % 16]).as_f64()).collect();
-            let b: Vec<f64> = (0..width).map(|i| T::from_f64(values[(3 * i + 5 + shift) % 16]).as_f64()).collect();
+            let a: Vec<f64> = (0..width)
+                .map(|i| T::from_f64(values[(i + shift) % 16]).as_f64())
+                .collect();
+            let b: Vec<f64> = (0..width)
+                .map(|i| T::from_f64(values[(3 * i + 5 + shift) % 16]).as_f64())
+                .collect();
             let x = V::<T, S>::from_fn(|i| T::from_f64(a[i]));
             let y = V::<T, S>::from_fn(|i| T::from_f64(b[i]));
             let expect = |name: &str, result: V<T, S>, function: &dyn Fn(f64, f64) -> f64| {
                 for (lane, value) in collect(result).into_iter().enumerate() {
                     let expected = T::from_f64(function(a[lane], b[lane])).as_f64();
                     let same = value == expected || (value.is_nan() && expected.is_nan());
-                    assert!(same, "{name} {:?} {}: {value} for {expected} of {} {}", S::TIER, T::NAME, a[lane], b[lane]);
+                    assert!(
+                        same,
+                        "{name} {:?} {}: {value} for {expected} of {} {}",
+                        S::TIER,
+                        T::NAME,
+                        a[lane],
+                        b[lane]
+                    );
                 }
             };
-            let choose = |mask| V::<T, S>::select(mask, V::<T, S>::constant(1.0), V::<T, S>::zero());
+            let choose =
+                |mask| V::<T, S>::select(mask, V::<T, S>::constant(1.0), V::<T, S>::zero());
             let number = |condition: bool| f64::from(u8::from(condition));
             expect("add", x + y, &|a, b| a + b);
             expect("sub", x - y, &|a, b| a - b);
@@ -47,23 +62,55 @@ impl<T: Real> Kernel for Operations<T> {
             expect("gt", choose(x.gt(y)), &|a, b| number(a > b));
             expect("eq", choose(x.eq(x.min(y))), &|a, b| number(a <= b));
             let (less, equal) = (x.lt(y), x.eq(y));
-            expect("or", choose(V::<T, S>::mask_or(less, equal)), &|a, b| number(a <= b));
-            expect("and", choose(V::<T, S>::mask_and(less, x.lt(V::<T, S>::zero()))), &|a, b| number(a < b && a < 0.0));
-            expect("not", choose(V::<T, S>::mask_not(less)), &|a, b| number(a >= b));
+            expect("or", choose(V::<T, S>::mask_or(less, equal)), &|a, b| {
+                number(a <= b)
+            });
+            expect(
+                "and",
+                choose(V::<T, S>::mask_and(less, x.lt(V::<T, S>::zero()))),
+                &|a, b| number(a < b && a < 0.0),
+            );
+            expect("not", choose(V::<T, S>::mask_not(less)), &|a, b| {
+                number(a >= b)
+            });
             assert_eq!(V::<T, S>::mask_any(less), (0..width).any(|i| a[i] < b[i]));
             // Exact in both roundings: small integers.
-            let (p, q) = (x.round().min(V::<T, S>::constant(9.0)).max(V::<T, S>::constant(-9.0)), V::<T, S>::constant(3.0));
+            let (p, q) = (
+                x.round()
+                    .min(V::<T, S>::constant(9.0))
+                    .max(V::<T, S>::constant(-9.0)),
+                V::<T, S>::constant(3.0),
+            );
             let bounded = |a: f64| a.round_ties_even().clamp(-9.0, 9.0);
             expect("mul_add", p.mul_add(q, q), &|a, _| bounded(a) * 3.0 + 3.0);
-            expect("neg_mul_add", p.neg_mul_add(q, q), &|a, _| 3.0 - bounded(a) * 3.0);
+            expect("neg_mul_add", p.neg_mul_add(q, q), &|a, _| {
+                3.0 - bounded(a) * 3.0
+            });
             let tenths: f64 = (0..width).map(|i| i as f64).sum();
-            assert_eq!(V::<T, S>::from_fn(|i| T::from_f64(i as f64)).reduce_sum().as_f64(), tenths);
-            assert_eq!(x.reduce_max().as_f64(), a.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+            assert_eq!(
+                V::<T, S>::from_fn(|i| T::from_f64(i as f64))
+                    .reduce_sum()
+                    .as_f64(),
+                tenths
+            );
+            assert_eq!(
+                x.reduce_max().as_f64(),
+                a.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+            );
             let (low, high) = x.interleave(y);
             for i in 0..width / 2 {
-                assert_eq!((low.extract(2 * i).as_f64(), low.extract(2 * i + 1).as_f64()), (a[i], b[i]));
+                assert_eq!(
+                    (low.extract(2 * i).as_f64(), low.extract(2 * i + 1).as_f64()),
+                    (a[i], b[i])
+                );
                 let j = width / 2 + i;
-                assert_eq!((high.extract(2 * i).as_f64(), high.extract(2 * i + 1).as_f64()), (a[j], b[j]));
+                assert_eq!(
+                    (
+                        high.extract(2 * i).as_f64(),
+                        high.extract(2 * i + 1).as_f64()
+                    ),
+                    (a[j], b[j])
+                );
             }
             for count in 0..=width {
                 let source: Vec<T> = a[..count].iter().map(|&a| T::from_f64(a)).collect();
@@ -80,7 +127,10 @@ impl<T: Real> Kernel for Operations<T> {
         }
         V::<T, S>::transpose(&mut rows);
         for (r, row) in rows.iter().enumerate().take(width) {
-            assert_eq!(collect(*row), (0..width).map(|c| (c * 100 + r) as f64).collect::<Vec<_>>());
+            assert_eq!(
+                collect(*row),
+                (0..width).map(|c| (c * 100 + r) as f64).collect::<Vec<_>>()
+            );
         }
     }
 }
@@ -106,7 +156,10 @@ impl Kernel for Bits {
         let y = S::F32::from_fn(|i| f32::from_bits(more(i)));
         let expect = |result: S::F32, function: &dyn Fn(u32, u32) -> u32| {
             for lane in 0..S::F32::WIDTH {
-                assert_eq!(result.extract(lane).to_bits(), function(words(lane), more(lane)));
+                assert_eq!(
+                    result.extract(lane).to_bits(),
+                    function(words(lane), more(lane))
+                );
             }
         };
         expect(x.bit_and(y), &|a, b| a & b);

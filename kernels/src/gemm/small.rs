@@ -39,7 +39,12 @@ impl<T: Real> Kernel for SmallGemm<'_, T> {
                 }
                 &packed[..k * columns]
             };
-            let panel = Panel { b, columns, scale: (self.alpha, self.beta), shape: self.batch.shape };
+            let panel = Panel {
+                b,
+                columns,
+                scale: (self.alpha, self.beta),
+                shape: self.batch.shape,
+            };
             if self.transpose_a {
                 product::<T, S, true>(a, panel, c);
             } else {
@@ -51,7 +56,14 @@ impl<T: Real> Kernel for SmallGemm<'_, T> {
 
 /// Copies B to `[k, columns]`; what the padding holds does not matter, since those columns are never stored.
 #[inline(always)]
-fn pack<T: Real, S: Simd>(b: &[T], transposed: bool, n: usize, k: usize, columns: usize, packed: &mut [T]) {
+fn pack<T: Real, S: Simd>(
+    b: &[T],
+    transposed: bool,
+    n: usize,
+    k: usize,
+    columns: usize,
+    packed: &mut [T],
+) {
     if !transposed {
         for (source, target) in b.chunks_exact(n).zip(packed.chunks_exact_mut(columns)) {
             target[..n].copy_from_slice(source);
@@ -65,7 +77,11 @@ fn pack<T: Real, S: Simd>(b: &[T], transposed: bool, n: usize, k: usize, columns
             let whole = p + width <= k;
             for r in 0..width.min(n - j) {
                 let row = &b[(j + r) * k + p..(j + r + 1) * k];
-                square[r] = if whole { T::Lanes::<S>::load(row) } else { T::Lanes::<S>::load_partial(row, T::zero()) };
+                square[r] = if whole {
+                    T::Lanes::<S>::load(row)
+                } else {
+                    T::Lanes::<S>::load_partial(row, T::zero())
+                };
             }
             T::Lanes::<S>::transpose(&mut square);
             for r in 0..width.min(k - p) {
@@ -139,7 +155,12 @@ fn tile<T: Real, S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool
     c: &mut [T],
 ) {
     let width = T::Lanes::<S>::WIDTH;
-    let Panel { b, columns, scale: (alpha, beta), shape: GemmShape { m, n, k } } = panel;
+    let Panel {
+        b,
+        columns,
+        scale: (alpha, beta),
+        shape: GemmShape { m, n, k },
+    } = panel;
     let mut sums = [[T::Lanes::<S>::zero(); V]; R];
     // Slices of one known length, so that the loop over k checks no bounds of A.
     let mut a_rows = [a; R];
@@ -154,9 +175,17 @@ fn tile<T: Real, S: Simd, const R: usize, const V: usize, const TRANSPOSED: bool
         for v in 0..V {
             b_vectors[v] = T::Lanes::<S>::load(&b_row[v * width..]);
         }
-        let a_column = if TRANSPOSED { &a[p * m + row..][..R] } else { a };
+        let a_column = if TRANSPOSED {
+            &a[p * m + row..][..R]
+        } else {
+            a
+        };
         for r in 0..R {
-            let a_value = T::Lanes::<S>::splat(if TRANSPOSED { a_column[r] } else { a_rows[r][p] });
+            let a_value = T::Lanes::<S>::splat(if TRANSPOSED {
+                a_column[r]
+            } else {
+                a_rows[r][p]
+            });
             for v in 0..V {
                 sums[r][v] = a_value.mul_add(b_vectors[v], sums[r][v]);
             }

@@ -278,7 +278,10 @@ lanes!(
     |a, b| {
         let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
         let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        (_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b))
+        (
+            _mm512_permutex2var_ps(a, low, b),
+            _mm512_permutex2var_ps(a, high, b),
+        )
     }
 );
 
@@ -327,6 +330,9 @@ lanes!(
     |a, b| {
         let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
         let high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
-        (_mm512_permutex2var_pd(a, low, b), _mm512_permutex2var_pd(a, high, b))
+        (
+            _mm512_permutex2var_pd(a, low, b),
+            _mm512_permutex2var_pd(a, high, b),
+        )
     }
 );
