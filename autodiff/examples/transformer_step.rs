@@ -1,10 +1,10 @@
 //! Times one training step of a transformer over atoms, as the executor sees it, and the largest of its steps.
 //!
-//! `cargo run --release -p boltzmap-autodiff --example transformer_step -- [batch] [block] [width] [profile|jvp]`
+//! `cargo run --release -p boltzmap-autodiff --example transformer_step -- [batch] [block] [width] [profile|jvp|print|jacobian [tangents]]`
 
 use boltzmap_autodiff::ir::Program;
 use boltzmap_autodiff::{
-    Batched, Builder, Executable, InputRole, OutputRole, Var, grad, jvp, optimize,
+    Batched, Builder, Executable, InputRole, Jacobian, OutputRole, Var, grad, jvp, optimize,
 };
 use std::time::Instant;
 
@@ -94,6 +94,42 @@ fn loss(block: usize, width: usize, with_jvp: bool) -> (Program, usize) {
     (b.finish(&[("loss", loss)]), n_parameters)
 }
 
+/// Log-determinants of the network's Jacobian in x, 66 tangents for each sample.
+fn jacobians(samples: usize, block: usize, width: usize, tangents: usize) {
+    let b = Builder::new();
+    let x = b.input("x", &[block, TOKENS, 3]);
+    let condition = b.input("condition", &[block, 64]);
+    let (y, parameters) = network(&b, x, condition, block, width);
+    let program = b.finish(&[("y", x + y)]);
+    let mut roles = vec![InputRole::PerBlock { axis: 0 }; 2];
+    roles.extend(vec![InputRole::Shared; parameters.len()]);
+    let jacobian = Jacobian::<f32>::compile(&program, 0, 0, roles, None, tangents);
+    let inputs: Vec<Vec<f32>> = (0..program.inputs.len())
+        .map(|i| {
+            let n = program.input_shape(i).iter().product::<usize>();
+            let n = if i < 2 { n / block * samples } else { n };
+            (0..n)
+                .map(|j| ((j * 2654435761 % 1000003) as f32 / 1000003.0 - 0.5) * 0.2)
+                .collect()
+        })
+        .collect();
+    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut best = f64::INFINITY;
+    for _ in 0..4 {
+        let start = Instant::now();
+        let log_dets = jacobian.log_abs_det(samples, &slices, None);
+        best = best.min(start.elapsed().as_secs_f64());
+        assert!(log_dets.iter().all(|(log_det, _)| log_det.is_finite()));
+    }
+    let rate = jacobian.product_operations(samples) / best / 1e9;
+    println!(
+        "{samples} log-determinants, blocks of {block} x {tangents} tangents, width {width}: {:.1} ms, {:.1} samples/s, \
+         {rate:.0} GFLOP/s",
+        best * 1e3,
+        samples as f64 / best
+    );
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let number = |i: usize, default: usize| {
@@ -104,6 +140,9 @@ fn main() {
     };
     let (batch, block, width) = (number(1, 256), number(2, 32), number(3, 128));
     let mode = arguments.get(4).map_or("", String::as_str);
+    if mode == "jacobian" {
+        return jacobians(batch, block, width, number(5, 20));
+    }
     let start = Instant::now();
     let (program, n_parameters) = loss(block, width, mode == "jvp");
     let wrt: Vec<usize> = (3..3 + n_parameters).collect();

@@ -462,6 +462,12 @@ impl<T: Real> Jacobian<T> {
             });
     }
 
+    /// Floating-point operations in the matrix products of one evaluation of `n_samples` samples.
+    pub fn product_operations(&self, n_samples: usize) -> f64 {
+        let runs = n_samples.div_ceil(self.block) * self.chunks.len();
+        runs as f64 * self.executable.product_operations() as f64
+    }
+
     /// The number of the state's input.
     pub fn state_input(&self) -> usize {
         self.input

@@ -1,12 +1,13 @@
 //! Execution: a program becomes a planned schedule of steps over one arena.
 //!
-//! [`Executable::compile`] fuses elementwise instructions into groups ([`fused`]), turns reshapes, permutations,
-//! slices and broadcasts into views ([`layout`]), lowers the rest to one step each ([`lower`]) and gives every buffer
-//! an offset ([`plan`]). A run then walks the steps: no allocation, no shape checks, one thread. [`batched`] runs many
+//! [`Executable::compile`] fuses elementwise instructions into groups (`fused`), turns reshapes, permutations,
+//! slices and broadcasts into views (`layout`), lowers the rest to one step each (`lower`) and gives every buffer
+//! an offset (`plan`). A run then walks the steps: no allocation, no shape checks, one thread. `batched` runs many
 //! blocks of a batch over rayon's threads.
 
 mod batched;
 mod functions;
+mod fuse;
 mod fused;
 mod groups;
 mod layout;
