@@ -32,11 +32,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<Interrupted>() => {
-            complain(&format!("{error:#}"));
+            complain(&sentence(&error));
             ExitCode::from(INTERRUPTED)
         }
         Err(error) => {
-            complain(&format!("error: {error:#}"));
+            complain(&format!("error: {}", sentence(&error)));
             ExitCode::from(FAILURE)
         }
     }
@@ -60,6 +60,20 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Evaluate(arguments) => commands::stage(Stage::Evaluate, &arguments),
         Command::Info(arguments) => commands::info(&arguments),
     }
+}
+
+/// An error and its causes in one line, without the causes that the text before them already tells.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string().replace('\n', " ");
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.contains(&cause) {
+            sentence = format!("{sentence}: {cause}");
+        }
+    }
+    sentence
 }
 
 /// Writes to standard error and ignores a closed one.

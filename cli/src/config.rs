@@ -385,7 +385,8 @@ impl Config {
         positive("system.temperature", self.system.temperature)?;
 
         let data = &self.data;
-        at_least("data.ladders", data.ladders, 1)?;
+        // Half of the ladders are for training, a quarter each for two independent reference sets.
+        at_least("data.ladders", data.ladders, 4)?;
         at_least("data.temperatures", data.temperatures, 1)?;
         ensure!(
             data.t_max >= self.system.temperature && data.t_max.is_finite(),
@@ -393,13 +394,14 @@ impl Config {
             self.system.temperature,
             data.t_max
         );
-        positive("data.timestep_fs", data.timestep_fs)?;
-        within("data.timestep_fs", data.timestep_fs, 0.0, 4.0)?;
+        within("data.timestep_fs", data.timestep_fs, 0.01, 4.0)?;
         positive("data.friction", data.friction)?;
         at_least("data.exchange_interval", data.exchange_interval, 1)?;
         at_least("data.save_interval", data.save_interval, 1)?;
-        not_negative("data.equilibration_ps", data.equilibration_ps)?;
+        // A millisecond: far beyond what is feasible, and far below where the count of steps would overflow.
+        within("data.equilibration_ps", data.equilibration_ps, 0.0, 1e9)?;
         positive("data.production_ps", data.production_ps)?;
+        within("data.production_ps", data.production_ps, 0.0, 1e9)?;
         at_least("data.train_frames", data.train_frames, 1)?;
         at_least("data.reference_frames", data.reference_frames, 2)?;
         within(

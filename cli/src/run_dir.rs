@@ -206,12 +206,21 @@ impl RunDir {
         self.root.join("timings.json")
     }
 
-    /// Adds to the seconds of a stage; stages that run in several sittings add up.
+    /// Records the seconds that a stage took from its start to its end.
+    pub fn set_seconds(&self, stage: &str, seconds: f64) -> Result<()> {
+        self.record_seconds(stage, |_| seconds)
+    }
+
+    /// Adds to the seconds of a stage that goes on from where it was left.
     pub fn add_seconds(&self, stage: &str, seconds: f64) -> Result<()> {
+        self.record_seconds(stage, |before| before + seconds)
+    }
+
+    fn record_seconds(&self, stage: &str, update: impl FnOnce(f64) -> f64) -> Result<()> {
         let mut timings = self.seconds()?;
         match timings.iter_mut().find(|(name, _)| name == stage) {
-            Some((_, total)) => *total += seconds,
-            None => timings.push((stage.to_owned(), seconds)),
+            Some((_, total)) => *total = update(*total),
+            None => timings.push((stage.to_owned(), update(0.0))),
         }
         write_atomically(
             &self.timings(),
@@ -445,15 +454,16 @@ mod tests {
     }
 
     #[test]
-    fn seconds_add_up() {
+    fn seconds_add_up_where_a_stage_goes_on() {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDir::create(&directory.path().join("r"), &config(&[]), false).unwrap();
         run.add_seconds("data", 1.0).unwrap();
         run.add_seconds("train", 2.0).unwrap();
         run.add_seconds("train", 3.0).unwrap();
+        run.set_seconds("data", 4.0).unwrap();
         assert_eq!(
             run.seconds().unwrap(),
-            [("data".to_owned(), 1.0), ("train".to_owned(), 5.0)]
+            [("data".to_owned(), 4.0), ("train".to_owned(), 5.0)]
         );
     }
 }

@@ -50,14 +50,24 @@ impl Data {
             run.root().display()
         );
         let file = NpzFile::open(&path)?;
-        let frames = [None, Some(molecule.n_atoms()), Some(3)];
+        let frames = |name: &str| -> Result<Vec<f32>> {
+            let frames = file.finite(name, &[None, Some(molecule.n_atoms()), Some(3)])?;
+            ensure!(
+                !frames.values.is_empty(),
+                "{} holds no frames in '{name}'; make it again with 'boltzmap md'",
+                path.display()
+            );
+            Ok(frames.values)
+        };
+        let phi = file.finite("phi", &[None])?;
+        let n = [Some(phi.shape[0])];
         Ok(Data {
-            train: file.finite("train", &frames)?.values,
-            reference: file.finite("reference", &frames)?.values,
-            second: file.finite("reference_second", &frames)?.values,
-            phi: file.finite("phi", &[None])?.values,
-            psi: file.finite("psi", &[None])?.values,
-            ladder: file.array("ladder", &[None])?.values,
+            train: frames("train")?,
+            reference: frames("reference")?,
+            second: frames("reference_second")?,
+            psi: file.finite("psi", &n)?.values,
+            ladder: file.array("ladder", &n)?.values,
+            phi: phi.values,
         })
     }
 }

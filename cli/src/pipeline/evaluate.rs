@@ -6,13 +6,13 @@ use anyhow::Result;
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::checkpoint::Checkpoint;
 use boltzmap_physics::batch::BatchEvaluator;
-use boltzmap_physics::metrics;
+use boltzmap_physics::metrics::{self, Interval};
 
 use super::Stage;
 use super::data::Data;
 use super::model::{self, Model, ModelMetadata};
 use super::molecule::Molecule;
-use super::sample::{self, Samples};
+use super::sample::{self, Samples, require_checkpoint};
 use crate::config::Config;
 use crate::progress;
 use crate::report::{Band, Curve, Ensemble, Profile, Report, Summary, free_energy_profile};
@@ -156,6 +156,15 @@ fn curves(run: &RunDir) -> Result<Vec<Curve>> {
         .collect())
 }
 
+/// The standard error of a free energy; none where the free energy is infinite because a state is empty.
+fn error_of(free_energy: &Interval) -> f64 {
+    if free_energy.value.is_finite() {
+        free_energy.standard_error
+    } else {
+        f64::NAN
+    }
+}
+
 fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     if values.len() < 2 {
         return (f64::NAN, f64::NAN);
@@ -171,13 +180,14 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let molecule = Molecule::new(config)?;
     let data = Data::read(run, &molecule)?;
     let samples = Samples::read(run, &molecule)?;
+    require_checkpoint(run)?;
     let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
     let checkpoint = Checkpoint::read(&run.checkpoint())?;
     let trained = ModelMetadata::of(&checkpoint, &run.checkpoint())?;
     let schedule = model::schedule(config)?;
     let (kt, dimension, seed) = (
         molecule.thermal_energy,
-        molecule.torus_dimension(),
+        molecule.torus_dimension,
         config.seed,
     );
     let replicates = config.evaluation.bootstrap;
@@ -269,7 +279,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         reweighted: profile_band(&chosen_phi, &normalised, &single, replicates.min(100), seed),
         proposal: free_energy_profile(&phi, &[], PROFILE_BINS),
     };
-    run.add_seconds(Stage::Evaluate.name(), start.elapsed().as_secs_f64())?;
+    run.set_seconds(Stage::Evaluate.name(), start.elapsed().as_secs_f64())?;
 
     let provenance = Provenance::now(seed);
     let summary = Summary {
@@ -295,9 +305,9 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         t_w2_proposal,
         t_w2_floor,
         delta_f_kt: delta_f.value,
-        delta_f_error_kt: delta_f.standard_error,
+        delta_f_error_kt: error_of(&delta_f),
         delta_f_reference_kt: delta_f_reference.value,
-        delta_f_reference_error_kt: delta_f_reference.standard_error,
+        delta_f_reference_error_kt: error_of(&delta_f_reference),
         chirality_l_proposal: molecule.fraction_l(&samples.positions),
         chirality_l_weighted: 1.0 - d_weighted,
         epsilon: schedule.epsilon(),
@@ -314,7 +324,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let reference_pair = reference_part
         .torus
         .chunks_exact(dimension)
-        .map(|row| (row[0], row[molecule.backbone.phi.len()]));
+        .map(|row| (row[0], row[1]));
     let (reference_first_phi, reference_first_psi) = reference_pair.unzip();
     let report = Report {
         summary,

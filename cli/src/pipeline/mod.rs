@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::config::Config;
+use crate::progress::Interrupted;
 use crate::run_dir::RunDir;
 
 /// A stage of a run.
@@ -53,17 +54,31 @@ pub fn check(config: &Config) -> Result<()> {
 pub fn run_stage(run: &RunDir, config: &Config, stage: Stage, resume: bool) -> Result<()> {
     let start = Instant::now();
     match stage {
-        Stage::Data if resume && run.data().exists() => return Ok(()),
-        Stage::Data => data::generate(run, config)?,
-        Stage::Train => {
-            // An interrupted training took its time too.
-            let trained = train::train(run, config, resume);
-            run.add_seconds(stage.name(), start.elapsed().as_secs_f64())?;
-            return trained;
+        Stage::Data if resume && run.data().exists() => Ok(()),
+        Stage::Data => {
+            data::generate(run, config)?;
+            run.set_seconds(stage.name(), start.elapsed().as_secs_f64())
         }
-        // Sampling counts its own seconds, apart from those of the audit.
-        Stage::Sample => return sample::sample(run, config),
-        Stage::Evaluate => return evaluate::evaluate(run, config),
+        Stage::Train => {
+            let goes_on = resume && run.checkpoint().exists();
+            let trained = train::train(run, config, resume);
+            // An interrupted training took its time too; one that was refused leaves everything as it was.
+            if trained
+                .as_ref()
+                .err()
+                .is_none_or(|error| error.is::<Interrupted>())
+            {
+                let seconds = start.elapsed().as_secs_f64();
+                if goes_on {
+                    run.add_seconds(stage.name(), seconds)?;
+                } else {
+                    run.set_seconds(stage.name(), seconds)?;
+                }
+            }
+            trained
+        }
+        // Sampling counts its own seconds, apart from those of the audit; the evaluation's stand in its own summary.
+        Stage::Sample => sample::sample(run, config),
+        Stage::Evaluate => evaluate::evaluate(run, config),
     }
-    run.add_seconds(stage.name(), start.elapsed().as_secs_f64())
 }

@@ -199,8 +199,8 @@ pub struct ModelMetadata {
     pub skipped: u64,
 }
 
-/// Prefix of the moving average's tensors.
-pub const AVERAGE_PREFIX: &str = "average.";
+/// Prefix of the moving average's tensors. A slash keeps them apart from the network's own, whose names have dots.
+pub const AVERAGE_PREFIX: &str = "average/";
 
 impl ModelMetadata {
     /// Reads the metadata of a checkpoint.

@@ -18,6 +18,8 @@ pub struct Molecule {
     pub system: System,
     /// Backbone dihedrals and chiral centres.
     pub backbone: Backbone,
+    /// Number of angles in one row of [`Molecule::torus`].
+    pub torus_dimension: usize,
     /// Atomic number of each atom.
     pub atomic_numbers: Vec<u8>,
     /// R T of the target, kJ/mol.
@@ -39,8 +41,10 @@ impl Molecule {
             .map(|atom| atom.element.atomic_number())
             .collect();
         let backbone = observables::backbone(topology.n_atoms(), &topology.bonds, &atomic_numbers);
+        let torus_dimension =
+            observables::phi_psi(&positions, topology.n_atoms(), &backbone).len();
         ensure!(
-            !backbone.phi.is_empty() && !backbone.psi.is_empty(),
+            torus_dimension > 0,
             "{sequence} has no backbone dihedrals to report on; give it at least one residue between two peptide bonds"
         );
         Ok(Molecule {
@@ -48,6 +52,7 @@ impl Molecule {
             positions,
             system,
             backbone,
+            torus_dimension,
             atomic_numbers,
             thermal_energy: GAS_CONSTANT * config.system.temperature,
         })
@@ -58,23 +63,18 @@ impl Molecule {
         self.topology.n_atoms()
     }
 
-    /// First φ and first ψ of each frame, rad: what the figures show.
+    /// φ and ψ of each frame, rad, of the first residue that has both: what the figures show.
     pub fn first_phi_psi<T: Copy + Into<f64>>(&self, positions: &[T]) -> (Vec<f64>, Vec<f64>) {
-        let quadruples = [self.backbone.phi[0], self.backbone.psi[0]];
-        observables::dihedrals(positions, self.n_atoms(), &quadruples)
-            .chunks_exact(2)
-            .map(|pair| (pair[0], pair[1]))
+        self.torus(positions)
+            .chunks_exact(self.torus_dimension)
+            .map(|row| (row[0], row[1]))
             .unzip()
     }
 
-    /// All φ and ψ of each frame, `[n, torsions]`, rad: the point on the torus that T-W2 compares.
+    /// φ₁, ψ₁, φ₂, ψ₂, … of each frame for the residues that have both, rad, `[n, torus_dimension]`: the point on the
+    /// torus that T-W2 compares.
     pub fn torus<T: Copy + Into<f64>>(&self, positions: &[T]) -> Vec<f64> {
         observables::phi_psi(positions, self.n_atoms(), &self.backbone)
-    }
-
-    /// Number of angles in one row of [`Molecule::torus`].
-    pub fn torus_dimension(&self) -> usize {
-        self.backbone.phi.len() + self.backbone.psi.len()
     }
 
     /// Fraction of frames in which every chiral centre is L.

@@ -1,5 +1,6 @@
 //! Samples with log-likelihoods by the head, the exact audit, energies and weights: `samples.npz`.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -126,11 +127,39 @@ pub fn weights(samples: &Samples, thermal_energy: f64) -> (Vec<usize>, Vec<f64>,
     }
 }
 
+/// Asks for the training first.
+pub fn require_checkpoint(run: &RunDir) -> Result<()> {
+    ensure!(
+        run.checkpoint().exists(),
+        "{} does not exist; make it with 'boltzmap train {}'",
+        run.checkpoint().display(),
+        run.root().display()
+    );
+    Ok(())
+}
+
+/// Refuses the coordinates of a molecule with another number of atoms.
+pub fn require_atoms(coordinates: &Coordinates, molecule: &Molecule, path: &Path) -> Result<()> {
+    let held = match coordinates {
+        Coordinates::Internal(chart) => chart.matrix().n_atoms(),
+        Coordinates::Cartesian(chart) => chart.state_shape()[0],
+    };
+    ensure!(
+        held == molecule.n_atoms(),
+        "{} was trained on another molecule, of {held} atoms where the configuration's has {}; train again",
+        path.display(),
+        molecule.n_atoms()
+    );
+    Ok(())
+}
+
 /// Draws and audits the samples of a run.
 pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let molecule = Molecule::new(config)?;
+    require_checkpoint(run)?;
     let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
     let schedule = model::schedule(config)?;
+    require_atoms(&model.coordinates, &molecule, &run.checkpoint())?;
     let n = config.sampling.samples;
     let n_audited = config.audit.samples.min(n);
     let map = &model.flow_map;
@@ -149,7 +178,7 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let mut drawn = with_progress("sample", n, |control| {
         FewStepSampler::new(map, &model.parameters, &schedule).transport(&noise, control)
     })?;
-    run.add_seconds("sample", start.elapsed().as_secs_f64())?;
+    let drawing = start.elapsed().as_secs_f64();
 
     let start = Instant::now();
     let mut log_q_exact = vec![f64::NAN; n];
@@ -165,7 +194,7 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
         log_q_exact[..n_audited].copy_from_slice(&exact.log_density_exact);
         folded_steps = exact.folded_steps;
     }
-    run.add_seconds("audit", start.elapsed().as_secs_f64())?;
+    let auditing = start.elapsed().as_secs_f64();
 
     let start = Instant::now();
     // The map ends at time 1 − ε, where unit-variance data has the variance S²: one known scaling brings it back.
@@ -207,7 +236,8 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
         all[i] = weight;
     }
     samples.write(run, &molecule, &all)?;
-    run.add_seconds("sample", start.elapsed().as_secs_f64())
+    run.set_seconds("sample", drawing + start.elapsed().as_secs_f64())?;
+    run.set_seconds("audit", auditing)
 }
 
 /// Runs long work of the models with a progress bar and Ctrl-C.

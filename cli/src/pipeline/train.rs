@@ -1,6 +1,8 @@
 //! Training: `checkpoint.safetensors` and `metrics.jsonl`.
 
-use anyhow::{Result, ensure};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
 use boltzmap_models::checkpoint::{Checkpoint, Tensor};
 use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::parameters::Parameters;
@@ -13,7 +15,8 @@ use boltzmap_objectives::trainer::{StepMetrics, Teacher, Trainer, TrainerConfig}
 use super::data::Data;
 use super::model::{self, AVERAGE_PREFIX, Coordinates, Frames, ModelMetadata};
 use super::molecule::Molecule;
-use crate::config::{Config, TeacherKind};
+use super::sample::require_atoms;
+use crate::config::{Chart, Config, TeacherKind};
 use crate::progress::{self, Progress};
 use crate::run_dir::{MetricsLog, RunDir};
 
@@ -85,7 +88,7 @@ fn trainer_config(config: &Config) -> Result<TrainerConfig> {
 }
 
 /// Names of the tensors that only the training needs.
-const MOMENTS: [&str; 2] = ["optimizer.first_moment", "optimizer.second_moment"];
+const MOMENTS: [&str; 2] = ["optimizer/first_moment", "optimizer/second_moment"];
 
 fn save(
     run: &RunDir,
@@ -139,6 +142,42 @@ fn line(metrics: &[StepMetrics]) -> serde_json::Value {
     })
 }
 
+/// Reads one of the optimiser's moments, which has one number per parameter.
+fn moment(
+    checkpoint: &Checkpoint,
+    name: &str,
+    parameters: &Parameters<f32>,
+    path: &Path,
+) -> Result<Vec<f32>> {
+    let values = &checkpoint.tensor(name)?.values;
+    let (held, expected) = (values.len(), parameters.flat().len());
+    ensure!(
+        held == expected,
+        "{name} in {} holds {held} numbers where the network has {expected} parameters; train again",
+        path.display()
+    );
+    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        bail!(
+            "{name} in {} holds {} at element {at}; train again",
+            path.display(),
+            values[at]
+        );
+    }
+    Ok(values.clone())
+}
+
+/// Steps of the optimiser: those of the training that were not skipped.
+fn applied_steps(metadata: &ModelMetadata, path: &Path) -> Result<u64> {
+    metadata.step.checked_sub(metadata.skipped).with_context(|| {
+        format!(
+            "{} counts more skipped steps ({}) than steps ({}); train again",
+            path.display(),
+            metadata.skipped,
+            metadata.step
+        )
+    })
+}
+
 /// Trains, from the checkpoint if `resume` finds one.
 pub fn train(run: &RunDir, config: &Config, resume: bool) -> Result<()> {
     let molecule = Molecule::new(config)?;
@@ -156,7 +195,19 @@ pub fn train(run: &RunDir, config: &Config, resume: bool) -> Result<()> {
         None
     };
     let coordinates = match &held {
-        Some((_, metadata)) => metadata.coordinates.clone(),
+        Some((_, metadata)) => {
+            require_atoms(&metadata.coordinates, &molecule, &path)?;
+            let same = match metadata.coordinates {
+                Coordinates::Internal(_) => config.coordinates.chart == Chart::Internal,
+                Coordinates::Cartesian(_) => config.coordinates.chart == Chart::Cartesian,
+            };
+            ensure!(
+                same,
+                "{} holds a map in other coordinates than coordinates.chart asks for; train into another directory",
+                path.display()
+            );
+            metadata.coordinates.clone()
+        }
         None => Coordinates::fit(config, &molecule, &data.train)?,
     };
     let frames = Frames::new(&coordinates, &data.train)?;
@@ -174,12 +225,17 @@ pub fn train(run: &RunDir, config: &Config, resume: bool) -> Result<()> {
                 "{} holds another network than the configuration asks for; train into another directory",
                 path.display()
             );
-            let parameters = checkpoint.parameters("", flow_map.layout())?;
-            let average = checkpoint.parameters(AVERAGE_PREFIX, flow_map.layout())?;
-            let moment = |name: &str| checkpoint.tensor(name).map(|tensor| tensor.values.clone());
+            let parameters = |prefix: &str| {
+                checkpoint
+                    .parameters(prefix, flow_map.layout())
+                    .with_context(|| format!("cannot use {}", path.display()))
+            };
+            let average = parameters(AVERAGE_PREFIX)?;
+            let parameters = parameters("")?;
+            let moment = |name: &str| moment(checkpoint, name, &parameters, &path);
             let optimizer = AdamW {
                 config: optimizer_config,
-                step: metadata.step - metadata.skipped,
+                step: applied_steps(metadata, &path)?,
                 first_moment: moment(MOMENTS[0])?,
                 second_moment: moment(MOMENTS[1])?,
                 average: average.flat().to_vec(),

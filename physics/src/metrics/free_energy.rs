@@ -29,7 +29,7 @@ pub fn delta_f(phi: &[f64], log_weights: Option<&[f64]>) -> Result<f64, MetricEr
 pub struct Interval {
     /// The estimate from all samples.
     pub value: f64,
-    /// Standard deviation over the finite replicates.
+    /// Standard deviation over the finite replicates; NaN when fewer than two are.
     pub standard_error: f64,
     /// 2.5 % quantile of the replicates.
     pub low: f64,
@@ -103,8 +103,9 @@ pub fn delta_f_grouped(
     values.sort_by(f64::total_cmp);
     let finite: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     let mean = finite.iter().sum::<f64>() / finite.len() as f64;
-    let variance =
-        finite.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (finite.len().max(2) - 1) as f64;
+    let squares: f64 = finite.iter().map(|v| (v - mean).powi(2)).sum();
+    // 0/0 where fewer than two replicates are finite: there is no standard error then.
+    let variance = squares / finite.len().saturating_sub(1) as f64;
     let quantile = |q: f64| values[((q * values.len() as f64) as usize).min(values.len() - 1)];
     Ok(Interval {
         value: ratio(state_masses(phi, &weights)),
