@@ -41,8 +41,7 @@ impl Molecule {
             .map(|atom| atom.element.atomic_number())
             .collect();
         let backbone = observables::backbone(topology.n_atoms(), &topology.bonds, &atomic_numbers);
-        let torus_dimension =
-            observables::phi_psi(&positions, topology.n_atoms(), &backbone).len();
+        let torus_dimension = observables::phi_psi(&positions, topology.n_atoms(), &backbone).len();
         ensure!(
             torus_dimension > 0,
             "{sequence} has no backbone dihedrals to report on; give it at least one residue between two peptide bonds"

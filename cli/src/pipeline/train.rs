@@ -168,14 +168,17 @@ fn moment(
 
 /// Steps of the optimiser: those of the training that were not skipped.
 fn applied_steps(metadata: &ModelMetadata, path: &Path) -> Result<u64> {
-    metadata.step.checked_sub(metadata.skipped).with_context(|| {
-        format!(
-            "{} counts more skipped steps ({}) than steps ({}); train again",
-            path.display(),
-            metadata.skipped,
-            metadata.step
-        )
-    })
+    metadata
+        .step
+        .checked_sub(metadata.skipped)
+        .with_context(|| {
+            format!(
+                "{} counts more skipped steps ({}) than steps ({}); train again",
+                path.display(),
+                metadata.skipped,
+                metadata.step
+            )
+        })
 }
 
 /// Trains, from the checkpoint if `resume` finds one.

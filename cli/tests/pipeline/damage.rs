@@ -36,7 +36,10 @@ fn damaged_checkpoints_are_refused() {
     for fraction in [0.0, 0.001, 0.3, 0.99] {
         std::fs::copy(finished().join("checkpoint.safetensors"), &file).unwrap();
         truncate(&file, fraction);
-        for arguments in [&["sample", path(root)][..], &["train", path(root), "--resume"]] {
+        for arguments in [
+            &["sample", path(root)][..],
+            &["train", path(root), "--resume"],
+        ] {
             let complaint = refused(root, arguments);
             assert!(
                 complaint.contains("checkpoint.safetensors") && complaint.contains("truncated"),
@@ -51,7 +54,12 @@ fn damaged_checkpoints_are_refused() {
         damaged.write(&file).unwrap();
     };
     // One weight that is not a number, in each of the tensors that are read.
-    rewrite(&|c| c.tensors.get_mut("average/final.velocity.weight").unwrap().values[3] = f32::NAN);
+    rewrite(&|c| {
+        c.tensors
+            .get_mut("average/final.velocity.weight")
+            .unwrap()
+            .values[3] = f32::NAN
+    });
     let complaint = refused(root, &["sample", path(root)]);
     assert!(
         complaint.contains("average/final.velocity.weight") && complaint.contains("NaN"),

@@ -227,7 +227,10 @@ fn wait_for(child: &mut Child, done: impl Fn() -> bool) {
 fn interrupted_runs_resume_bit_for_bit() {
     let more = ["training.steps=600", "training.checkpoint_every=50"];
     let directory = tempfile::tempdir().unwrap();
-    let (whole, broken) = (directory.path().join("whole"), directory.path().join("broken"));
+    let (whole, broken) = (
+        directory.path().join("whole"),
+        directory.path().join("broken"),
+    );
     // The data are the same as the finished run's, which leaves only the training to be interrupted.
     let prepare = |root: &Path| {
         let mut info = vec!["info", "ala2-tiny"];
@@ -291,7 +294,10 @@ fn other_molecules_charts_and_networks_run() {
     let short = ["training.steps=20", "training.checkpoint_every=20"];
     let kinds: [(&[&str], usize); 4] = [
         (&["system.sequence=\"AAA\""], 33),
-        (&["system.sequence=\"Ace-AAA-Nme\"", "network.kind=\"mlp\""], 42),
+        (
+            &["system.sequence=\"Ace-AAA-Nme\"", "network.kind=\"mlp\""],
+            42,
+        ),
         (&["coordinates.chart=\"cartesian\""], 22),
         (&["coordinates.whiten=false", "audit.samples=0"], 22),
     ];
