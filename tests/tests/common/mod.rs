@@ -1,0 +1,45 @@
+//! Small flow maps with random parameters.
+#![allow(dead_code)]
+
+use boltzmap_kernels::random::Stream;
+use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
+use boltzmap_models::network::{DitConfig, MlpConfig, NetworkConfig};
+use boltzmap_models::parameters::Parameters;
+use boltzmap_models::subspace::Subspace;
+
+pub(crate) fn dit(tokens: usize, channels: usize, subspace: Subspace) -> FlowMap {
+    let network = NetworkConfig::Dit(DitConfig {
+        tokens,
+        channels,
+        width: 8,
+        layers: 1,
+        heads: 2,
+        mlp_ratio: 2,
+        conditioning_width: 8,
+        time_frequencies: 3,
+    });
+    FlowMap::new(&FlowMapConfig { subspace, network }).expect("sizes fit")
+}
+
+pub(crate) fn mlp(tokens: usize, channels: usize, subspace: Subspace) -> FlowMap {
+    let network = NetworkConfig::Mlp(MlpConfig {
+        tokens,
+        channels,
+        width: 10,
+        blocks: 1,
+        conditioning_width: 8,
+        time_frequencies: 3,
+    });
+    FlowMap::new(&FlowMapConfig { subspace, network }).expect("sizes fit")
+}
+
+/// Start values plus noise in every tensor, so that heads and gates do not vanish.
+pub(crate) fn random_parameters(map: &FlowMap, seed: u64, size: f64) -> Parameters<f64> {
+    let mut parameters = Parameters::<f64>::initialize(map.layout(), seed);
+    let mut noise = vec![0.0; parameters.flat().len()];
+    Stream::new(seed, 77, 0).fill_standard_normal(&mut noise);
+    for (value, noise) in parameters.flat_mut().iter_mut().zip(noise) {
+        *value += size * noise;
+    }
+    parameters
+}
