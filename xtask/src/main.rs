@@ -5,12 +5,16 @@ use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask import-forcefield DIRECTORY   (the folder openmm/app/data of the openmm package)";
+mod ci;
+
+const USAGE: &str = "usage: cargo xtask ci   (format, clippy, documentation and tests, as continuous integration runs them) \
+     or cargo xtask import-forcefield DIRECTORY   (the folder openmm/app/data of the openmm package)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
+        ["ci"] => return ci::run(),
         ["import-forcefield", directory] => import_force_fields(Path::new(directory)),
         _ => Err(USAGE.into()),
     };
