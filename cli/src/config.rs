@@ -215,8 +215,6 @@ pub struct TrainingConfig {
     pub epsilon: f64,
     /// Steps between checkpoints.
     pub checkpoint_every: usize,
-    /// Steps that calibrate the likelihood head after training.
-    pub calibration_steps: usize,
 }
 
 /// The proposal samples.
