@@ -33,8 +33,6 @@ pub struct Data {
     pub second: Vec<f32>,
     /// φ of every frame of every ladder at the target temperature, rad.
     pub phi: Vec<f32>,
-    /// ψ of the same frames, rad.
-    pub psi: Vec<f32>,
     /// The ladder of each of those frames.
     pub ladder: Vec<i64>,
 }
@@ -65,7 +63,6 @@ impl Data {
             train: frames("train")?,
             reference: frames("reference")?,
             second: frames("reference_second")?,
-            psi: file.finite("psi", &n)?.values,
             ladder: file.array("ladder", &n)?.values,
             phi: phi.values,
         })

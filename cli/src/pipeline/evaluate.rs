@@ -245,6 +245,12 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let delta_f_reference =
         metrics::delta_f_grouped(&reference_phi, None, &ladders, replicates, seed)?;
 
+    // Outside the coordinates' domain a state has no Cartesian density to compare.
+    let audited_inside: Vec<usize> = audited
+        .iter()
+        .copied()
+        .filter(|&i| samples.in_domain[i])
+        .collect();
     let gaps: Vec<f64> = audited
         .iter()
         .map(|&i| samples.log_q_head[i] - samples.log_q_exact[i])
@@ -349,8 +355,8 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         },
         profile,
         curves: curves(run)?,
-        head_log_q: pick(&samples.log_q_head, &audited),
-        exact_log_q: pick(&samples.log_q_exact, &audited),
+        head_log_q: pick(&samples.log_q_head, &audited_inside),
+        exact_log_q: pick(&samples.log_q_exact, &audited_inside),
     };
     report.write(&run.report(), &run.summary())
 }

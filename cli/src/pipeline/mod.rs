@@ -1,11 +1,11 @@
 //! The stages of a run: data, training, sampling with its audit, evaluation.
 
-mod data;
-mod evaluate;
-mod model;
-mod molecule;
-mod sample;
-mod train;
+pub mod data;
+pub mod evaluate;
+pub mod model;
+pub mod molecule;
+pub mod sample;
+pub mod train;
 
 use std::time::Instant;
 
