@@ -221,6 +221,7 @@ mod tests {
                 force_field: "amber99sbildn+obc2".into(),
                 temperature: 300.0,
                 n_samples: 10_000,
+                n_drawn: 10_000,
                 n_reference: 8000,
                 nfe: 8,
                 n_audited,

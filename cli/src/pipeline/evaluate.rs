@@ -215,7 +215,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let inside: Vec<usize> = all
         .iter()
         .copied()
-        .filter(|&i| samples.in_domain[i] && samples.energy[i].is_finite())
+        .filter(|&i| samples.energy[i].is_finite())
         .take(compared)
         .collect();
     let (e_w2, t_w2) = distances(
@@ -245,12 +245,6 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let delta_f_reference =
         metrics::delta_f_grouped(&reference_phi, None, &ladders, replicates, seed)?;
 
-    // Outside the coordinates' domain a state has no Cartesian density to compare.
-    let audited_inside: Vec<usize> = audited
-        .iter()
-        .copied()
-        .filter(|&i| samples.in_domain[i])
-        .collect();
     let gaps: Vec<f64> = audited
         .iter()
         .map(|&i| samples.log_q_head[i] - samples.log_q_exact[i])
@@ -296,6 +290,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         n_samples: samples.len(),
         n_reference,
         nfe: schedule.steps(),
+        n_drawn: samples.draws,
         n_audited: audited.len(),
         weights_from: weights_from.into(),
         ess_head: metrics::ess(&samples.log_weights(&samples.log_q_head, &all, kt)),
@@ -355,8 +350,8 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         },
         profile,
         curves: curves(run)?,
-        head_log_q: pick(&samples.log_q_head, &audited_inside),
-        exact_log_q: pick(&samples.log_q_exact, &audited_inside),
+        head_log_q: pick(&samples.log_q_head, &audited),
+        exact_log_q: pick(&samples.log_q_exact, &audited),
     };
     report.write(&run.report(), &run.summary())
 }

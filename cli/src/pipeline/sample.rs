@@ -1,4 +1,9 @@
 //! Samples with log-likelihoods by the head, the exact audit, energies and weights: `samples.npz`.
+//!
+//! Coordinates can have a domain: of a methyl's three equal labellings, internal coordinates keep one. States are drawn
+//! until the wanted number lies inside, so the proposal is the map's distribution conditioned on the domain, whose
+//! density is higher by the reciprocal of the share kept. That share, and with it a constant in all log q, is known to
+//! its statistical error; self-normalised weights do not feel it.
 
 use std::path::Path;
 use std::time::Instant;
@@ -29,14 +34,14 @@ const DOMAIN_ORIENTATION: u64 = 0x6f72_6965_6e74;
 pub struct Samples {
     /// `[n, atoms, 3]`, nm, mean-free.
     pub positions: Vec<f64>,
-    /// log q by the head on the mean-free Cartesian space (nm), −∞ outside the coordinates' domain, `[n]`.
+    /// log q by the head on the mean-free Cartesian space (nm), given the domain, `[n]`.
     pub log_q_head: Vec<f64>,
     /// log q of the few-step map itself, NaN where it was not computed, `[n]`.
     pub log_q_exact: Vec<f64>,
     /// Potential energy, kJ/mol, `[n]`.
     pub energy: Vec<f64>,
-    /// Whether the state lies in the coordinates' domain; outside, the weight is 0, `[n]`.
-    pub in_domain: Vec<bool>,
+    /// States drawn until n of them lay in the coordinates' domain.
+    pub draws: usize,
     /// Steps, over all audited samples, at which the determinant was not positive.
     pub folded_steps: usize,
 }
@@ -54,13 +59,13 @@ impl Samples {
             .collect()
     }
 
-    /// log w = −E/kT − log q of the chosen samples; −∞ outside the domain.
+    /// log w = −E/kT − log q of the chosen samples; −∞ where the energy is not finite (atoms on top of each other).
     pub fn log_weights(&self, log_q: &[f64], chosen: &[usize], thermal_energy: f64) -> Vec<f64> {
         chosen
             .iter()
             .map(|&i| {
                 let value = -self.energy[i] / thermal_energy - log_q[i];
-                if self.in_domain[i] && value.is_finite() {
+                if value.is_finite() {
                     value
                 } else {
                     f64::NEG_INFINITY
@@ -86,7 +91,7 @@ impl Samples {
             log_q_head: file.array("log_q_head", &n)?.values,
             log_q_exact: file.array("log_q_exact", &n)?.values,
             energy: file.array("energy", &n)?.values,
-            in_domain: file.array("in_domain", &n)?.values,
+            draws: file.array::<i64>("draws", &[Some(1)])?.values[0] as usize,
             folded_steps: file.array::<i64>("folded_steps", &[Some(1)])?.values[0] as usize,
             positions: positions.values,
         })
@@ -105,10 +110,10 @@ impl Samples {
             .array("log_q_head", &[n], &self.log_q_head)
             .array("log_q_exact", &[n], &self.log_q_exact)
             .array("audited", &[n], &audited)
-            .array("in_domain", &[n], &self.in_domain)
             .array("energy", &[n], &self.energy)
             .array("energy_kt", &[n], &energy_kt)
             .array("weights", &[n], weights)
+            .array("draws", &[1], &[self.draws as i64])
             .array("folded_steps", &[1], &[self.folded_steps as i64])
             .write(&run.samples())
     }
@@ -153,6 +158,24 @@ pub fn require_atoms(coordinates: &Coordinates, molecule: &Molecule, path: &Path
     Ok(())
 }
 
+/// Draws per wanted sample after which too few lie in the coordinates' domain.
+const LARGEST_EXCESS: usize = 20;
+
+/// Samples inside the coordinates' domain, in the order drawn.
+#[derive(Default)]
+struct Kept {
+    /// Base noise `[n, T, C]`.
+    noise: Vec<f32>,
+    /// `[n, atoms, 3]`, nm.
+    positions: Vec<f64>,
+    /// log q of the map's final state by the head, `[n]`.
+    log_q_head: Vec<f64>,
+    /// log|dx/dy| of the coordinates, `[n]`.
+    volume: Vec<f64>,
+    /// States drawn so far.
+    draws: usize,
+}
+
 /// Draws and audits the samples of a run.
 pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let molecule = Molecule::new(config)?;
@@ -165,19 +188,50 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let map = &model.flow_map;
     let (tokens, channels, size) = (map.tokens(), map.channels(), map.state_size());
 
-    let mut noise = vec![0.0f32; n * size];
-    noise
-        .par_chunks_mut(size)
-        .enumerate()
-        .for_each(|(i, noise)| {
-            Stream::new(config.seed, DOMAIN_NOISE, i as u64).fill_standard_normal(noise);
-            map.subspace().project_states(noise, tokens, channels);
-        });
-
     let start = Instant::now();
-    let mut drawn = with_progress("sample", n, |control| {
-        FewStepSampler::new(map, &model.parameters, &schedule).transport(&noise, control)
-    })?;
+    let sampler = FewStepSampler::new(map, &model.parameters, &schedule);
+    // The map ends at time 1 − ε, where unit-variance data has the variance S²: one known scaling brings it back.
+    let scale = reference_variance(1.0 - schedule.epsilon()).sqrt();
+    let mut kept = Kept::default();
+    while kept.log_q_head.len() < n {
+        let missing = n - kept.log_q_head.len();
+        ensure!(
+            kept.draws < LARGEST_EXCESS * n,
+            "only {} of {} samples lie in the coordinates' domain; train longer",
+            kept.log_q_head.len(),
+            kept.draws
+        );
+        // A round draws what is missing; the domain's share makes the later rounds short.
+        let first = kept.draws;
+        let mut noise = vec![0.0f32; missing * size];
+        noise
+            .par_chunks_mut(size)
+            .enumerate()
+            .for_each(|(i, noise)| {
+                Stream::new(config.seed, DOMAIN_NOISE, (first + i) as u64)
+                    .fill_standard_normal(noise);
+                map.subspace().project_states(noise, tokens, channels);
+            });
+        let drawn = if first == 0 {
+            with_progress("sample", missing, |control| {
+                sampler.transport(&noise, control)
+            })?
+        } else {
+            sampler.transport(&noise, &Control::default())?
+        };
+        let states: Vec<f64> = drawn.states.iter().map(|&x| x as f64 / scale).collect();
+        let decoded = model.coordinates.decode(&states)?;
+        let width = 3 * molecule.n_atoms();
+        for i in (0..missing).filter(|&i| decoded.in_domain[i]) {
+            kept.noise
+                .extend_from_slice(&noise[i * size..(i + 1) * size]);
+            kept.positions
+                .extend_from_slice(&decoded.positions[i * width..(i + 1) * width]);
+            kept.log_q_head.push(drawn.log_density[i]);
+            kept.volume.push(decoded.log_det[i]);
+        }
+        kept.draws += missing;
+    }
     let drawing = start.elapsed().as_secs_f64();
 
     let start = Instant::now();
@@ -186,27 +240,18 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     if n_audited > 0 {
         let exact = with_progress("audit", n_audited, |control| {
             ExactSampler::new(map, &model.parameters, &schedule)
-                .exact_log_density(&noise[..n_audited * size], control)
+                .exact_log_density(&kept.noise[..n_audited * size], control)
         })?;
-        // The audit's own states and head, so that all of a row belongs to the same rounding of the same map.
-        drawn.states[..n_audited * size].copy_from_slice(&exact.states);
-        drawn.log_density[..n_audited].copy_from_slice(&exact.log_density_head);
         log_q_exact[..n_audited].copy_from_slice(&exact.log_density_exact);
         folded_steps = exact.folded_steps;
     }
     let auditing = start.elapsed().as_secs_f64();
 
     let start = Instant::now();
-    // The map ends at time 1 − ε, where unit-variance data has the variance S²: one known scaling brings it back.
-    let scale = reference_variance(1.0 - schedule.epsilon()).sqrt();
-    let states: Vec<f64> = drawn.states.iter().map(|&x| x as f64 / scale).collect();
-    let scaling = map.dimension() as f64 * scale.ln();
-    let mut decoded = model.coordinates.decode(&states)?;
     if let Coordinates::Internal(_) = model.coordinates {
         // Internal coordinates leave the orientation open; the density counts it as uniform, so it is drawn so.
         let width = 3 * molecule.n_atoms();
-        decoded
-            .positions
+        kept.positions
             .par_chunks_mut(width)
             .enumerate()
             .for_each(|(i, frame)| {
@@ -214,22 +259,23 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
                 rotations::rotate(&rotations::random_rotation(&mut stream), frame);
             });
     }
-    let to_cartesian = |log_q: f64, i: usize| log_q + scaling - decoded.log_det[i];
+    let constant = map.dimension() as f64 * scale.ln() - (n as f64 / kept.draws as f64).ln();
+    let to_cartesian = |log_q: f64, i: usize| log_q + constant - kept.volume[i];
     let samples = Samples {
         log_q_head: (0..n)
-            .map(|i| to_cartesian(drawn.log_density[i], i))
+            .map(|i| to_cartesian(kept.log_q_head[i], i))
             .collect(),
         log_q_exact: (0..n).map(|i| to_cartesian(log_q_exact[i], i)).collect(),
-        energy: BatchEvaluator::<f64>::new(&molecule.system).energies(&decoded.positions)?,
-        positions: decoded.positions,
-        in_domain: decoded.in_domain,
+        energy: BatchEvaluator::<f64>::new(&molecule.system).energies(&kept.positions)?,
+        draws: kept.draws,
+        positions: kept.positions,
         folded_steps,
     };
     let (chosen, log_weights, _) = weights(&samples, molecule.thermal_energy);
     let normalised = metrics::normalised(&log_weights);
     ensure!(
         normalised.is_some(),
-        "no sample has a positive weight: all lie outside the coordinates' domain or have an infinite energy; train longer"
+        "no sample has a positive weight, for none has a finite energy; train longer"
     );
     let mut all = vec![0.0; n];
     for (&i, weight) in chosen.iter().zip(normalised.unwrap_or_default()) {

@@ -213,9 +213,10 @@ fn metrics(s: &Summary) -> String {
         &[],
         &[
             row(&["proposal samples", &count(s.n_samples)]),
+            row(&["states drawn for them", &count(s.n_drawn)]),
             row(&["audited exactly", &count(s.n_audited)]),
             row(&["reference frames", &count(s.n_reference)]),
-            row(&["network evaluations per sample", &s.nfe.to_string()]),
+            row(&["network evaluations per state", &s.nfe.to_string()]),
             row(&["parameters", &count(s.n_parameters)]),
             row(&["training steps", &count(s.training_steps)]),
             row(&["ε", &number(s.epsilon)]),

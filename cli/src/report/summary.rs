@@ -15,6 +15,8 @@ pub struct Summary {
     pub temperature: f64,
     /// Proposal samples.
     pub n_samples: usize,
+    /// States drawn until `n_samples` lay in the coordinates' domain; each cost `nfe` evaluations.
+    pub n_drawn: usize,
     /// Frames of the reference.
     pub n_reference: usize,
     /// Network evaluations per sample.
