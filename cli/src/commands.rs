@@ -35,8 +35,8 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         .out
         .clone()
         .unwrap_or_else(|| RunDir::default_path(&config));
-    let run = RunDir::create(&root, &config, arguments.resume)?;
     progress::install_interrupt_handler()?;
+    let run = RunDir::create(&root, &config, arguments.resume)?;
     progress::note(&format!(
         "{}: {} in {}",
         config.name,

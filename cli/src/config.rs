@@ -341,6 +341,27 @@ impl Config {
         })
     }
 
+    /// The command that makes a run with this configuration: its preset and what differs from it, or where the name is
+    /// no preset's, the run directory's own file.
+    pub fn command(&self) -> String {
+        let preset = Config::resolve(&ConfigArguments {
+            source: Some(self.name.clone()),
+            ..ConfigArguments::default()
+        });
+        let is_preset = PRESETS.iter().any(|(name, _)| *name == self.name);
+        let (Ok(preset), true) = (preset, is_preset) else {
+            return "boltzmap run config.toml".into();
+        };
+        let theirs = merge::flatten(&merge::table_of(&preset));
+        let mut command = format!("boltzmap run {} --seed {}", self.name, self.seed);
+        for (path, value) in merge::flatten(&merge::table_of(self)) {
+            if path != "seed" && theirs.get(&path) != Some(&value) {
+                command += &format!(" --set '{path}={value}'");
+            }
+        }
+        command
+    }
+
     fn validate(&self) -> Result<()> {
         fn at_least(path: &str, value: usize, least: usize) -> Result<()> {
             ensure!(
@@ -569,6 +590,18 @@ mod tests {
                 .temperature,
             310.0
         );
+    }
+
+    #[test]
+    fn commands_make_the_configuration_again() {
+        let sets = ["training.batch=7", "system.sequence=\"AAA\"", "seed=5"];
+        let config = resolve("ala2-tiny", &sets).unwrap();
+        assert_eq!(
+            config.command(),
+            "boltzmap run ala2-tiny --seed 5 --set 'system.sequence=\"AAA\"' --set 'training.batch=7'"
+        );
+        let own = resolve("ala2", &["name=\"mine\""]).unwrap();
+        assert_eq!(own.command(), "boltzmap run config.toml");
     }
 
     #[test]

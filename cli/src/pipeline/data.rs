@@ -58,12 +58,11 @@ impl Data {
             Ok(frames.values)
         };
         let phi = file.finite("phi", &[None])?;
-        let n = [Some(phi.shape[0])];
         Ok(Data {
             train: frames("train")?,
             reference: frames("reference")?,
             second: frames("reference_second")?,
-            ladder: file.array("ladder", &n)?.values,
+            ladder: file.array("ladder", &[Some(phi.shape[0])])?.values,
             phi: phi.values,
         })
     }

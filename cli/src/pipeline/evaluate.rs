@@ -81,7 +81,7 @@ fn profile_band(
 ) -> Band {
     let value = free_energy_profile(phi, weights, PROFILE_BINS);
     let weight = |i: usize| weights.get(i).copied().unwrap_or(1.0);
-    let mut draws: Vec<Vec<f64>> = vec![Vec::with_capacity(replicates); PROFILE_BINS];
+    let mut draws: Vec<Vec<f64>> = vec![Vec::new(); PROFILE_BINS];
     for replicate in 0..replicates {
         let mut stream = Stream::new(seed, DOMAIN_PROFILE, replicate as u64);
         let mut counts = vec![0.0; phi.len()];
@@ -329,7 +329,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let (reference_first_phi, reference_first_psi) = reference_pair.unzip();
     let report = Report {
         summary,
-        command: format!("boltzmap run {} --seed {seed}", config.name),
+        command: config.command(),
         reference: Ensemble {
             phi: reference_first_phi,
             psi: reference_first_psi,

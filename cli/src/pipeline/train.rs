@@ -257,7 +257,10 @@ pub fn train(run: &RunDir, config: &Config, resume: bool) -> Result<()> {
         let metrics = trainer.step(&frames);
         recent.push(metrics);
         let done = trainer.next_step();
-        let at_line = done % METRICS_INTERVAL == 0 || done == steps;
+        let at_checkpoint =
+            done.is_multiple_of(config.training.checkpoint_every as u64) || done == steps;
+        // A checkpoint ends a line of the metrics, so that what is resumed from it logs the same lines.
+        let at_line = done.is_multiple_of(METRICS_INTERVAL) || at_checkpoint;
         if at_line {
             log.append(&line(&recent))?;
             recent.clear();
@@ -273,7 +276,7 @@ pub fn train(run: &RunDir, config: &Config, resume: bool) -> Result<()> {
         });
         // An interrupted training stops where a line of the metrics ends, so that resuming repeats nothing.
         let stop = at_line && done < steps && progress::interrupted();
-        if stop || done % config.training.checkpoint_every as u64 == 0 || done == steps {
+        if stop || at_checkpoint {
             log.flush()?;
             save(run, &flow_map, &coordinates, &trainer)?;
         }

@@ -61,7 +61,7 @@ pub struct Summary {
     pub chirality_l_proposal: f64,
     /// The same of the weighted samples.
     pub chirality_l_weighted: f64,
-    /// Training times lie in [ε, 1 − ε].
+    /// ε: times lie in [0, 1 − ε].
     pub epsilon: f64,
     /// Parameters of the network.
     pub n_parameters: usize,

@@ -221,10 +221,37 @@ fn wait_for(child: &mut Child, done: impl Fn() -> bool) {
     }
 }
 
+/// What Ctrl-C does.
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    let status = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(status.expect("kill starts").success());
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupted_dynamics_leave_no_data() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("run");
+    let mut child = boltzmap(&run_arguments(&root, &["data.production_ps=100000.0"]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    wait_for(&mut child, || root.join("config.toml").exists());
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    let names = contents(&root);
+    assert!(names.keys().eq(["config.toml", "provenance.json"]));
+}
+
 #[cfg(unix)]
 #[test]
 fn interrupted_runs_resume_bit_for_bit() {
-    let more = ["training.steps=600", "training.checkpoint_every=50"];
+    let more = ["training.steps=600", "training.checkpoint_every=45"];
     let directory = tempfile::tempdir().unwrap();
     let (whole, broken) = (
         directory.path().join("whole"),
@@ -260,10 +287,7 @@ fn interrupted_runs_resume_bit_for_bit() {
     let checkpoint = broken.join("checkpoint.safetensors");
     let mut child = start("1");
     wait_for(&mut child, || checkpoint.exists());
-    let interrupt = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(interrupt.expect("kill starts").success());
+    interrupt(&child);
     let output = child.wait_with_output().unwrap();
     let complaint = text(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{complaint}");

@@ -253,6 +253,14 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_state_has_no_standard_error() {
+        let found = delta_f_interval(&[-1.0, -2.0, -0.5], None, 50, 1).unwrap();
+        assert_eq!(found.value, f64::INFINITY);
+        assert!(found.standard_error.is_nan());
+        assert_eq!(found.infinite, 50);
+    }
+
+    #[test]
     fn bootstrap_error_of_a_binomial_share() {
         // Share p of n samples: the standard error of logit(p) is 1/√(n p (1−p)).
         let n = 4000;
