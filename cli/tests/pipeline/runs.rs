@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use boltzmap_cli::npz::NpzFile;
+use npyz::WriterBuilder;
 
 use crate::{
     FILES, REPRODUCIBLE, assert_same, boltzmap, contents, copy_of, finished, path, run_arguments,
@@ -109,6 +110,35 @@ fn samples_are_weighted_and_centred() {
             let mean: f64 = frame.iter().skip(axis).step_by(3).sum::<f64>() / 22.0;
             assert!(mean.abs() < 1e-6, "{mean}");
         }
+    }
+}
+
+/// The `energy` command, fed with the samples' positions, finds the energies that their weights were made of.
+#[test]
+fn energies_of_samples_are_those_of_the_energy_command() {
+    let file = NpzFile::open(&finished().join("samples.npz")).unwrap();
+    let positions = file.finite::<f64>("positions", &[Some(50), Some(22), Some(3)]);
+    let directory = tempfile::tempdir().unwrap();
+    let [pdb, npy, out] = ["a.pdb", "x.npy", "e.npz"].map(|name| directory.path().join(name));
+    let mut writer = npyz::WriteOptions::new()
+        .default_dtype()
+        .shape(&[50, 22, 3])
+        .writer(std::fs::File::create(&npy).unwrap())
+        .begin_nd()
+        .unwrap();
+    writer.extend(positions.unwrap().values).unwrap();
+    writer.finish().unwrap();
+    succeed(boltzmap(&["build", "Ace-A-Nme", "--out", path(&pdb)]));
+    let mut command = boltzmap(&["energy", path(&pdb), "--positions", path(&npy)]);
+    command.args(["--force-field", "amber99sbildn+obc2", "--out", path(&out)]);
+    succeed(command);
+    let energies = |file: &NpzFile| file.finite::<f64>("energy", &[Some(50)]).unwrap().values;
+    let expected = energies(&NpzFile::open(&out).unwrap());
+    for (found, expected) in energies(&file).iter().zip(expected) {
+        assert!(
+            (found - expected).abs() < 1e-10 * (1.0 + expected.abs()),
+            "{found} {expected}"
+        );
     }
 }
 
