@@ -200,10 +200,10 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         energy_kt: samples.energy.iter().map(|e| e / kt).collect(),
     };
     let n_reference = reference.energy_kt.len();
-    let compared = n_reference.min(samples.len());
+    let compared = n_reference.min(samples.count());
     let reference_part = reference.first(compared, dimension);
 
-    let all: Vec<usize> = (0..samples.len()).collect();
+    let all: Vec<usize> = (0..samples.count()).collect();
     let audited = samples.audited();
     let (chosen, log_weights, weights_from) = sample::weights(&samples, kt);
     let resampled: Vec<usize> =
@@ -287,7 +287,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         system: config.system.sequence.clone(),
         force_field: config.system.force_field.clone(),
         temperature: config.system.temperature,
-        n_samples: samples.len(),
+        n_samples: samples.count(),
         n_reference,
         nfe: schedule.steps(),
         n_drawn: samples.draws,

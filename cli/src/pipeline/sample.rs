@@ -48,13 +48,13 @@ pub struct Samples {
 
 impl Samples {
     /// Number of samples.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.energy.len()
     }
 
     /// Indices of the samples with an exact likelihood.
     pub fn audited(&self) -> Vec<usize> {
-        (0..self.len())
+        (0..self.count())
             .filter(|&i| !self.log_q_exact[i].is_nan())
             .collect()
     }
@@ -98,7 +98,7 @@ impl Samples {
     }
 
     fn write(&self, run: &RunDir, molecule: &Molecule, weights: &[f64]) -> Result<()> {
-        let n = self.len();
+        let n = self.count();
         let audited: Vec<bool> = self.log_q_exact.iter().map(|q| !q.is_nan()).collect();
         let energy_kt: Vec<f64> = self
             .energy
@@ -123,7 +123,7 @@ impl Samples {
 pub fn weights(samples: &Samples, thermal_energy: f64) -> (Vec<usize>, Vec<f64>, &'static str) {
     let audited = samples.audited();
     if audited.is_empty() {
-        let all: Vec<usize> = (0..samples.len()).collect();
+        let all: Vec<usize> = (0..samples.count()).collect();
         let log_weights = samples.log_weights(&samples.log_q_head, &all, thermal_energy);
         (all, log_weights, "head")
     } else {
