@@ -85,7 +85,7 @@ pub struct RunArguments {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArguments,
-    /// The run directory [default: runs/<name>-seed<seed>]
+    /// The run directory [default: runs/NAME-seedN]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Go on with the run that the directory already holds, from its last checkpoint
