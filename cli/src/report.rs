@@ -224,6 +224,7 @@ mod tests {
                 n_drawn: 10_000,
                 n_reference: 8000,
                 nfe: 8,
+                folded_steps: 0,
                 n_audited,
                 weights_from: "exact".into(),
                 ess_head: 0.061,

@@ -215,6 +215,7 @@ fn metrics(s: &Summary) -> String {
             row(&["proposal samples", &count(s.n_samples)]),
             row(&["states drawn for them", &count(s.n_drawn)]),
             row(&["audited exactly", &count(s.n_audited)]),
+            row(&["steps with a folded map", &count(s.folded_steps)]),
             row(&["reference frames", &count(s.n_reference)]),
             row(&["network evaluations per state", &s.nfe.to_string()]),
             row(&["parameters", &count(s.n_parameters)]),

@@ -23,6 +23,9 @@ pub struct Summary {
     pub nfe: usize,
     /// Samples whose likelihood was computed exactly.
     pub n_audited: usize,
+    /// Steps of audited samples, of n_audited · nfe, at which the determinant was not positive: there the map folds space
+    /// over, and its change of variables gives a lower bound of the density.
+    pub folded_steps: usize,
     /// Which log q the weights of the reported averages use: "exact" or "head".
     pub weights_from: String,
     /// Kish effective sample size over n, weights by the head's likelihood, all samples.
@@ -45,7 +48,7 @@ pub struct Summary {
     pub e_w2_floor: f64,
     /// W2 on the torus of φ and ψ between re-weighted samples and reference, rad.
     pub t_w2: f64,
-    /// The same for the unweighted proposal.
+    /// The same for the unweighted proposal, over the first 2500 samples and frames.
     pub t_w2_proposal: f64,
     /// The same between two independent sets of the reference.
     pub t_w2_floor: f64,
