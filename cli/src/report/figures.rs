@@ -267,15 +267,16 @@ pub(super) fn profile(report: &Report) -> Figure {
             .filter(|value| value.is_finite())
             .fold(0.0, f64::max)
     };
+    // Weights make any height possible; the scale is that of what was sampled, and higher bins leave the picture.
     let highest = finite(&profile.reference.value)
-        .max(finite(&profile.reweighted.value))
+        .max(finite(&profile.proposal))
         .clamp(4.0, 25.0);
     let mut plot = Plot::new(
         "profile",
         540.0,
         330.0,
         Axis::degrees("φ, degrees"),
-        Axis::linear(0.0, 1.15 * highest, "free energy, kT"),
+        Axis::linear(0.0, 1.3 * highest, "free energy, kT"),
     );
     plot.strip("state", 0.0, POSITIVE_STATE_END.to_degrees());
     for (class, band) in [
