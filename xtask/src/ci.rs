@@ -3,12 +3,23 @@
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-/// The commands of continuous integration, in order: the cheap refusals first. The last is the README's test command.
-const STAGES: [(&str, &[&str], Option<(&str, &str)>); 4] = [
-    ("format", &["fmt", "--all", "--check"], None),
-    (
-        "clippy",
-        &[
+/// One command of continuous integration.
+struct Stage {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    environment: Option<(&'static str, &'static str)>,
+}
+
+/// The commands in order: the cheap refusals first. The last is the README's test command.
+const STAGES: [Stage; 4] = [
+    Stage {
+        name: "format",
+        arguments: &["fmt", "--all", "--check"],
+        environment: None,
+    },
+    Stage {
+        name: "clippy",
+        arguments: &[
             "clippy",
             "--workspace",
             "--all-targets",
@@ -16,25 +27,34 @@ const STAGES: [(&str, &[&str], Option<(&str, &str)>); 4] = [
             "--deny",
             "warnings",
         ],
-        None,
-    ),
-    (
-        "documentation",
-        &[
+        environment: None,
+    },
+    Stage {
+        name: "documentation",
+        arguments: &[
             "doc",
             "--workspace",
             "--no-deps",
             "--document-private-items",
         ],
-        Some(("RUSTDOCFLAGS", "--deny warnings")),
-    ),
-    ("tests", &["test", "--workspace"], None),
+        environment: Some(("RUSTDOCFLAGS", "--deny warnings")),
+    },
+    Stage {
+        name: "tests",
+        arguments: &["test", "--workspace"],
+        environment: None,
+    },
 ];
 
 /// Runs all stages, stopping at the first that fails.
 pub(crate) fn run() -> ExitCode {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    for (name, arguments, environment) in STAGES {
+    for Stage {
+        name,
+        arguments,
+        environment,
+    } in STAGES
+    {
         eprintln!("ci: {name}: cargo {}", arguments.join(" "));
         let start = Instant::now();
         let mut command = Command::new(&cargo);
