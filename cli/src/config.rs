@@ -576,7 +576,7 @@ mod tests {
         );
         let text = message("ala2", &["training.learning_rate=nan"]);
         assert!(text.contains("must be positive"), "{text}");
-        let text = message("ala2", &["network.heads=3"]);
+        let text = message("ala2", &["network.heads=5"]);
         assert!(text.contains("must divide"), "{text}");
         let text = message("ala2", &["training=3"]);
         assert!(text.contains("section"), "{text}");
