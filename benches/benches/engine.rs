@@ -36,11 +36,11 @@ fn flow_map() -> FlowMap {
         network: NetworkConfig::Dit(DitConfig {
             tokens: 20,
             channels: 3,
-            width: 96,
-            layers: 4,
+            width: 64,
+            layers: 3,
             heads: 4,
             mlp_ratio: 2,
-            conditioning_width: 96,
+            conditioning_width: 64,
             time_frequencies: 5,
         }),
     })
@@ -95,7 +95,7 @@ fn training(criterion: &mut Criterion) {
     let state = AdamW::new(optimizer, parameters.flat());
     let source = Normals(map.state_size());
     let mut trainer = Trainer::new(&map, parameters, state, config);
-    let mut group = criterion.benchmark_group("DiT 96 wide, 4 layers, 20 tokens");
+    let mut group = criterion.benchmark_group("DiT 64 wide, 3 layers, 20 tokens");
     group.sample_size(20);
     group.bench_function(
         "training step, 192 diagonal and 64 Lagrangian samples",
