@@ -297,7 +297,7 @@ fn velocity_verlet_conserves_energy_to_second_order_in_the_step() {
 
 /// Not a check: `cargo test -p boltzmap-physics --release -- --ignored --nocapture evaluations_per_second`.
 #[test]
-#[ignore = "a measurement, not a check"]
+#[ignore = "timing: cargo test -p boltzmap-physics --release evaluations_per_second -- --ignored --nocapture"]
 fn evaluations_per_second() {
     fn measure<T: Real>(system: &System, positions: &[f64]) {
         let size = 3 * system.n_atoms();
