@@ -36,7 +36,7 @@ pub mod var;
 pub mod verify;
 
 pub use builder::Builder;
-pub use exec::{Batched, Executable, InputRole, OutputRole};
+pub use exec::{Batched, Executable, InputRole, OutputRole, Prepared};
 pub use interpret::interpret;
 pub use jacobian::{Basis, Jacobian};
 pub use jvp::jvp;

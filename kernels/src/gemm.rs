@@ -1,12 +1,15 @@
-//! Matrix products of row-major matrices, on one thread.
+//! Matrix products on one thread, by one own kernel ([`multiply`]) whatever the sizes and strides.
 //!
-//! [`gemm`] hands one product to faer. [`batched_gemm`] multiplies many small matrices, such as the heads of an attention
-//! layer, by an own kernel, because there the call into a general routine costs more than the product.
+//! [`gemm`] and [`batched_gemm`] are its safe faces for contiguous row-major matrices.
 
-mod small;
+mod pack;
+mod product;
+
+pub use pack::{pack_panels, panel_columns, panels_length};
+pub use product::{Factor, Product, RightFactor, Start, multiply};
 
 use crate::real::Real;
-use crate::simd::{Tier, dispatch, dispatch_on};
+use crate::simd::Tier;
 
 /// Sizes of a product C (`m` × `n`) = A (`m` × `k`) B (`k` × `n`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +26,8 @@ pub struct GemmShape {
 ///
 /// A is stored `[m, k]`, or `[k, m]` when `transpose_a`; B is stored `[k, n]`, or `[n, k]` when `transpose_b`; C is
 /// `[m, n]`. With β = 0 the old contents of C are not read, so they may be NaN. Longer slices are allowed. Allocates
-/// nothing beyond faer's thread-local packing buffers.
+/// nothing. Each element of C is one chain of multiply-adds over k in increasing order, the same on all tiers with
+/// fused multiply-add.
 ///
 /// # Panics
 /// When a slice is shorter than its matrix.
@@ -38,37 +42,8 @@ pub fn gemm<T: Real>(
     c: &mut [T],
 ) {
     let GemmShape { m, n, k } = shape;
-    assert!(
-        a.len() >= m * k && b.len() >= k * n && c.len() >= m * n,
-        "gemm {shape:?} needs A of {}, B of {} and C of {} elements, got {}, {} and {}",
-        m * k,
-        k * n,
-        m * n,
-        a.len(),
-        b.len(),
-        c.len()
-    );
-    let c = &mut c[..m * n];
-    if beta == T::zero() {
-        if k == 0 {
-            c.fill(T::zero());
-        }
-    } else if beta != T::one() {
-        c.iter_mut().for_each(|value| *value *= beta);
-    }
-    if m * n * k == 0 {
-        return;
-    }
-    T::matmul(
-        shape,
-        alpha,
-        &a[..m * k],
-        transpose_a,
-        &b[..k * n],
-        transpose_b,
-        beta != T::zero(),
-        c,
-    );
+    let batch = BatchedGemmShape::contiguous(1, m, n, k);
+    batched_gemm(batch, alpha, a, transpose_a, b, transpose_b, beta, c);
 }
 
 /// A batch of products of one shape. Matrix i of an operand starts at i times its stride; a stride of 0 uses one
@@ -100,13 +75,7 @@ impl BatchedGemmShape {
     }
 }
 
-/// Largest m, n and k for which [`batched_gemm`] uses its own kernel instead of one [`gemm`] per product.
-pub const SMALL_LIMIT: usize = 64;
-
 /// Cᵢ ← α·Aᵢ·Bᵢ + β·Cᵢ for every product of the batch, with the layouts of [`gemm`].
-///
-/// Up to [`SMALL_LIMIT`] in every dimension each element of C is one chain of multiply-adds over k in increasing order,
-/// the same on all tiers with fused multiply-add.
 ///
 /// # Panics
 /// When a slice is too short or matrices of C overlap.
@@ -184,97 +153,63 @@ fn batched<T: Real>(
         count == 1 || stride_c >= m * n,
         "{batch:?}: the results overlap"
     );
-    if m.max(n).max(k) <= SMALL_LIMIT {
-        let kernel = small::SmallGemm {
-            batch,
-            alpha,
-            a,
-            transpose_a,
-            b,
-            transpose_b,
-            beta,
-            c,
-        };
-        match tier {
-            Some(tier) => dispatch_on(tier, kernel),
-            None => dispatch(kernel),
-        }
-    } else {
+    if alpha == T::zero() {
         for i in 0..count {
             let c = &mut c[i * stride_c..][..m * n];
-            gemm(
-                shape,
-                alpha,
-                &a[i * stride_a..],
-                transpose_a,
-                &b[i * stride_b..],
-                transpose_b,
-                beta,
-                c,
-            );
+            if beta == T::zero() {
+                c.fill(T::zero());
+            } else {
+                c.iter_mut().for_each(|value| *value *= beta);
+            }
+        }
+        return;
+    }
+    // The kernel adds to what C holds: with other factors than 1 that is brought to the product's scale before, and both
+    // to the result's after.
+    let add = beta != T::zero();
+    for i in 0..count {
+        let c = &mut c[i * stride_c..][..m * n];
+        if add && beta != alpha {
+            c.iter_mut().for_each(|value| *value *= beta / alpha);
+        }
+    }
+    let factor = |data: &[T], transposed: bool, rows: usize, columns: usize| {
+        let (row, column) = if transposed { (1, rows) } else { (columns, 1) };
+        Factor {
+            data: data.as_ptr(),
+            row,
+            column,
+        }
+    };
+    let (a, b) = (factor(a, transpose_a, m, k), factor(b, transpose_b, k, n));
+    let data = c.as_mut_ptr();
+    let products = (0..count).map(|i| Product {
+        m,
+        n,
+        k,
+        a: Factor {
+            data: a.data.wrapping_add(i * stride_a),
+            ..a
+        },
+        b: RightFactor::Strided(Factor {
+            data: b.data.wrapping_add(i * stride_b),
+            ..b
+        }),
+        c: data.wrapping_add(i * stride_c),
+        c_row: n,
+        start: if add { Start::Target } else { Start::Zero },
+    });
+    // SAFETY: the lengths were checked above, the results do not overlap each other, and C is borrowed exclusively.
+    unsafe {
+        match tier {
+            Some(tier) => product::multiply_on(tier, products),
+            None => multiply(products),
+        }
+    }
+    if alpha != T::one() {
+        for i in 0..count {
+            let c = &mut c[i * stride_c..][..m * n];
+            c.iter_mut().for_each(|value| *value *= alpha);
         }
     }
 }
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
-}
-
-/// The element types faer multiplies; an implementation detail of [`Real`].
-#[doc(hidden)]
-pub trait Backend: sealed::Sealed + Sized {
-    /// C ← α·A·B (+ C when `accumulate`).
-    fn matmul(
-        shape: GemmShape,
-        alpha: Self,
-        a: &[Self],
-        transpose_a: bool,
-        b: &[Self],
-        transpose_b: bool,
-        accumulate: bool,
-        c: &mut [Self],
-    );
-}
-
-macro_rules! backend {
-    ($scalar:ident) => {
-        impl Backend for $scalar {
-            #[inline]
-            fn matmul(
-                shape: GemmShape,
-                alpha: $scalar,
-                a: &[$scalar],
-                transpose_a: bool,
-                b: &[$scalar],
-                transpose_b: bool,
-                accumulate: bool,
-                c: &mut [$scalar],
-            ) {
-                use faer::{Accum, MatMut, MatRef, Par};
-                let GemmShape { m, n, k } = shape;
-                let a = if transpose_a {
-                    MatRef::from_row_major_slice(a, k, m).transpose()
-                } else {
-                    MatRef::from_row_major_slice(a, m, k)
-                };
-                let b = if transpose_b {
-                    MatRef::from_row_major_slice(b, n, k).transpose()
-                } else {
-                    MatRef::from_row_major_slice(b, k, n)
-                };
-                let c = MatMut::from_row_major_slice_mut(c, m, n);
-                let accumulation = if accumulate {
-                    Accum::Add
-                } else {
-                    Accum::Replace
-                };
-                faer::linalg::matmul::matmul(c, accumulation, a, b, alpha, Par::Seq);
-            }
-        }
-    };
-}
-
-backend!(f32);
-backend!(f64);

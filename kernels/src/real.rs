@@ -13,7 +13,6 @@ pub trait Real:
     + std::fmt::Debug
     + std::fmt::Display
     + std::iter::Sum
-    + crate::gemm::Backend
     + 'static
 {
     /// The vector type of a tier with this element.

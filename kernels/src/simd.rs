@@ -170,6 +170,8 @@ pub trait Lanes:
     type Mask: Copy;
     /// Number of lanes, a power of two.
     const WIDTH: usize;
+    /// Whether [`Lanes::load_partial`] and [`Lanes::store_partial`] are one instruction.
+    const PARTIAL_IS_FAST: bool;
 
     /// The same number in every lane.
     fn splat(value: Self::Scalar) -> Self;

@@ -1,6 +1,9 @@
 //! Matrix products against the textbook triple loop.
 
-use boltzmap_kernels::gemm::{BatchedGemmShape, GemmShape, batched_gemm_on, gemm};
+use boltzmap_kernels::gemm::{
+    BatchedGemmShape, Factor, GemmShape, Product, RightFactor, Start, batched_gemm_on, gemm, multiply,
+    pack_panels, panels_length,
+};
 use boltzmap_kernels::random::Stream;
 use boltzmap_kernels::{Real, Tier, reference};
 use proptest::prelude::*;
@@ -78,7 +81,7 @@ fn check<T: Real>(seed: u64, batch: BatchedGemmShape, ta: bool, tb: bool, alpha:
             c,
         );
     }
-    compare("faer", &result);
+    compare("gemm", &result);
 }
 
 proptest! {
@@ -136,4 +139,108 @@ fn old_contents_are_not_read_when_beta_is_zero() {
         &mut c,
     );
     assert_eq!(c, [0.0; 2]);
+}
+
+/// The tiers with fused multiply-add give the same bits; sizes around every limit of the kernel's blocking.
+#[test]
+fn tiers_with_fused_multiply_add_agree_in_every_bit() {
+    fn compare<T: Real>(shape: GemmShape, ta: bool, tb: bool) {
+        let GemmShape { m, n, k } = shape;
+        let mut stream = Stream::new(7, 1, (m * 31 + n * 17 + k) as u64);
+        let (a, _) = random::<T>(&mut stream, m * k);
+        let (b, _) = random::<T>(&mut stream, k * n);
+        let batch = BatchedGemmShape::contiguous(1, m, n, k);
+        let results: Vec<Vec<T>> = Tier::available()
+            .into_iter()
+            .filter(|tier| *tier != Tier::Portable)
+            .map(|tier| {
+                let mut c = vec![T::one(); m * n];
+                batched_gemm_on(tier, batch, T::one(), &a, ta, &b, tb, T::one(), &mut c);
+                c
+            })
+            .collect();
+        for other in results.iter().skip(1) {
+            assert!(results[0] == *other, "{shape:?} {ta} {tb}");
+        }
+    }
+    let shapes = [
+        (1, 1, 1),
+        (22, 22, 32),
+        (63, 37, 513),
+        (9, 1100, 300),
+        (200, 33, 1030),
+        (2100, 5, 64),
+    ];
+    for (m, n, k) in shapes {
+        for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
+            compare::<f32>(GemmShape { m, n, k }, ta, tb);
+            compare::<f64>(GemmShape { m, n, k }, ta, tb);
+        }
+    }
+}
+
+/// Starts, strides and panels against the same product made the plain way, to the bit.
+#[test]
+fn starts_strides_and_panels() {
+    for (m, n, k) in [(5, 3, 4), (17, 40, 9), (30, 96, 300), (70, 1030, 600)] {
+        let mut stream = Stream::new(3, 2, (m + n + k) as u64);
+        let (a, a_exact) = random::<f64>(&mut stream, m * k);
+        let (b, b_exact) = random::<f64>(&mut stream, k * n);
+        let (bias, _) = random::<f64>(&mut stream, n);
+        let (addend, _) = random::<f64>(&mut stream, m * n);
+        let mut panels = vec![f64::NAN; panels_length::<f64>(k, n)];
+        let right = Factor {
+            data: b.as_ptr(),
+            row: n,
+            column: 1,
+        };
+        // SAFETY: `b` is k rows of n elements.
+        unsafe { pack_panels(right, k, n, &mut panels) };
+        // C lies inside a wider matrix, whose other columns must stay.
+        let wide = n + 3;
+        for (number, start) in [
+            Start::Zero,
+            Start::Target,
+            Start::Row(bias.as_ptr()),
+            Start::Matrix(addend.as_ptr(), n),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut expected = vec![0.25; m * wide];
+            for i in 0..m {
+                for j in 0..n {
+                    let first = [0.0, 0.25, bias[j], addend[i * n + j]][number];
+                    let row = &a_exact[i * k..][..k];
+                    let products = row.iter().enumerate().map(|(p, a)| a * b_exact[p * n + j]);
+                    expected[i * wide + j] = first + products.sum::<f64>();
+                }
+            }
+            for b in [RightFactor::Strided(right), RightFactor::Panels(panels.as_ptr())] {
+                let mut c = vec![0.25; m * wide];
+                let product = Product {
+                    m,
+                    n,
+                    k,
+                    a: Factor {
+                        data: a.as_ptr(),
+                        row: k,
+                        column: 1,
+                    },
+                    b,
+                    c: c.as_mut_ptr(),
+                    c_row: wide,
+                    start,
+                };
+                // SAFETY: the matrices have the sizes given, and C is a vector of its own.
+                unsafe { multiply(std::iter::once(product)) };
+                for (i, (found, expected)) in c.iter().zip(&expected).enumerate() {
+                    assert!(
+                        (found - expected).abs() < 1e-12 * (k as f64 + 4.0),
+                        "{m} {n} {k}, start {number}, element {i}: {found} for {expected}"
+                    );
+                }
+            }
+        }
+    }
 }

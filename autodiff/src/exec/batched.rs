@@ -1,7 +1,7 @@
 //! Running a program over a batch: fixed-size blocks on rayon's threads, with the same bits for any number of them.
 
 use super::layout::count;
-use super::{Arena, Executable};
+use super::{Arena, Executable, Prepared};
 use boltzmap_kernels::Real;
 use rayon::prelude::*;
 use std::sync::Mutex;
@@ -43,6 +43,7 @@ pub struct Batched<T: Real> {
     block: usize,
     workers: Mutex<Vec<Worker<T>>>,
     accumulators: Mutex<Vec<Vec<Vec<T>>>>,
+    prepared: Mutex<Vec<Prepared<T>>>,
 }
 
 /// What one task needs: an arena, and a block's inputs and outputs where they are not contiguous in the caller's.
@@ -67,8 +68,12 @@ impl<T: Real> Batched<T> {
             .iter()
             .map(|role| *role == OutputRole::Summed)
             .collect();
+        let shared: Vec<bool> = inputs
+            .iter()
+            .map(|role| *role == InputRole::Shared)
+            .collect();
         Self::new(
-            Executable::compile_accumulating(program, &summed),
+            Executable::compile_shared(program, &summed, &shared),
             inputs,
             outputs,
         )
@@ -101,9 +106,13 @@ impl<T: Real> Batched<T> {
                 "batch axis {axis} of {shape:?} differs from the block size {block:?}"
             );
         };
-        for (role, shape) in inputs.iter().zip(executable.input_shapes()) {
+        for (number, (role, shape)) in inputs.iter().zip(executable.input_shapes()).enumerate() {
             if let InputRole::PerBlock { axis } = role {
                 see(shape, *axis);
+                assert!(
+                    !executable.is_shared(number),
+                    "input {number} was compiled as shared, and differs from block to block"
+                );
             }
         }
         for (number, (role, shape)) in outputs.iter().zip(executable.output_shapes()).enumerate() {
@@ -124,6 +133,7 @@ impl<T: Real> Batched<T> {
             block,
             workers: Mutex::default(),
             accumulators: Mutex::default(),
+            prepared: Mutex::default(),
         }
     }
 
@@ -204,6 +214,8 @@ impl<T: Real> Batched<T> {
         } else {
             blocks
         };
+        let mut prepared = take(&self.prepared).unwrap_or_else(|| self.executable.prepared());
+        self.executable.prepare(inputs, &mut prepared);
         let targets: Vec<Mutex<&mut [T]>> = outputs
             .iter_mut()
             .map(|output| Mutex::new(&mut **output))
@@ -221,6 +233,7 @@ impl<T: Real> Batched<T> {
                 for block in start..end {
                     self.run_block(
                         &mut worker,
+                        &prepared,
                         block,
                         n_samples,
                         inputs,
@@ -234,6 +247,7 @@ impl<T: Real> Batched<T> {
             })
             .collect();
         drop(targets);
+        put(&self.prepared, prepared);
         if any_summed {
             self.reduce(&partial, outputs);
             for sums in partial {
@@ -275,6 +289,7 @@ impl<T: Real> Batched<T> {
     fn run_block(
         &self,
         worker: &mut Worker<T>,
+        prepared: &Prepared<T>,
         block: usize,
         n_samples: usize,
         inputs: &[&[T]],
@@ -320,8 +335,9 @@ impl<T: Real> Batched<T> {
                 }
             })
             .collect();
-        self.executable.run_adding(
+        self.executable.run_prepared(
             &mut worker.arena,
+            prepared,
             &block_inputs,
             &mut block_outputs,
             accumulate,

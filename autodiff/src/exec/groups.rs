@@ -63,25 +63,35 @@ pub(super) fn live(program: &Program) -> Vec<bool> {
 /// elementwise, and a change of shape. A path that leaves a group and comes back would have grown in depth, so
 /// elementwise instructions of one shape and depth can always run together; those connected by an edge or a common
 /// operand of that shape do.
-pub(super) fn units(program: &Program, live: &[bool]) -> Vec<Unit> {
+///
+/// `folded` gives, for an instruction, the sum that computes it as a part of itself.
+pub(super) fn units(program: &Program, live: &[bool], folded: &[Option<usize>]) -> Vec<Unit> {
     let n = program.instructions.len();
+    let mut elementwise: Vec<bool> = program
+        .instructions
+        .iter()
+        .map(|instruction| is_elementwise(&instruction.op))
+        .collect();
+    folded
+        .iter()
+        .flatten()
+        .for_each(|&sum| elementwise[sum] = false);
     let mut depth = vec![0usize; n];
     let mut parent: Vec<usize> = (0..n).collect();
     let mut readers: HashMap<(usize, usize), usize> = HashMap::new();
     for i in (0..n).filter(|&i| live[i]) {
         let instruction = &program.instructions[i];
-        let elementwise = is_elementwise(&instruction.op);
         let operands = instruction.op.operands();
         let joins = |operand: &ValueId| {
             let other = &program.instructions[operand.index()];
-            elementwise && is_elementwise(&other.op) && other.shape == instruction.shape
+            elementwise[i] && elementwise[operand.index()] && other.shape == instruction.shape
         };
         depth[i] = operands
             .iter()
             .map(|operand| depth[operand.index()] + usize::from(!joins(operand)))
             .max()
             .unwrap_or(0);
-        if !elementwise {
+        if !elementwise[i] {
             continue;
         }
         for operand in &operands {
@@ -104,14 +114,13 @@ pub(super) fn units(program: &Program, live: &[bool]) -> Vec<Unit> {
     let mut open: HashMap<usize, usize> = HashMap::new();
     let mut unit_of = vec![usize::MAX; n];
     for i in (0..n).filter(|&i| live[i]) {
-        let elementwise = is_elementwise(&program.instructions[i].op);
         let root = find(&mut parent, i);
         let unit = match open.get(&root) {
-            Some(&unit) if elementwise && units[unit].members.len() < LARGEST_GROUP => unit,
+            Some(&unit) if elementwise[i] && units[unit].members.len() < LARGEST_GROUP => unit,
             _ => {
                 units.push(Unit {
                     members: Vec::new(),
-                    elementwise,
+                    elementwise: elementwise[i],
                 });
                 open.insert(root, units.len() - 1);
                 units.len() - 1

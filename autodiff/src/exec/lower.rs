@@ -5,9 +5,9 @@ use super::groups::{live, units};
 use super::layout::{View, count};
 use super::movement::{Copy, Fill, Indexed, Sum};
 use super::plan::{Buffer, Place};
-use super::product::{Product, Store};
+use super::product::{Product, SharedFactor, Store};
 use super::rows::{RowFunction, Rows};
-use crate::ir::{Op, Program, ValueId};
+use crate::ir::{Binary, Op, Program, ValueId};
 use std::collections::HashMap;
 
 /// The unplanned schedule.
@@ -15,6 +15,22 @@ pub(super) struct Lowered {
     pub(super) steps: Vec<Step>,
     pub(super) buffers: Vec<Buffer>,
     pub(super) constants: Vec<f64>,
+    /// Shared right factors and where their panels start.
+    pub(super) factors: Vec<(SharedFactor, usize)>,
+    /// Elements of all panels.
+    pub(super) prepared_length: usize,
+}
+
+/// What lowering needs to know besides the program.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'t> {
+    /// Outputs that can be added to instead of overwritten.
+    pub(super) accumulate: &'t [bool],
+    /// Inputs that stay the same over many runs.
+    pub(super) shared: &'t [bool],
+    pub(super) element_bytes: usize,
+    /// Columns of a panel of a prepared factor.
+    pub(super) panel_columns: usize,
 }
 
 pub(super) struct Lowering<'p> {
@@ -31,6 +47,12 @@ pub(super) struct Lowering<'p> {
     pub(super) uses: Vec<usize>,
     /// Products whose result only one other instruction reads, and how they are stored for it.
     product_stores: HashMap<usize, ProductStore>,
+    /// The sum that a product computes as a part of itself.
+    folded: Vec<Option<usize>>,
+    target: Target<'p>,
+    factors: Vec<(SharedFactor, usize)>,
+    prepared_length: usize,
+    prepared_buffer: Option<usize>,
 }
 
 /// How a product stores its result for its only reader.
@@ -79,8 +101,47 @@ fn product_stores(
     stores
 }
 
-/// Lowers `program`; outputs flagged in `accumulate` can be added to instead of overwritten.
-pub(super) fn lower(program: &Program, accumulate: &[bool], element_bytes: usize) -> Lowered {
+/// For every product whose only reader adds a row or a matrix of its shape to it, that reader: the product's sums can
+/// start from the addend.
+fn folded_sums(
+    program: &Program,
+    live: &[bool],
+    uses: &[usize],
+    stores: &HashMap<usize, ProductStore>,
+) -> Vec<Option<usize>> {
+    let mut folded: Vec<Option<usize>> = vec![None; program.instructions.len()];
+    for (i, instruction) in program.instructions.iter().enumerate() {
+        let Op::Binary(Binary::Add, x, y) = instruction.op else {
+            continue;
+        };
+        if !live[i] {
+            continue;
+        }
+        let fits = |product: ValueId, addend: ValueId| {
+            let source = &program.instructions[product.index()];
+            let other = &program.instructions[addend.index()];
+            let row = count(&other.shape) == instruction.shape.last().copied().unwrap_or(0)
+                && other.shape.last() == instruction.shape.last();
+            let matrix = other.shape == instruction.shape
+                && !matches!(other.op, Op::Constant(_) | Op::BroadcastTo(_));
+            matches!(source.op, Op::MatMul { .. })
+                && uses[product.index()] == 1
+                && source.shape == instruction.shape
+                && !stores.contains_key(&product.index())
+                && (row || matrix)
+        };
+        let (first, last) = if x < y { (x, y) } else { (y, x) };
+        if fits(last, first) {
+            folded[last.index()] = Some(i);
+        } else if fits(first, last) {
+            folded[first.index()] = Some(i);
+        }
+    }
+    folded
+}
+
+/// Lowers `program`.
+pub(super) fn lower(program: &Program, target: Target<'_>) -> Lowered {
     let live = live(program);
     let mut uses = vec![0; program.instructions.len()];
     for (i, instruction) in program.instructions.iter().enumerate() {
@@ -97,9 +158,11 @@ pub(super) fn lower(program: &Program, accumulate: &[bool], element_bytes: usize
         .iter()
         .for_each(|output| uses[output.index()] += 1);
     let product_stores = product_stores(program, &live, &uses);
+    let folded = folded_sums(program, &live, &uses, &product_stores);
+    let units = units(program, &live, &folded);
     let mut lowering = Lowering {
         program,
-        element_bytes,
+        element_bytes: target.element_bytes,
         steps: Vec::new(),
         buffers: Vec::new(),
         constants: Vec::new(),
@@ -108,8 +171,13 @@ pub(super) fn lower(program: &Program, accumulate: &[bool], element_bytes: usize
         dense: HashMap::new(),
         uses,
         product_stores,
+        folded,
+        target,
+        factors: Vec::new(),
+        prepared_length: 0,
+        prepared_buffer: None,
     };
-    for unit in units(program, &live) {
+    for unit in units {
         if unit.elementwise {
             lowering.group(&unit);
         } else {
@@ -117,12 +185,17 @@ pub(super) fn lower(program: &Program, accumulate: &[bool], element_bytes: usize
         }
     }
     for (number, &output) in program.outputs.iter().enumerate() {
-        lowering.output(number, output, accumulate[number]);
+        lowering.output(number, output, target.accumulate[number]);
+    }
+    if let Some(buffer) = lowering.prepared_buffer {
+        lowering.buffers[buffer].length = lowering.prepared_length;
     }
     Lowered {
         steps: lowering.steps,
         buffers: lowering.buffers,
         constants: lowering.constants,
+        factors: lowering.factors,
+        prepared_length: lowering.prepared_length,
     }
 }
 
@@ -207,6 +280,10 @@ impl Lowering<'_> {
         let program = self.program;
         let instruction = &program.instructions[i];
         let shape = &instruction.shape;
+        if self.folded[i].is_some() {
+            // Computed where its sum is.
+            return;
+        }
         let view = match &instruction.op {
             Op::Input(number) => {
                 let buffer = self.fixed(count(shape), Place::Input(*number));
@@ -229,6 +306,7 @@ impl Lowering<'_> {
                 self.constants.extend_from_slice(values);
                 View::dense(buffer, shape)
             }
+            Op::Binary(Binary::Add, x, y) => self.folded_sum(i, *x, *y, shape),
             Op::Unary(..) | Op::Binary(..) | Op::Select { .. } => {
                 unreachable!("elementwise instructions are in groups")
             }
@@ -312,7 +390,7 @@ impl Lowering<'_> {
                 transpose_b,
             } => {
                 let store = self.product_stores.get(&i).cloned();
-                self.product((*a, *transpose_a), (*b, *transpose_b), shape, store)
+                self.product((*a, *transpose_a), (*b, *transpose_b), shape, store, None)
             }
             Op::Softmax(operand) => self.rows(RowFunction::Softmax, &[*operand], shape),
             Op::SoftmaxTangent { softmax, direction } => {
@@ -464,7 +542,9 @@ impl Lowering<'_> {
         b: (ValueId, bool),
         shape: &[usize],
         store: Option<ProductStore>,
+        addend: Option<ValueId>,
     ) -> View {
+        let addend = addend.map(|value| self.row_view(value).broadcast_to(shape));
         let batch = &shape[..shape.len() - 2];
         let a = self.factor(a, batch);
         let b = self.factor(b, batch);
@@ -491,10 +571,63 @@ impl Lowering<'_> {
         };
         [&a, &b, &spread]
             .into_iter()
+            .chain(&addend)
             .for_each(|view| self.inside(view));
-        self.steps
-            .push(Step::Product(Product::new(&a, &b, &spread)));
+        let mut product = Product::new(&a, &b, &spread, addend.as_ref());
+        if let Some(factor) = product.shared_factor()
+            && self.is_shared(factor.buffer)
+        {
+            let (buffer, offset) = self.prepared(factor);
+            product.use_panels(buffer, offset);
+        }
+        self.steps.push(Step::Product(product));
         target
+    }
+
+    /// Whether a buffer holds the same values in many runs.
+    fn is_shared(&self, buffer: usize) -> bool {
+        match self.buffers[buffer].fixed {
+            Some(Place::Input(number)) => self.target.shared[number],
+            Some(Place::Output(_) | Place::Constant(_) | Place::Prepared(_) | Place::Arena(_))
+            | None => false,
+        }
+    }
+
+    /// The buffer of the prepared factors, and where in it this one's panels start.
+    fn prepared(&mut self, factor: SharedFactor) -> (usize, usize) {
+        let buffer = match self.prepared_buffer {
+            Some(buffer) => buffer,
+            None => {
+                let buffer = self.fixed(0, Place::Prepared(0));
+                self.prepared_buffer = Some(buffer);
+                buffer
+            }
+        };
+        let known = self.factors.iter().find(|(known, _)| *known == factor);
+        let offset = known.map_or(self.prepared_length, |(_, offset)| *offset);
+        if known.is_none() {
+            self.factors.push((factor, offset));
+            self.prepared_length += factor.n.next_multiple_of(self.target.panel_columns) * factor.k;
+        }
+        (buffer, offset)
+    }
+
+    /// A product whose sums start from the other term of sum `i`.
+    fn folded_sum(&mut self, i: usize, x: ValueId, y: ValueId, shape: &[usize]) -> View {
+        let (product, addend) = if self.folded[x.index()] == Some(i) {
+            (x, y)
+        } else {
+            (y, x)
+        };
+        match self.program.instructions[product.index()].op {
+            Op::MatMul {
+                a,
+                b,
+                transpose_a,
+                transpose_b,
+            } => self.product((a, transpose_a), (b, transpose_b), shape, None, Some(addend)),
+            ref other => panic!("{other:?} is not a product"),
+        }
     }
 
     /// Puts a value into the caller's output, computed there where possible.
@@ -527,7 +660,9 @@ impl Lowering<'_> {
                 > 1;
             if let (&[writer], false, false) = (&writers[..], read, others) {
                 let store = match &mut self.steps[writer] {
-                    Step::Product(product) => Some(&mut product.store),
+                    Step::Product(product) => {
+                        product.can_accumulate().then_some(&mut product.store)
+                    }
                     Step::Sum(sum) => Some(&mut sum.store),
                     Step::Fused(_)
                     | Step::Copy(_)

@@ -9,12 +9,43 @@ use boltzmap_kernels::{Lanes, Real, Simd};
 /// Alignment of the arena and of every buffer in it, in bytes: one cache line.
 pub(super) const ALIGNMENT: usize = 64;
 
-/// Memory reserved for one run at a time: the arena, and scratch for the steps.
+/// Elements that start on a cache line.
 #[derive(Debug)]
-pub struct Arena<T> {
+pub(super) struct Aligned<T> {
     storage: Vec<T>,
     /// Elements of `storage` before the first aligned one.
     skip: usize,
+}
+
+impl<T: Real> Aligned<T> {
+    pub(super) fn new(length: usize) -> Self {
+        let storage = vec![T::zero(); length + ALIGNMENT / size_of::<T>()];
+        let misaligned = storage.as_ptr() as usize % ALIGNMENT;
+        let skip = if misaligned == 0 {
+            0
+        } else {
+            (ALIGNMENT - misaligned) / size_of::<T>()
+        };
+        Self { storage, skip }
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.storage.len() - ALIGNMENT / size_of::<T>()
+    }
+
+    pub(super) fn values(&self) -> &[T] {
+        &self.storage[self.skip..]
+    }
+
+    pub(super) fn values_mut(&mut self) -> &mut [T] {
+        &mut self.storage[self.skip..]
+    }
+}
+
+/// Memory reserved for one run at a time: the arena, and scratch for the steps.
+#[derive(Debug)]
+pub struct Arena<T> {
+    storage: Aligned<T>,
     scratch_start: usize,
     bases: Vec<Base<T>>,
 }
@@ -29,16 +60,8 @@ impl<T: Real> Arena<T> {
     pub(super) fn new(arena_length: usize, scratch_length: usize, buffers: usize) -> Self {
         let line = ALIGNMENT / size_of::<T>();
         let scratch_start = arena_length.next_multiple_of(line);
-        let storage = vec![T::zero(); scratch_start + scratch_length + line];
-        let misaligned = storage.as_ptr() as usize % ALIGNMENT;
-        let skip = if misaligned == 0 {
-            0
-        } else {
-            (ALIGNMENT - misaligned) / size_of::<T>()
-        };
         Self {
-            storage,
-            skip,
+            storage: Aligned::new(scratch_start + scratch_length),
             scratch_start,
             bases: vec![Base(std::ptr::null_mut()); buffers],
         }
@@ -47,19 +70,19 @@ impl<T: Real> Arena<T> {
     pub(super) fn fits(&self, arena_length: usize, scratch_length: usize, buffers: usize) -> bool {
         let line = ALIGNMENT / size_of::<T>();
         self.scratch_start == arena_length.next_multiple_of(line)
-            && self.storage.len() == self.scratch_start + scratch_length + line
+            && self.storage.length() == self.scratch_start + scratch_length
             && self.bases.len() == buffers
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.storage.len() * size_of::<T>()
+        self.storage.length() * size_of::<T>()
     }
 
     /// The address of every buffer for one run. `place` gives a buffer's first element; the arena's own buffers are
     /// given by their offset.
     pub(super) fn bind(&mut self, mut place: impl FnMut(usize) -> Address<T>) -> Memory<'_, T> {
-        let arena = self.storage[self.skip..].as_mut_ptr();
+        let arena = self.storage.values_mut().as_mut_ptr();
         for (buffer, base) in self.bases.iter_mut().enumerate() {
             base.0 = match place(buffer) {
                 // SAFETY: the plan's offsets lie inside the arena length that `new` allocated.

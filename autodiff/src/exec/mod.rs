@@ -23,10 +23,13 @@ mod tests;
 pub(crate) use batched::gather_block;
 pub use batched::{Batched, InputRole, OutputRole};
 pub use memory::Arena;
+use memory::Aligned;
 
 use crate::ir::Program;
 use crate::optimize::optimize;
 use boltzmap_kernels::Real;
+use boltzmap_kernels::gemm::{self, Factor};
+use rayon::prelude::*;
 use memory::{ALIGNMENT, Address, Memory};
 use plan::Place;
 
@@ -54,10 +57,9 @@ impl Step {
                 group.outputs.iter().for_each(|&output| visit(output, true));
             }
             Step::Product(product) => {
-                let [a, b, c] = product.buffers();
-                visit(a, false);
-                visit(b, false);
-                visit(c, true);
+                let (read, written) = product.buffers();
+                read.for_each(|buffer| visit(buffer, false));
+                visit(written, true);
             }
             Step::Copy(copy) => {
                 visit(copy.source, false);
@@ -123,6 +125,16 @@ pub struct Executable<T> {
     input_shapes: Vec<Vec<usize>>,
     output_shapes: Vec<Vec<usize>>,
     accumulating: Vec<bool>,
+    shared: Vec<bool>,
+    factors: Vec<(product::SharedFactor, usize)>,
+    prepared_length: usize,
+}
+
+/// What many runs with the same shared inputs have in common: right factors of products in the order the kernel reads
+/// them.
+#[derive(Debug)]
+pub struct Prepared<T> {
+    panels: Aligned<T>,
 }
 
 impl<T: Real> Executable<T> {
@@ -133,8 +145,20 @@ impl<T: Real> Executable<T> {
 
     /// As [`Executable::compile`]; the flagged outputs can be added to ([`Executable::run_adding`]).
     pub fn compile_accumulating(program: &Program, accumulate: &[bool]) -> Self {
+        Self::compile_shared(program, accumulate, &vec![false; program.inputs.len()])
+    }
+
+    /// As [`Executable::compile_accumulating`], for many runs in which the inputs flagged in `shared` stay the same: what
+    /// depends on them alone is prepared once ([`Executable::prepare`]) and used by [`Executable::run_prepared`].
+    pub fn compile_shared(program: &Program, accumulate: &[bool], shared: &[bool]) -> Self {
         let program = optimize(program);
-        let lowered = lower::lower(&program, accumulate, size_of::<T>());
+        let target = lower::Target {
+            accumulate,
+            shared,
+            element_bytes: size_of::<T>(),
+            panel_columns: gemm::panel_columns::<T>(),
+        };
+        let lowered = lower::lower(&program, target);
         let (places, arena_length) =
             plan::plan(&lowered.buffers, &lowered.steps, ALIGNMENT / size_of::<T>());
         let scratch_length = lowered
@@ -165,7 +189,55 @@ impl<T: Real> Executable<T> {
             input_shapes: shapes(&program.inputs),
             output_shapes: shapes(&program.outputs),
             accumulating: accumulate.to_vec(),
+            shared: shared.to_vec(),
+            factors: lowered.factors,
+            prepared_length: lowered.prepared_length,
         }
+    }
+
+    /// Memory for [`Executable::prepare`].
+    pub fn prepared(&self) -> Prepared<T> {
+        Prepared {
+            panels: Aligned::new(self.prepared_length),
+        }
+    }
+
+    /// Prepares what depends on the shared inputs alone, on rayon's threads. The other inputs are not looked at.
+    ///
+    /// # Panics
+    /// When the length of a shared input differs from the program's, or `prepared` is another executable's.
+    pub fn prepare(&self, inputs: &[&[T]], prepared: &mut Prepared<T>) {
+        assert_eq!(
+            prepared.panels.length(),
+            self.prepared_length,
+            "the prepared factors were made by another executable"
+        );
+        let mut rest = prepared.panels.values_mut();
+        let mut jobs = Vec::with_capacity(self.factors.len());
+        for (factor, _) in &self.factors {
+            let Place::Input(number) = self.places[factor.buffer] else {
+                unreachable!("prepared factors are inputs");
+            };
+            let expected = layout::count(&self.input_shapes[number]);
+            assert_eq!(
+                inputs[number].len(),
+                expected,
+                "input {number} has the shape {:?}",
+                self.input_shapes[number]
+            );
+            let (panels, after) = rest.split_at_mut(gemm::panels_length::<T>(factor.k, factor.n));
+            rest = after;
+            jobs.push((factor, inputs[number], panels));
+        }
+        jobs.into_par_iter().for_each(|(factor, input, panels)| {
+            let source = Factor {
+                data: input[factor.offset..].as_ptr(),
+                row: factor.strides[0],
+                column: factor.strides[1],
+            };
+            // SAFETY: the factor's view was checked to lie in its buffer, which has the input's length.
+            unsafe { gemm::pack_panels(source, factor.k, factor.n, panels) };
+        });
     }
 
     /// Shape of every input.
@@ -227,10 +299,42 @@ impl<T: Real> Executable<T> {
         outputs: &mut [&mut [T]],
         accumulate: bool,
     ) {
-        let memory = self.bind(arena, inputs, outputs);
+        assert!(
+            self.factors.is_empty(),
+            "this executable has shared inputs: use run_prepared"
+        );
+        let memory = self.bind(arena, &[], inputs, outputs);
         for step in &self.steps {
             step.run(&memory, accumulate);
         }
+    }
+
+    /// As [`Executable::run_adding`], with what [`Executable::prepare`] made of the same shared inputs.
+    ///
+    /// # Panics
+    /// As [`Executable::run_into`], or when `prepared` is another executable's.
+    pub fn run_prepared(
+        &self,
+        arena: &mut Arena<T>,
+        prepared: &Prepared<T>,
+        inputs: &[&[T]],
+        outputs: &mut [&mut [T]],
+        accumulate: bool,
+    ) {
+        assert_eq!(
+            prepared.panels.length(),
+            self.prepared_length,
+            "the prepared factors were made by another executable"
+        );
+        let memory = self.bind(arena, prepared.panels.values(), inputs, outputs);
+        for step in &self.steps {
+            step.run(&memory, accumulate);
+        }
+    }
+
+    /// Whether an input was declared to stay the same over many runs.
+    pub fn is_shared(&self, input: usize) -> bool {
+        self.shared[input]
     }
 
     /// Runs `passes` times and returns, for each step, its description, floating-point operations in matrix products,
@@ -242,6 +346,8 @@ impl<T: Real> Executable<T> {
         passes: usize,
     ) -> Vec<(String, usize, f64)> {
         let mut arena = self.arena();
+        let mut prepared = self.prepared();
+        self.prepare(inputs, &mut prepared);
         let operations = |step: &Step| {
             if let Step::Product(product) = step {
                 product.operations()
@@ -255,7 +361,7 @@ impl<T: Real> Executable<T> {
             .map(|step| (step.describe(), operations(step), f64::INFINITY))
             .collect();
         for _ in 0..passes {
-            let memory = self.bind(&mut arena, inputs, outputs);
+            let memory = self.bind(&mut arena, prepared.panels.values(), inputs, outputs);
             for (step, entry) in self.steps.iter().zip(&mut report) {
                 let start = std::time::Instant::now();
                 step.run(&memory, false);
@@ -280,6 +386,7 @@ impl<T: Real> Executable<T> {
     fn bind<'a>(
         &self,
         arena: &'a mut Arena<T>,
+        prepared: &[T],
         inputs: &[&[T]],
         outputs: &mut [&mut [T]],
     ) -> Memory<'a, T> {
@@ -301,6 +408,7 @@ impl<T: Real> Executable<T> {
             Place::Arena(offset) => Address::Arena(offset),
             Place::Input(i) => Address::External(inputs[i].as_ptr().cast_mut()),
             Place::Output(i) => Address::External(outputs[i].as_mut_ptr()),
+            Place::Prepared(offset) => Address::External(prepared[offset..].as_ptr().cast_mut()),
             Place::Constant(offset) => {
                 Address::External(self.constants[offset..].as_ptr().cast_mut())
             }

@@ -11,6 +11,8 @@ pub(super) enum Place {
     Output(usize),
     /// This offset in the constants.
     Constant(usize),
+    /// This offset in the prepared factors.
+    Prepared(usize),
     /// This offset in the arena.
     Arena(usize),
 }
@@ -23,7 +25,7 @@ pub(super) struct Buffer {
 }
 
 /// Gives every buffer a place, and the length of the arena. Buffers alive at the same step never overlap, except that
-/// an elementwise group may write over an operand that nothing reads afterwards.
+/// an elementwise group may write over an operand, and a product over its addend, that nothing reads afterwards.
 pub(super) fn plan(buffers: &[Buffer], steps: &[Step], line: usize) -> (Vec<Place>, usize) {
     let n = buffers.len();
     let mut first = vec![usize::MAX; n];
@@ -37,6 +39,22 @@ pub(super) fn plan(buffers: &[Buffer], steps: &[Step], line: usize) -> (Vec<Plac
     // In-place elementwise groups: the output joins the operand's storage.
     let mut storage: Vec<usize> = (0..n).collect();
     for (t, step) in steps.iter().enumerate() {
+        if let Step::Product(product) = step {
+            let (_, output) = product.buffers();
+            if let Some(addend) = product.may_overwrite() {
+                let root = storage[addend];
+                if buffers[output].fixed.is_none()
+                    && first[output] == t
+                    && buffers[addend].fixed.is_none()
+                    && last[root] == t
+                    && buffers[addend].length == buffers[output].length
+                    && product.buffers().0.filter(|&b| storage[b] == root).count() == 1
+                {
+                    storage[output] = root;
+                    last[root] = last[output];
+                }
+            }
+        }
         let Step::Fused(group) = step else { continue };
         let mut taken = Vec::new();
         for (j, &output) in group.outputs.iter().enumerate() {

@@ -1,14 +1,9 @@
 //! Matrix products over strided views: one tall product where the batch allows it, many small ones otherwise.
 
 use super::layout::{View, collapse, for_each_offset};
-use super::memory::{Memory, load, store};
-use boltzmap_kernels::{Kernel, Lanes, Real, Simd, dispatch};
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
-use std::any::TypeId;
-
-/// Largest size of every dimension for the own kernel of small products.
-const SMALL: usize = 64;
+use super::memory::Memory;
+use boltzmap_kernels::Real;
+use boltzmap_kernels::gemm::{self, Factor, RightFactor, Start};
 
 /// What happens to the old content of a result.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,14 +14,24 @@ pub(super) enum Store {
     AddIfAccumulating,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Matrix {
     buffer: usize,
     row_stride: usize,
     column_stride: usize,
 }
 
-/// C = A·B for every entry of a batch; entries may share C, whose contributions then add up in order.
+/// What the sums start from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Addend {
+    Zero,
+    /// The same row for every row of C.
+    Row(usize),
+    /// A matrix for every C, with this row stride.
+    Matrix(usize, usize),
+}
+
+/// C = D + A·B for every entry of a batch; entries may share C, whose contributions then add up in order.
 #[derive(Clone, Debug)]
 pub(super) struct Product {
     m: usize,
@@ -35,19 +40,41 @@ pub(super) struct Product {
     a: Matrix,
     b: Matrix,
     c: Matrix,
+    addend: Addend,
+    /// B lies in panels in the buffer of the prepared factors.
+    panels: bool,
     pub(super) store: Store,
-    /// Starts of A, B and C, and whether an earlier entry has written this C.
-    entries: Vec<([usize; 3], bool)>,
+    entries: Vec<Entry>,
 }
 
-/// One batch axis: entries, and the strides of A, B and C.
+/// One matrix product of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// First elements of A, B, C and D.
+    starts: [usize; 4],
+    /// An earlier entry has written this C.
+    written: bool,
+}
+
+/// One batch axis: entries, and the strides of A, B, C and D.
 #[derive(Clone, Copy)]
-struct BatchAxis(usize, [usize; 3]);
+struct BatchAxis(usize, [usize; 4]);
+
+/// A right factor that is the same for every entry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct SharedFactor {
+    pub(super) buffer: usize,
+    pub(super) offset: usize,
+    pub(super) strides: [usize; 2],
+    pub(super) k: usize,
+    pub(super) n: usize,
+}
 
 impl Product {
     /// `a`, `b` and `c` are `[…, m, k]`, `[…, k, n]` and `[…, m, n]` with equal batch axes (stride 0 where repeated; a
-    /// stride 0 in `c` sums over the axis). The last axis of `c` must have stride 1.
-    pub(super) fn new(a: &View, b: &View, c: &View) -> Self {
+    /// stride 0 in `c` sums over the axis). The last axis of `c` must have stride 1. `addend`, if any, has the shape of
+    /// `c` and is either one repeated row or has the stride 1 on the last axis and none of 0 where `c` has not.
+    pub(super) fn new(a: &View, b: &View, c: &View, addend: Option<&View>) -> Self {
         let axes = c.shape.len();
         let batch = axes - 2;
         let (mut m, mut k) = (a.shape[axes - 2], a.shape[axes - 1]);
@@ -58,26 +85,42 @@ impl Product {
             column_stride: view.strides[axes - 1],
         };
         let (mut ma, mut mb, mut mc) = (matrix(a), matrix(b), matrix(c));
+        // Without one, any stand-in: its strides must not hinder merging.
+        let d = addend.unwrap_or(c);
+        let mut md = matrix(d);
         let (shape, strides) = collapse(
             &c.shape[..batch],
             &[
                 &a.strides[..batch],
                 &b.strides[..batch],
                 &c.strides[..batch],
+                &d.strides[..batch],
             ],
         );
         let mut batch: Vec<BatchAxis> = (0..shape.len())
-            .map(|i| BatchAxis(shape[i], [strides[0][i], strides[1][i], strides[2][i]]))
+            .map(|i| {
+                BatchAxis(
+                    shape[i],
+                    [strides[0][i], strides[1][i], strides[2][i], strides[3][i]],
+                )
+            })
             .collect();
         // Batch axes become rows of A and C where B is shared, or part of the summed axis where C is.
-        while let Some(i) = batch.iter().rposition(|&BatchAxis(_, [sa, sb, sc])| {
-            (sb == 0 && sc != 0 && (m == 1 || (sa == m * ma.row_stride && sc == m * mc.row_stride)))
-                || (sc == 0 && (k == 1 || (sa == k * ma.column_stride && sb == k * mb.row_stride)))
+        while let Some(i) = batch.iter().rposition(|&BatchAxis(_, [sa, sb, sc, sd])| {
+            (sb == 0
+                && sc != 0
+                && (m == 1
+                    || (sa == m * ma.row_stride
+                        && sc == m * mc.row_stride
+                        && sd == m * md.row_stride)))
+                || (sc == 0
+                    && addend.is_none()
+                    && (k == 1 || (sa == k * ma.column_stride && sb == k * mb.row_stride)))
         }) {
-            let BatchAxis(size, [sa, sb, sc]) = batch.remove(i);
+            let BatchAxis(size, [sa, sb, sc, sd]) = batch.remove(i);
             if sc != 0 {
                 if m == 1 {
-                    (ma.row_stride, mc.row_stride) = (sa, sc);
+                    (ma.row_stride, mc.row_stride, md.row_stride) = (sa, sc, sd);
                 }
                 m *= size;
             } else {
@@ -95,13 +138,17 @@ impl Product {
         let mut last = None;
         for_each_offset(
             &sizes,
-            [&stride(0), &stride(1), &stride(2)],
-            [a.offset, b.offset, c.offset],
+            [&stride(0), &stride(1), &stride(2), &stride(3)],
+            [a.offset, b.offset, c.offset, d.offset],
             |starts| {
-                entries.push((starts, last == Some(starts[2])));
+                entries.push(Entry {
+                    starts,
+                    written: last == Some(starts[2]),
+                });
                 last = Some(starts[2]);
             },
         );
+        let row = md.row_stride == 0 || m == 1;
         Self {
             m,
             n,
@@ -109,23 +156,77 @@ impl Product {
             a: ma,
             b: mb,
             c: mc,
+            addend: match addend {
+                None => Addend::Zero,
+                Some(view) if row => Addend::Row(view.buffer),
+                Some(view) => Addend::Matrix(view.buffer, md.row_stride),
+            },
+            panels: false,
             store: Store::Replace,
             entries,
         }
     }
 
-    /// Whether both factors can be read in place: a unit stride on one axis of each, and no repetition inside.
+    /// Whether a factor can be read: no repetition inside.
     pub(super) fn readable(view: &View) -> bool {
         let axes = view.shape.len();
-        let (rows, columns) = (view.shape[axes - 2], view.shape[axes - 1]);
-        let (row_stride, column_stride) = (view.strides[axes - 2], view.strides[axes - 1]);
-        (column_stride == 1 || columns == 1 || row_stride == 1 || rows == 1)
-            && (rows == 1 || row_stride != 0)
-            && (columns == 1 || column_stride != 0)
+        (view.shape[axes - 2] == 1 || view.strides[axes - 2] != 0)
+            && (view.shape[axes - 1] == 1 || view.strides[axes - 1] != 0)
     }
 
-    pub(super) fn buffers(&self) -> [usize; 3] {
-        [self.a.buffer, self.b.buffer, self.c.buffer]
+    /// The right factor, when every entry has the same and enough rows use it.
+    pub(super) fn shared_factor(&self) -> Option<SharedFactor> {
+        let first = self.entries.first()?.starts[1];
+        let shared = self.entries.iter().all(|entry| entry.starts[1] == first);
+        (shared && self.m * self.entries.len() >= 4 && !self.panels).then_some(SharedFactor {
+            buffer: self.b.buffer,
+            offset: first,
+            strides: [self.b.row_stride, self.b.column_stride],
+            k: self.k,
+            n: self.n,
+        })
+    }
+
+    /// Reads the right factor in panels from here instead.
+    pub(super) fn use_panels(&mut self, buffer: usize, offset: usize) {
+        self.b.buffer = buffer;
+        self.panels = true;
+        self.entries
+            .iter_mut()
+            .for_each(|entry| entry.starts[1] = offset);
+    }
+
+    /// Buffers read, and the one written.
+    pub(super) fn buffers(&self) -> (impl Iterator<Item = usize>, usize) {
+        let addend = match self.addend {
+            Addend::Zero => None,
+            Addend::Row(buffer) | Addend::Matrix(buffer, _) => Some(buffer),
+        };
+        let factors = [self.a.buffer, self.b.buffer];
+        (factors.into_iter().chain(addend), self.c.buffer)
+    }
+
+    /// The buffer that the result may overwrite, supposing nothing reads it later: an addend laid out as the result.
+    pub(super) fn may_overwrite(&self) -> Option<usize> {
+        match self.addend {
+            Addend::Matrix(buffer, row_stride)
+                if (row_stride == self.c.row_stride)
+                    && buffer != self.a.buffer
+                    && buffer != self.b.buffer
+                    && self
+                        .entries
+                        .iter()
+                        .all(|entry| entry.starts[3] == entry.starts[2] && !entry.written) =>
+            {
+                Some(buffer)
+            }
+            Addend::Zero | Addend::Row(_) | Addend::Matrix(..) => None,
+        }
+    }
+
+    /// Whether the result is the bare product, so that runs can add it up.
+    pub(super) fn can_accumulate(&self) -> bool {
+        self.addend == Addend::Zero
     }
 
     /// Floating-point operations.
@@ -134,12 +235,18 @@ impl Product {
     }
 
     pub(super) fn describe(&self) -> String {
+        let addend = match self.addend {
+            Addend::Zero => "",
+            Addend::Row(_) => " plus row",
+            Addend::Matrix(..) => " plus matrix",
+        };
         format!(
-            "{} x [{} x {} x {}]",
+            "{} x [{} x {} x {}]{}{addend}",
             self.entries.len(),
             self.m,
             self.k,
-            self.n
+            self.n,
+            if self.panels { " panels" } else { "" }
         )
     }
 
@@ -148,303 +255,42 @@ impl Product {
             Store::Replace => false,
             Store::AddIfAccumulating => accumulate,
         };
-        if self.entries.len() > 1 && self.m.max(self.n).max(self.k) <= SMALL {
-            dispatch(SmallProducts {
-                product: self,
-                memory,
-                add,
-            });
-            return;
-        }
-        for &([a, b, c], written) in &self.entries {
-            // SAFETY: the views were checked to lie in their buffers; C is no factor's memory.
-            unsafe {
-                general_product(
-                    [self.m, self.n, self.k],
-                    (
-                        memory.at(self.a.buffer, a).cast_const(),
-                        self.a.row_stride,
-                        self.a.column_stride,
-                    ),
-                    (
-                        memory.at(self.b.buffer, b).cast_const(),
-                        self.b.row_stride,
-                        self.b.column_stride,
-                    ),
-                    (
-                        memory.at(self.c.buffer, c),
-                        self.c.row_stride,
-                        self.c.column_stride,
-                    ),
-                    add || written,
-                );
-            }
-        }
-    }
-}
-
-/// One factor or the result: first element, row stride, column stride.
-type RawMatrix<P> = (P, usize, usize);
-
-/// C = A·B, added to C's content when `add`.
-///
-/// # Safety
-/// The matrices lie inside valid memory, and C overlaps neither factor.
-#[inline]
-unsafe fn general_product<T: Real>(
-    sizes: [usize; 3],
-    a: RawMatrix<*const T>,
-    b: RawMatrix<*const T>,
-    c: RawMatrix<*mut T>,
-    add: bool,
-) {
-    // SAFETY: the caller's; a pointer to T is a pointer to the type that T was found to be.
-    unsafe {
-        if TypeId::of::<T>() == TypeId::of::<f32>() {
-            typed_product(
-                sizes,
-                (a.0.cast::<f32>(), a.1, a.2),
-                (b.0.cast(), b.1, b.2),
-                (c.0.cast(), c.1, c.2),
-                1.0,
-                add,
-            );
-        } else {
-            assert!(
-                TypeId::of::<T>() == TypeId::of::<f64>(),
-                "matrix products are in f32 or f64, not {}",
-                T::NAME
-            );
-            typed_product(
-                sizes,
-                (a.0.cast::<f64>(), a.1, a.2),
-                (b.0.cast(), b.1, b.2),
-                (c.0.cast(), c.1, c.2),
-                1.0,
-                add,
-            );
-        }
-    }
-}
-
-/// # Safety
-/// As [`general_product`].
-#[inline]
-unsafe fn typed_product<T: faer::traits::ComplexField>(
-    [m, n, k]: [usize; 3],
-    a: RawMatrix<*const T>,
-    b: RawMatrix<*const T>,
-    c: RawMatrix<*mut T>,
-    one: T,
-    add: bool,
-) {
-    // SAFETY: the caller's.
-    let (a, b, c) = unsafe {
-        (
-            MatRef::from_raw_parts(a.0, m, k, a.1 as isize, a.2 as isize),
-            MatRef::from_raw_parts(b.0, k, n, b.1 as isize, b.2 as isize),
-            MatMut::from_raw_parts_mut(c.0, m, n, c.1 as isize, c.2 as isize),
-        )
-    };
-    matmul(
-        c,
-        if add { Accum::Add } else { Accum::Replace },
-        a,
-        b,
-        one,
-        Par::Seq,
-    );
-}
-
-struct SmallProducts<'a, 'm, T> {
-    product: &'a Product,
-    memory: &'a Memory<'m, T>,
-    add: bool,
-}
-
-impl<T: Real> Kernel for SmallProducts<'_, '_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let Product {
-            m, n, k, a, b, c, ..
-        } = *self.product;
-        let width = T::Lanes::<S>::WIDTH;
-        // Rows of B are read in whole vectors: B itself when its rows are long enough, else a copy with padded rows.
-        let direct = b.column_stride == 1 && n >= width;
-        let columns = n.next_multiple_of(width);
-        let mut packed = [T::zero(); SMALL * SMALL];
-        let mut packed_from = usize::MAX;
-        for &([start_a, start_b, start_c], written) in &self.product.entries {
-            let b_data = self.memory.at(b.buffer, start_b).cast_const();
-            if !direct && packed_from != start_b {
-                // SAFETY: B lies in its buffer, as checked at compile time.
-                unsafe { pack(b_data, b, k, n, columns, &mut packed) };
-                packed_from = start_b;
-            }
-            let job = Tile {
-                a: self.memory.at(a.buffer, start_a).cast_const(),
-                a_row: a.row_stride,
-                a_step: a.column_stride,
-                b: if direct { b_data } else { packed.as_ptr() },
-                b_step: if direct { b.row_stride } else { columns },
-                c: self.memory.at(c.buffer, start_c),
-                c_row: c.row_stride,
-                m,
-                k,
-                add: self.add || written,
-            };
-            // SAFETY: A, B and C lie in their buffers, as checked at compile time, and C is no factor's memory; the
-            // columns of every tile end at n, except the last, partial one of packed rows.
-            unsafe {
-                let mut column = 0;
-                while n - column > 2 * width {
-                    job.all_rows::<S, 2>([column, column + width], width);
-                    column += 2 * width;
-                }
-                let rest = n - column;
-                if rest > width && (rest == 2 * width || n >= width) {
-                    // The second vector ends at n, over columns of the first: both hold the same sums.
-                    job.all_rows::<S, 2>([column, n - width], width);
-                } else if rest == width {
-                    job.all_rows::<S, 1>([column, 0], width);
-                } else if column >= width && !job.add {
-                    job.all_rows::<S, 1>([n - width, 0], width);
-                } else if !direct {
-                    job.all_rows::<S, 1>([column, 0], rest);
+        let products = self.entries.iter().map(|entry| {
+            let [a, b, c, d] = entry.starts;
+            let right = memory.at(self.b.buffer, b).cast_const();
+            gemm::Product {
+                m: self.m,
+                n: self.n,
+                k: self.k,
+                a: Factor {
+                    data: memory.at(self.a.buffer, a).cast_const(),
+                    row: self.a.row_stride,
+                    column: self.a.column_stride,
+                },
+                b: if self.panels {
+                    RightFactor::Panels(right)
                 } else {
-                    // Few columns to be added to: through a packed copy.
-                    pack(b_data.add(column), b, k, rest, width, &mut packed);
-                    let job = Tile {
-                        b: packed.as_ptr(),
-                        b_step: width,
-                        c: job.c.add(column),
-                        ..job
-                    };
-                    job.all_rows::<S, 1>([0, 0], rest);
-                }
-            }
-        }
-    }
-}
-
-/// Copies B to rows of `columns` elements; the padding's products are never stored.
-///
-/// # Safety
-/// B's `k` rows of `n` elements are readable.
-#[inline(always)]
-unsafe fn pack<T: Real>(
-    data: *const T,
-    layout: Matrix,
-    k: usize,
-    n: usize,
-    columns: usize,
-    packed: &mut [T],
-) {
-    for p in 0..k {
-        let row = &mut packed[p * columns..][..n];
-        let source = data.wrapping_add(p * layout.row_stride);
-        for (j, value) in row.iter_mut().enumerate() {
-            // SAFETY: the caller's.
-            *value = unsafe { *source.add(j * layout.column_stride) };
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Tile<T> {
-    a: *const T,
-    a_row: usize,
-    a_step: usize,
-    b: *const T,
-    b_step: usize,
-    c: *mut T,
-    c_row: usize,
-    m: usize,
-    k: usize,
-    add: bool,
-}
-
-impl<T: Real> Tile<T> {
-    /// Vectors of columns at the given starts, `count` columns of the last one, over all rows.
-    ///
-    /// # Safety
-    /// Whole vectors of B's rows and `count` columns of C are valid at the starts.
-    #[inline(always)]
-    unsafe fn all_rows<S: Simd, const V: usize>(self, starts: [usize; 2], count: usize) {
-        let mut row = 0;
-        // SAFETY: the caller's.
-        unsafe {
-            while row + 8 <= self.m {
-                self.rows::<S, 8, V>(row, starts, count);
-                row += 8;
-            }
-            if row + 4 <= self.m {
-                self.rows::<S, 4, V>(row, starts, count);
-                row += 4;
-            }
-            if row + 2 <= self.m {
-                self.rows::<S, 2, V>(row, starts, count);
-                row += 2;
-            }
-            if row < self.m {
-                self.rows::<S, 1, V>(row, starts, count);
-            }
-        }
-    }
-
-    /// `R` rows by `V` vectors of C, kept in registers over the whole sum.
-    ///
-    /// # Safety
-    /// As [`Tile::all_rows`].
-    #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize, const V: usize>(
-        self,
-        row: usize,
-        starts: [usize; 2],
-        count: usize,
-    ) {
-        let width = T::Lanes::<S>::WIDTH;
-        let mut sums = [[T::Lanes::<S>::zero(); V]; R];
-        for p in 0..self.k {
-            let mut b = [T::Lanes::<S>::zero(); V];
-            for v in 0..V {
-                // SAFETY: the caller's.
-                b[v] = unsafe { load::<T, S>(self.b.add(p * self.b_step + starts[v])) };
-            }
-            for r in 0..R {
-                // SAFETY: the caller's.
-                let a = unsafe { *self.a.add((row + r) * self.a_row + p * self.a_step) };
-                let a = T::Lanes::<S>::splat(a);
-                for v in 0..V {
-                    sums[r][v] = a.mul_add(b[v], sums[r][v]);
-                }
-            }
-        }
-        for r in 0..R {
-            let c_row = self.c.wrapping_add((row + r) * self.c_row);
-            // SAFETY: the caller's.
-            unsafe {
-                if count == width {
-                    if self.add {
-                        for v in 0..V {
-                            sums[r][v] = sums[r][v] + load::<T, S>(c_row.add(starts[v]));
-                        }
-                    }
-                    for v in 0..V {
-                        store::<T, S>(c_row.add(starts[v]), sums[r][v]);
-                    }
+                    RightFactor::Strided(Factor {
+                        data: right,
+                        row: self.b.row_stride,
+                        column: self.b.column_stride,
+                    })
+                },
+                c: memory.at(self.c.buffer, c),
+                c_row: self.c.row_stride,
+                start: if add || entry.written {
+                    Start::Target
                 } else {
-                    let target = std::slice::from_raw_parts_mut(c_row.add(starts[0]), count);
-                    let sum = if self.add {
-                        sums[r][0] + T::Lanes::<S>::load_partial(target, T::zero())
-                    } else {
-                        sums[r][0]
-                    };
-                    sum.store_partial(target);
-                }
+                    match self.addend {
+                        Addend::Zero => Start::Zero,
+                        Addend::Row(buffer) => Start::Row(memory.at(buffer, d)),
+                        Addend::Matrix(buffer, step) => Start::Matrix(memory.at(buffer, d), step),
+                    }
+                },
             }
-        }
+        });
+        // SAFETY: the views were checked to lie in their buffers; C is no factor's memory, and an addend's only when it
+        // is laid out as C.
+        unsafe { gemm::multiply(products) };
     }
 }

@@ -63,6 +63,7 @@ macro_rules! lanes {
             type Scalar = $scalar;
             type Mask = $register;
             const WIDTH: usize = $width;
+            const PARTIAL_IS_FAST: bool = false;
 
             #[inline(always)]
             fn splat(value: $scalar) -> Self {

@@ -63,6 +63,7 @@ macro_rules! lanes {
             type Scalar = $scalar;
             type Mask = $mask;
             const WIDTH: usize = $width;
+            const PARTIAL_IS_FAST: bool = true;
 
             #[inline(always)]
             fn splat(value: $scalar) -> Self {

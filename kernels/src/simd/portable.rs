@@ -75,6 +75,7 @@ macro_rules! portable_lanes {
             type Scalar = $scalar;
             type Mask = $vector;
             const WIDTH: usize = $width;
+            const PARTIAL_IS_FAST: bool = false;
 
             #[inline(always)]
             fn splat(value: $scalar) -> Self {
