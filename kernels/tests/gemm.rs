@@ -1,8 +1,8 @@
 //! Matrix products against the textbook triple loop.
 
 use boltzmap_kernels::gemm::{
-    BatchedGemmShape, Factor, GemmShape, Product, RightFactor, Start, batched_gemm_on, gemm, multiply,
-    pack_panels, panels_length,
+    BatchedGemmShape, Factor, GemmShape, Product, RightFactor, Start, batched_gemm_on, gemm,
+    multiply, pack_panels, panels_length,
 };
 use boltzmap_kernels::random::Stream;
 use boltzmap_kernels::{Real, Tier, reference};
@@ -216,7 +216,10 @@ fn starts_strides_and_panels() {
                     expected[i * wide + j] = first + products.sum::<f64>();
                 }
             }
-            for b in [RightFactor::Strided(right), RightFactor::Panels(panels.as_ptr())] {
+            for b in [
+                RightFactor::Strided(right),
+                RightFactor::Panels(panels.as_ptr()),
+            ] {
                 let mut c = vec![0.25; m * wide];
                 let product = Product {
                     m,

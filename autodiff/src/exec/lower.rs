@@ -625,7 +625,13 @@ impl Lowering<'_> {
                 b,
                 transpose_a,
                 transpose_b,
-            } => self.product((a, transpose_a), (b, transpose_b), shape, None, Some(addend)),
+            } => self.product(
+                (a, transpose_a),
+                (b, transpose_b),
+                shape,
+                None,
+                Some(addend),
+            ),
             ref other => panic!("{other:?} is not a product"),
         }
     }

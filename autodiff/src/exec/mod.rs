@@ -22,16 +22,16 @@ mod tests;
 
 pub(crate) use batched::gather_block;
 pub use batched::{Batched, InputRole, OutputRole};
-pub use memory::Arena;
 use memory::Aligned;
+pub use memory::Arena;
 
 use crate::ir::Program;
 use crate::optimize::optimize;
 use boltzmap_kernels::Real;
 use boltzmap_kernels::gemm::{self, Factor};
-use rayon::prelude::*;
 use memory::{ALIGNMENT, Address, Memory};
 use plan::Place;
+use rayon::prelude::*;
 
 /// One planned operation.
 #[derive(Clone, Debug)]

@@ -82,10 +82,7 @@ pub unsafe fn multiply<T: Real>(products: impl Iterator<Item = Product<T>>) {
 ///
 /// # Safety
 /// As [`multiply`].
-pub(super) unsafe fn multiply_on<T: Real>(
-    tier: Tier,
-    products: impl Iterator<Item = Product<T>>,
-) {
+pub(super) unsafe fn multiply_on<T: Real>(tier: Tier, products: impl Iterator<Item = Product<T>>) {
     crate::simd::dispatch_on(tier, Multiply { products });
 }
 
@@ -381,8 +378,7 @@ unsafe fn load_row<T: Real, S: Simd, const V: usize>(
     // SAFETY: the caller's.
     unsafe {
         for v in 0..V - 1 {
-            row[v] =
-                T::Lanes::<S>::load(std::slice::from_raw_parts(data.add(v * width), width));
+            row[v] = T::Lanes::<S>::load(std::slice::from_raw_parts(data.add(v * width), width));
         }
         let rest = std::slice::from_raw_parts(data.add((V - 1) * width), last);
         row[V - 1] = if last == width {
