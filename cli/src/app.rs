@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, BenchCommand, Command};
+use crate::bench;
 use crate::commands;
 use crate::pipeline::Stage;
 use crate::progress::{self, Interrupted};
@@ -58,6 +59,10 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Train(arguments) => commands::stage(Stage::Train, &arguments),
         Command::Sample(arguments) => commands::stage(Stage::Sample, &arguments),
         Command::Evaluate(arguments) => commands::stage(Stage::Evaluate, &arguments),
+        Command::Bench(arguments) => match &arguments.command {
+            BenchCommand::Engine(arguments) => bench::engine(arguments),
+            BenchCommand::Memory { workload, task } => bench::memory(workload, *task),
+        },
         Command::Info(arguments) => commands::info(&arguments),
     }
 }

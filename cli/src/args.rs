@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::workload::Task;
+
 const EXAMPLES: &str = "\
 Examples:
   boltzmap run                                  alanine dipeptide, from sequence to report
@@ -13,6 +15,7 @@ Examples:
   boltzmap info ala2 > my.toml                  every setting, explained, to start from
   boltzmap build Ace-A-Nme --out ala2.pdb
   boltzmap energy ala2.pdb --force-field amber99sbildn+obc2 --out energies.npz
+  boltzmap bench engine --baseline torch,jax    how fast the engine is, beside PyTorch and JAX
 
 Exit codes:
   0    done
@@ -61,6 +64,8 @@ samples.npz, summary.json and report.html. Open report.html in a browser.")]
     Evaluate(StageArguments),
     /// Force-field energies and forces of conformations
     Energy(EnergyArguments),
+    /// Time the engine, beside PyTorch and JAX where they are installed
+    Bench(BenchArguments),
     /// Version, machine and presets; with a preset or file, its resolved configuration
     Info(InfoArguments),
 }
@@ -164,4 +169,88 @@ pub struct InfoArguments {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `bench`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArguments {
+    /// What to time.
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+/// The subcommands of `bench`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Networks of real size: forward, training steps, derivatives, determinants
+    Engine(EngineBenchArguments),
+    /// Peak memory of one task in bytes; `engine` starts it in a process of its own
+    #[command(hide = true)]
+    Memory {
+        /// The workload.
+        workload: String,
+        /// The task.
+        task: Task,
+    },
+}
+
+/// Libraries to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BaselineKind {
+    /// PyTorch, eager and compiled.
+    Torch,
+    /// JAX, jitted.
+    Jax,
+}
+
+/// Arguments of `bench engine`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Every side gets the same parameters and inputs; a side whose results differ by more than 1e-4 of an
+array's largest value is not timed. Sides take turns, one sample each; the table shows medians. 'roof'
+is the rate of plain matrix products at the task's own shapes on all threads, measured in between, and
+'of roof' our matrix-product operations per second over it. Memory is the peak of a process of its own
+above what was resident before the step was built.
+
+Baselines are installed by benches/baselines/setup.sh; what is absent is skipped with a message.
+
+Examples:
+  boltzmap bench engine
+  boltzmap bench engine --workload dit-128 --task forward,training-step --baseline torch,jax
+  boltzmap bench engine --json before.json
+  boltzmap bench engine --compare before.json --fail-on-regression")]
+pub struct EngineBenchArguments {
+    /// Workloads, of dit-128, dit-256, mlp-512, tarflow-256 and tiny [default: all but tiny]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub workload: Vec<String>,
+    /// Tasks [default: all that make sense for a workload]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_enum)]
+    pub task: Vec<Task>,
+    /// Libraries to compare with
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_enum)]
+    pub baseline: Vec<BaselineKind>,
+    /// The Python interpreter that has them [default: .venv/bin/python]
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
+    /// Samples of every side
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub repeats: usize,
+    /// At most 3 samples of every side: a look, no measurement
+    #[arg(long)]
+    pub quick: bool,
+    /// Samples in divergence, log-det and hutchinson [default: 64, fewer or more for some workloads]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    pub jacobian_samples: Option<usize>,
+    /// Samples per block of our forward, jvp and training steps, to tune the engine
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    pub block: Option<usize>,
+    /// Write everything measured as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Compare our times with those of an earlier --json file
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// With --compare: exit with code 1 if a row became slower
+    #[arg(long, requires = "compare")]
+    pub fail_on_regression: bool,
 }

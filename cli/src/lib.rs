@@ -4,6 +4,7 @@
 //! they define. Errors become one sentence on standard error, results go to standard output.
 
 pub mod args;
+pub mod bench;
 pub mod commands;
 pub mod config;
 pub mod molecule;

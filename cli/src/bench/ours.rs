@@ -1,0 +1,397 @@
+//! Our side: every task compiled with the engine, and run once per call.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
+use boltzmap_autodiff::ir::Program;
+use boltzmap_autodiff::{Jacobian, grad, jvp, optimize};
+use boltzmap_models::flow_map::FlowMap;
+use boltzmap_models::parameters::Parameters;
+use boltzmap_objectives::losses::{
+    ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, corrections_program,
+    diagonal_loss, lagrangian_loss,
+};
+use boltzmap_objectives::optimizer::{AdamW, StepReport};
+
+use super::roof::{DenseProduct, dense_products};
+use super::workload::{
+    Blocks, COMPARED_STEPS, Inputs, LEARNING_RATE, Model, OPTIMIZER, Task, Workload,
+};
+
+/// Results by name, compared with those of the baselines.
+pub type Outputs = BTreeMap<String, Vec<f32>>;
+
+/// A task ready to be timed.
+pub struct Prepared {
+    /// What the task computes.
+    pub outputs: Outputs,
+    /// One call.
+    pub call: Box<dyn FnMut() + Send>,
+    /// Floating-point operations in matrix products of one call.
+    pub operations: f64,
+    /// Dense products of one block, for the roof.
+    pub products: Vec<DenseProduct>,
+    /// Seconds of tracing, differentiating and planning.
+    pub compile_seconds: f64,
+    /// Bytes that the intermediate values of one block occupy.
+    pub arena_bytes: usize,
+}
+
+/// Compiles a task and runs it once (a training step: [`COMPARED_STEPS`] times).
+///
+/// # Errors
+/// If the task makes no sense for the workload.
+pub fn prepare(workload: &Workload, inputs: &Inputs, task: Task) -> Result<Prepared> {
+    let Model::FlowMap(map) = &workload.model;
+    if !workload.tasks.contains(&task) {
+        bail!("{} has no task {}", workload.name, task.name());
+    }
+    let blocks = workload.blocks;
+    let (batch, samples) = (workload.batch, workload.samples(task));
+    let size = inputs.size;
+    let rows = |values: &[f32]| Inputs::first(values, samples, size).to_vec();
+    let times = |values: &[f32]| Inputs::first(values, samples, 1).to_vec();
+    let (x, s, t) = (rows(&inputs.x), times(&inputs.start), times(&inputs.end));
+    let parameters = workload.parameters();
+    let count = parameters.layout().count();
+    match task {
+        Task::Forward => {
+            let clock = Instant::now();
+            let block = divisor(batch, blocks.forward);
+            Ok(pointwise(
+                &map.step_program(block),
+                block,
+                parameters,
+                vec![x, s, t],
+                batch,
+                clock,
+            ))
+        }
+        Task::Jvp => {
+            let clock = Instant::now();
+            let block = divisor(batch, blocks.forward);
+            let program = jvp(&map.step_program(block), &[count, count + 2], None);
+            let inputs = vec![x, s, t, rows(&inputs.d_x), times(&inputs.d_t)];
+            Ok(pointwise(&program, block, parameters, inputs, batch, clock))
+        }
+        Task::TrainingStep => {
+            let clock = Instant::now();
+            let block = divisor(batch, blocks.training);
+            let loss = training_loss(map, block);
+            let inputs = vec![x, rows(&inputs.noise), t];
+            Ok(training(
+                TrainingStep::new(&loss, parameters, false, inputs, batch),
+                clock,
+            ))
+        }
+        Task::LagrangianStep => {
+            let clock = Instant::now();
+            let block = divisor(batch, blocks.lagrangian);
+            let loss = lagrangian_loss(
+                &corrections_program(map, block),
+                loss_shape(map, block),
+                ConsistencyWeights {
+                    map: 1.0,
+                    divergence: 1.0,
+                },
+                StopGradient::TargetAndArgument,
+            );
+            let inputs = vec![x, rows(&inputs.noise), s, t];
+            Ok(training(
+                TrainingStep::new(&loss, parameters, true, inputs, batch),
+                clock,
+            ))
+        }
+        Task::Divergence | Task::Hutchinson => {
+            let program = map.velocity_program(divisor(samples, blocks.jacobian));
+            let probes = (task == Task::Hutchinson).then(|| inputs.probes.clone());
+            Ok(jacobian(
+                workload,
+                &program,
+                parameters,
+                vec![x, t],
+                task,
+                probes,
+            ))
+        }
+        Task::LogDet => {
+            let program = map.map_program(divisor(samples, blocks.jacobian));
+            Ok(jacobian(
+                workload,
+                &program,
+                parameters,
+                vec![x, s, t],
+                task,
+                None,
+            ))
+        }
+    }
+}
+
+/// The largest divisor of `batch` up to `block`.
+fn divisor(batch: usize, block: usize) -> usize {
+    (1..=block.min(batch))
+        .rev()
+        .find(|size| batch.is_multiple_of(*size))
+        .unwrap_or(1)
+}
+
+fn loss_shape(map: &FlowMap, block: usize) -> LossShape {
+    LossShape {
+        block,
+        tokens: map.tokens(),
+        channels: map.channels(),
+        kappa: map.share(),
+    }
+}
+
+fn training_loss(map: &FlowMap, block: usize) -> Program {
+    let weights = DiagonalWeights {
+        velocity: 1.0,
+        divergence: 1.0,
+    };
+    diagonal_loss(
+        &corrections_program(map, block),
+        loss_shape(map, block),
+        weights,
+    )
+}
+
+/// Parameters shared by all blocks, everything else cut along the batch.
+fn roles(program: &Program, shared: usize) -> Vec<InputRole> {
+    (0..program.inputs.len())
+        .map(|i| match i < shared {
+            true => InputRole::Shared,
+            false => InputRole::PerBlock { axis: 0 },
+        })
+        .collect()
+}
+
+fn named(program: &Program, values: &[Vec<f32>]) -> Outputs {
+    program
+        .output_names
+        .iter()
+        .cloned()
+        .zip(values.iter().cloned())
+        .collect()
+}
+
+/// A program whose inputs after the parameters, and whose outputs, all have the batch as their first axis.
+fn pointwise(
+    program: &Program,
+    block: usize,
+    parameters: Parameters<f32>,
+    inputs: Vec<Vec<f32>>,
+    batch: usize,
+    clock: Instant,
+) -> Prepared {
+    let outputs = vec![OutputRole::PerBlock { axis: 0 }; program.outputs.len()];
+    let input_roles = roles(program, parameters.layout().count());
+    let batched = Batched::<f32>::compile(program, input_roles, outputs);
+    let compile_seconds = clock.elapsed().as_secs_f64();
+    let mut values: Vec<Vec<f32>> = (0..program.outputs.len())
+        .map(|i| {
+            let length: usize = program.output_shape(i).iter().product();
+            vec![0.0; length / block * batch]
+        })
+        .collect();
+    let operations =
+        batched.executable().product_operations() as f64 * batch.div_ceil(block) as f64;
+    let arena_bytes = batched.executable().arena_bytes();
+    let run = move |values: &mut [Vec<f32>]| {
+        let mut arguments = parameters.slices();
+        arguments.extend(inputs.iter().map(Vec::as_slice));
+        let mut targets: Vec<&mut [f32]> = values.iter_mut().map(Vec::as_mut_slice).collect();
+        batched.run(batch, &arguments, &mut targets);
+    };
+    run(&mut values);
+    Prepared {
+        outputs: named(program, &values),
+        call: Box::new(move || run(&mut values)),
+        operations,
+        products: dense_products(&optimize(program)),
+        compile_seconds,
+        arena_bytes,
+    }
+}
+
+/// Loss, gradient and update of the whole batch, with the inputs held fixed.
+pub struct TrainingStep {
+    gradient: Batched<f32>,
+    losses: Vec<[f32; 1]>,
+    loss_names: Vec<String>,
+    parameters: Parameters<f32>,
+    /// Whether the moving average is the loss's second set of parameters.
+    teacher: bool,
+    optimizer: AdamW,
+    gradients: Vec<f32>,
+    inputs: Vec<Vec<f32>>,
+    batch: usize,
+    products: Vec<DenseProduct>,
+}
+
+impl TrainingStep {
+    /// Compiles value and gradient of a loss program whose per-block inputs are `inputs`.
+    pub fn new(
+        loss: &Program,
+        parameters: Parameters<f32>,
+        teacher: bool,
+        inputs: Vec<Vec<f32>>,
+        batch: usize,
+    ) -> Self {
+        let count = parameters.layout().count();
+        let program = grad(loss, &(0..count).collect::<Vec<_>>());
+        let shared = if teacher { 2 * count } else { count };
+        let outputs = vec![OutputRole::Summed; program.outputs.len()];
+        let gradient = Batched::compile(&program, roles(&program, shared), outputs);
+        Self {
+            losses: vec![[0.0]; loss.outputs.len()],
+            loss_names: loss.output_names.clone(),
+            optimizer: AdamW::new(OPTIMIZER, parameters.flat()),
+            gradients: vec![0.0; parameters.flat().len()],
+            products: dense_products(&optimize(&program)),
+            gradient,
+            parameters,
+            teacher,
+            inputs,
+            batch,
+        }
+    }
+
+    /// One step.
+    pub fn step(&mut self) -> StepReport {
+        let layout = self.parameters.layout();
+        let mut arguments = self.parameters.slices();
+        if self.teacher {
+            let average = &self.optimizer.average;
+            arguments.extend((0..layout.count()).map(|i| &average[layout.range(i)]));
+        }
+        arguments.extend(self.inputs.iter().map(Vec::as_slice));
+        let mut targets: Vec<&mut [f32]> = self
+            .losses
+            .iter_mut()
+            .map(|loss| loss.as_mut_slice())
+            .collect();
+        let mut rest = self.gradients.as_mut_slice();
+        for i in 0..layout.count() {
+            let (head, tail) = rest.split_at_mut(layout.range(i).len());
+            targets.push(head);
+            rest = tail;
+        }
+        self.gradient.run(self.batch, &arguments, &mut targets);
+        self.optimizer.update(
+            self.parameters.flat_mut(),
+            &self.gradients,
+            1.0 / self.batch as f64,
+            LEARNING_RATE,
+        )
+    }
+
+    fn gradient_mean(&self) -> Vec<f32> {
+        let scale = 1.0 / self.batch as f32;
+        self.gradients.iter().map(|value| value * scale).collect()
+    }
+}
+
+/// Takes the first steps, of which losses, norms, the first gradient and the optimiser's moments are compared.
+fn training(mut step: TrainingStep, clock: Instant) -> Prepared {
+    let compile_seconds = clock.elapsed().as_secs_f64();
+    let blocks = (step.batch / step.gradient.block_size()) as f64;
+    let operations = step.gradient.executable().product_operations() as f64 * blocks;
+    let arena_bytes = step.gradient.executable().arena_bytes();
+    let mut outputs = Outputs::new();
+    for number in 0..COMPARED_STEPS {
+        let report = step.step();
+        let mut push = |name: &str, value: f64| {
+            outputs.entry(name.into()).or_default().push(value as f32);
+        };
+        push("gradient_norm", report.gradient_norm);
+        for (name, loss) in step.loss_names.iter().zip(&step.losses) {
+            push(name, f64::from(loss[0]) / step.batch as f64);
+        }
+        if number == 0 {
+            outputs.insert("gradient".into(), step.gradient_mean());
+        }
+    }
+    let optimizer = &step.optimizer;
+    outputs.insert("first_moment".into(), optimizer.first_moment.clone());
+    outputs.insert("second_moment".into(), optimizer.second_moment.clone());
+    let products = std::mem::take(&mut step.products);
+    Prepared {
+        outputs,
+        operations,
+        products,
+        compile_seconds,
+        arena_bytes,
+        call: Box::new(move || {
+            step.step();
+        }),
+    }
+}
+
+/// The tasks that push many tangents through a program.
+fn jacobian(
+    workload: &Workload,
+    program: &Program,
+    parameters: Parameters<f32>,
+    inputs: Vec<Vec<f32>>,
+    task: Task,
+    probes: Option<Vec<f32>>,
+) -> Prepared {
+    let clock = Instant::now();
+    let Blocks { tangents, .. } = workload.blocks;
+    let count = parameters.layout().count();
+    let tangents = if probes.is_some() {
+        workload.probes
+    } else {
+        tangents
+    };
+    let jacobian =
+        Jacobian::<f32>::compile(program, count, 0, roles(program, count), None, tangents);
+    let compile_seconds = clock.elapsed().as_secs_f64();
+    let samples = workload.jacobian_samples;
+    let operations = match &probes {
+        // One run of the program with all probes at once, where the full basis takes several.
+        Some(_) => {
+            let chunks = jacobian
+                .subspace_dimension()
+                .div_ceil(tangents.min(jacobian.subspace_dimension()));
+            jacobian.product_operations(samples) / chunks as f64
+        }
+        None => jacobian.product_operations(samples),
+    };
+    let products = dense_products(&optimize(&jvp(program, &[count], Some(tangents))));
+    let run = move || {
+        let mut arguments = parameters.slices();
+        arguments.extend(inputs.iter().map(Vec::as_slice));
+        let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect::<Vec<_>>();
+        match (task, &probes) {
+            (_, Some(probes)) => {
+                narrow(jacobian.hutchinson_trace(samples, &arguments, probes, None))
+            }
+            (Task::Divergence, _) => narrow(jacobian.trace(samples, &arguments, None)),
+            _ => jacobian
+                .log_abs_det(samples, &arguments, None)
+                .into_iter()
+                .map(|(log_det, _)| log_det as f32)
+                .collect(),
+        }
+    };
+    let name = if task == Task::LogDet {
+        "log_det"
+    } else {
+        "divergence"
+    };
+    Prepared {
+        outputs: Outputs::from([(name.to_owned(), run())]),
+        call: Box::new(move || {
+            std::hint::black_box(run());
+        }),
+        operations,
+        products,
+        compile_seconds,
+        arena_bytes: 0,
+    }
+}
