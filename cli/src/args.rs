@@ -116,13 +116,27 @@ pub struct StageArguments {
 
 /// Arguments of `build`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Sequences:
+  AAA  GYDPETGTWG        one-letter codes; ends are charged
+  Ace-A-Nme  Ace-A-NH2   caps
+  Ace-Ala-Val-Nme        three-letter codes with hyphens between them
+  AdAA  Ala-d-Ala-Ala    a D-residue
+  A[HIP]A  Ala-Hip-Ala   a protonation state: ASH GLH LYN HID HIE HIP CYM (H is HIE)
+  Ace-CGGC-Nme:1-4       a disulfide, counted without the caps")]
 pub struct BuildArguments {
-    /// Capped, e.g. Ace-A-Nme or Ace-AAA-Nme, or zwitterionic, e.g. AAA
+    /// The peptide, e.g. Ace-A-Nme, AAA, Ala-d-Val-Hip, Ace-CGGC-Nme:1-4
     #[arg(value_name = "SEQUENCE")]
     pub sequence: String,
     /// The PDB file to write
     #[arg(long, value_name = "FILE.pdb")]
     pub out: PathBuf,
+    /// The force field whose energy is minimised
+    #[arg(long, value_name = "NAME", default_value = "amber99sbildn+obc2")]
+    pub force_field: String,
+    /// Ideal bonds and angles, extended, not minimised
+    #[arg(long)]
+    pub ideal: bool,
 }
 
 /// Floating-point precision of the energy evaluation.
@@ -146,6 +160,9 @@ pub struct EnergyArguments {
     /// The force field, e.g. amber99sbildn+obc2
     #[arg(long, value_name = "NAME")]
     pub force_field: String,
+    /// Cutoff of the pair interactions, not periodic (default: none, all pairs)
+    #[arg(long, value_name = "NM", allow_negative_numbers = true)]
+    pub cutoff: Option<f64>,
     /// Conformations instead of the PDB file's own: [n, atoms, 3] in nm, f64 or f32
     #[arg(long, value_name = "X.npy")]
     pub positions: Option<PathBuf>,

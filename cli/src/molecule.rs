@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use boltzmap_physics::{ForceField, System, Topology, build_sequence, pdb};
 
 use crate::config::nearest;
@@ -26,6 +26,20 @@ pub fn force_field(name: &str) -> Result<ForceField> {
                 FORCE_FIELDS.join(", ")
             )
         }
+    })
+}
+
+/// The force field of a name with a non-periodic cutoff (nm) instead of all pairs.
+pub fn force_field_with_cutoff(name: &str, cutoff: Option<f64>) -> Result<ForceField> {
+    if let Some(cutoff) = cutoff {
+        ensure!(
+            cutoff > 0.0 && cutoff.is_finite(),
+            "the cutoff is {cutoff} nm, which must be positive"
+        );
+    }
+    Ok(ForceField {
+        cutoff,
+        ..force_field(name)?
     })
 }
 
@@ -54,9 +68,15 @@ impl Molecule {
 
     /// Reads a PDB file.
     pub fn from_pdb(path: &Path, force_field_name: &str) -> Result<Molecule> {
-        let force_field = force_field(force_field_name)?;
+        Molecule::read(path, &force_field(force_field_name)?)
+    }
+
+    /// Reads a PDB file.
+    pub fn read(path: &Path, force_field: &ForceField) -> Result<Molecule> {
         let shown = path.display();
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| anyhow!("{shown} is not a PDB file: it is not text"))?;
         let (topology, positions) = pdb::read(&text).with_context(|| shown.to_string())?;
         let system = force_field
             .system(&topology)

@@ -1,165 +1,146 @@
-//! Peptides in three dimensions from ideal internal coordinates: L-amino acids in an extended, clash-free conformation.
+//! Peptides in three dimensions from ideal internal coordinates, in an extended conformation; with disulfides, in one that closes
+//! them.
 //!
-//! Every residue is a list of atoms in the order of the PDB, each placed by its distance to a bonded atom, an angle and a dihedral.
+//! Every residue is a list of atoms in the order of the PDB, each placed by its distance to a bonded atom, an angle and a dihedral
+//! ([`tables`]). D-residues are mirror images: all their dihedrals change sign.
 
-use crate::element::Element;
-use crate::sequence::{Sequence, SequenceError};
+mod closure;
+mod tables;
+
+use crate::batch::{BatchError, BatchEvaluator};
+use crate::forcefield::{AssignError, ForceField};
+use crate::minimise::{MinimiseSettings, Minimised, minimise};
+use crate::sequence::{End, Front, Sequence, SequenceError};
+use crate::system::System;
 use crate::terms::vector::{add, cross, normalize, scale, subtract};
 use crate::topology::{Atom, Topology};
+use tables::{ACETYL, CARBOXYLATE, METHYLAMIDE, PRIMARY_AMIDE, Place, backbone, front, side_chain};
 
-/// Backbone dihedrals of the structures built, degrees: φ and ψ of an antiparallel β strand.
-const EXTENDED: [f64; 2] = [-139.0, 135.0];
-
-/// How one atom is placed: `name`, `element`, the atoms (bonded, angle, dihedral) that it is placed against, and its distance (nm), angle and
-/// dihedral (degrees) to them. A leading `-` means the residue before.
-struct Place {
-    name: &'static str,
-    element: Element,
-    against: [&'static str; 3],
-    length: f64,
-    angle: f64,
-    dihedral: f64,
-}
-
-const fn place(
-    name: &'static str,
-    element: Element,
-    against: [&'static str; 3],
-    length: f64,
-    angle: f64,
-    dihedral: f64,
-) -> Place {
-    Place {
-        name,
-        element,
-        against,
-        length,
-        angle,
-        dihedral,
-    }
-}
-
-// Bond lengths and angles are AMBER's equilibrium values, rounded.
-const ACETYL: [Place; 6] = [
-    place("CH3", Element::C, ["-C", "-CA", "-O"], 0.1522, 111.0, 180.0),
-    place("H1", Element::H, ["CH3", "C", "O"], 0.1090, 109.5, -120.0),
-    place("H2", Element::H, ["CH3", "C", "O"], 0.1090, 109.5, 0.0),
-    place("H3", Element::H, ["CH3", "C", "O"], 0.1090, 109.5, 120.0),
-    place("C", Element::C, ["CH3", "-C", "-CA"], 0.1522, 111.0, 180.0),
-    place("O", Element::O, ["C", "CH3", "-C"], 0.1229, 120.4, 0.0),
-];
-
-const METHYLAMIDE: [Place; 6] = [
-    place("N", Element::N, ["-C", "-CA", "-O"], 0.1335, 116.6, 180.0),
-    place("H", Element::H, ["N", "-C", "-CA"], 0.1010, 119.8, 0.0),
-    place("C", Element::C, ["N", "-C", "-CA"], 0.1449, 121.9, 180.0),
-    place("H1", Element::H, ["C", "N", "-C"], 0.1090, 109.5, 180.0),
-    place("H2", Element::H, ["C", "N", "-C"], 0.1090, 109.5, -60.0),
-    place("H3", Element::H, ["C", "N", "-C"], 0.1090, 109.5, 60.0),
-];
-
-/// N with its hydrogen inside a chain.
-const AMIDE: [Place; 2] = [
-    place("N", Element::N, ["-C", "-CA", "-O"], 0.1335, 116.6, 180.0),
-    place("H", Element::H, ["N", "-C", "-CA"], 0.1010, 119.8, 0.0),
-];
-
-/// NH₃⁺ at the start of a chain.
-const AMMONIUM: [Place; 4] = [
-    place("N", Element::N, ["-C", "-CA", "-O"], 0.1335, 116.6, 180.0),
-    place("H", Element::H, ["N", "CA", "C"], 0.1010, 109.5, 180.0),
-    place("H2", Element::H, ["N", "CA", "C"], 0.1010, 109.5, -60.0),
-    place("H3", Element::H, ["N", "CA", "C"], 0.1010, 109.5, 60.0),
-];
-
-/// Cα, its hydrogen and the carbonyl. The dihedral N–C–Cα–HA is what makes the residue L.
-const BACKBONE: [Place; 4] = [
-    place("CA", Element::C, ["N", "-C", "-CA"], 0.1449, 121.9, 180.0),
-    place("HA", Element::H, ["CA", "C", "N"], 0.1090, 109.5, -119.5),
-    place(
-        "C",
-        Element::C,
-        ["CA", "N", "-C"],
-        0.1522,
-        110.1,
-        EXTENDED[0],
-    ),
-    place(
-        "O",
-        Element::O,
-        ["C", "CA", "N"],
-        0.1229,
-        120.4,
-        EXTENDED[1] - 180.0,
-    ),
-];
-
-const ALANINE: [Place; 4] = [
-    place("CB", Element::C, ["CA", "C", "N"], 0.1526, 111.1, 122.5),
-    place("HB1", Element::H, ["CB", "CA", "N"], 0.1090, 109.5, -60.0),
-    place("HB2", Element::H, ["CB", "CA", "N"], 0.1090, 109.5, 180.0),
-    place("HB3", Element::H, ["CB", "CA", "N"], 0.1090, 109.5, 60.0),
-];
-
-/// The second oxygen of COO⁻ at the end of a chain.
-const CARBOXYLATE: [Place; 1] = [place(
-    "OXT",
-    Element::O,
-    ["C", "CA", "O"],
-    0.1250,
-    117.0,
-    180.0,
-)];
-
-/// The residues that can be built, with their side chains.
-const SIDE_CHAINS: [(&str, &[Place]); 1] = [("ALA", &ALANINE)];
-
-/// Topology and extended 3-D structure (3·atoms coordinates, nm, centred at the origin) of a sequence such as `Ace-A-Nme` or `AAA`.
+/// Topology and ideal 3-D structure (3·atoms coordinates, nm, centred at the origin) of a sequence such as `Ace-A-Nme` or `AAA`;
+/// see [`crate::sequence`] for what can be written.
 ///
 /// # Errors
-/// If the sequence is malformed, or holds a residue that there is no geometry for.
+/// If the sequence is malformed, or its disulfides cannot be closed.
 pub fn build_sequence(text: &str) -> Result<(Topology, Vec<f64>), SequenceError> {
     build(&text.parse()?)
 }
 
-/// Topology and extended 3-D structure (3·atoms coordinates, nm, centred at the origin) of a peptide.
+/// Topology and ideal 3-D structure (3·atoms coordinates, nm, centred at the origin) of a peptide.
 ///
 /// # Errors
-/// If it holds a residue that there is no geometry for.
+/// If its disulfides cannot be closed.
 pub fn build(sequence: &Sequence) -> Result<(Topology, Vec<f64>), SequenceError> {
-    let mut chain = Chain::new();
-    if sequence.acetyl_cap {
-        chain.append("ACE", ACETYL.iter());
+    let turns = closure::conformation(sequence)?;
+    Ok(assemble(sequence, &turns))
+}
+
+/// A peptide with its parameters in a minimum of its energy.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Atoms and bonds.
+    pub topology: Topology,
+    /// Parameters.
+    pub system: System,
+    /// 3·atoms coordinates, nm.
+    pub positions: Vec<f64>,
+    /// How the minimisation ended.
+    pub minimised: Minimised,
+}
+
+/// Why a peptide cannot be built and minimised.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BuildError {
+    /// The sequence cannot be built.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// The force field does not know it.
+    #[error(transparent)]
+    Assign(#[from] AssignError),
+    /// The structure has no energy.
+    #[error(transparent)]
+    Evaluate(#[from] BatchError),
+}
+
+/// Builds a sequence and minimises its energy in a force field.
+///
+/// # Errors
+/// If the sequence is malformed, cannot be built, or has residues that the force field does not know.
+pub fn build_minimised(
+    text: &str,
+    force_field: &ForceField,
+    settings: MinimiseSettings,
+) -> Result<Built, BuildError> {
+    let (topology, mut positions) = build_sequence(text)?;
+    let system = force_field.system(&topology)?;
+    let evaluator = BatchEvaluator::<f64>::new(&system);
+    let minimised = minimise(&evaluator, &mut positions, settings)?[0];
+    Ok(Built {
+        topology,
+        system,
+        positions,
+        minimised,
+    })
+}
+
+/// What is added to a residue's dihedrals, degrees. φ of proline stays as its ring asks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    phi: f64,
+    psi: f64,
+    chi1: f64,
+}
+
+impl Turn {
+    fn of(&self, residue: &str, place: &Place) -> f64 {
+        match (place.name, place.against) {
+            ("C", ["CA", ..]) if residue != "PRO" => self.phi,
+            ("O", ["C", "CA", ..]) => self.psi,
+            (_, ["CB", "CA", "N"]) if residue != "PRO" => self.chi1,
+            _ => 0.0,
+        }
     }
-    let last = sequence.residues.len().wrapping_sub(1);
-    for (index, &name) in sequence.residues.iter().enumerate() {
-        let (_, side_chain) = SIDE_CHAINS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .ok_or_else(|| SequenceError::NoBuilder {
-                name: name.into(),
-                position: index + 1,
-                known: SIDE_CHAINS.map(|(known, _)| known).join(", "),
-            })?;
-        let front: &[Place] = if index == 0 && !sequence.acetyl_cap {
-            &AMMONIUM
-        } else {
-            &AMIDE
-        };
-        let end: &[Place] = if index == last && !sequence.methylamide_cap {
+}
+
+/// The structure whose residues are turned as given, or not where `turns` ends.
+fn assemble(sequence: &Sequence, turns: &[Turn]) -> (Topology, Vec<f64>) {
+    let mut chain = Chain::new();
+    let still = Turn::default();
+    if sequence.front == Front::Acetyl {
+        chain.append("ACE", "ACE", false, &still, ACETYL.iter());
+    }
+    let caps = chain.residues;
+    let last = sequence.residues.len() - 1;
+    for (index, residue) in sequence.residues.iter().enumerate() {
+        let name = residue.name;
+        let side_chain = side_chain(name).expect("every residue of a sequence has a side chain");
+        let charged = index == 0 && sequence.front == Front::Charged;
+        let end: &[Place] = if index == last && sequence.end == End::Charged {
             &CARBOXYLATE
         } else {
             &[]
         };
-        chain.append(
-            name,
-            front.iter().chain(&BACKBONE).chain(*side_chain).chain(end),
-        );
+        let places = front(name, charged)
+            .iter()
+            .chain(backbone(name))
+            .chain(side_chain.places)
+            .chain(end);
+        let turn = turns.get(index).unwrap_or(&still);
+        chain.append(name, residue.pdb_name(), residue.mirrored, turn, places);
+        for &[first, second] in side_chain.closures {
+            let ends = [first, second].map(|name| chain.find(caps + index, name));
+            chain.bonds.push(ends);
+        }
     }
-    if sequence.methylamide_cap {
-        chain.append("NME", METHYLAMIDE.iter());
+    match sequence.end {
+        End::Charged => {}
+        End::MethylAmide => chain.append("NME", "NME", false, &still, METHYLAMIDE.iter()),
+        End::Amide => chain.append("NHE", "NHE", false, &still, PRIMARY_AMIDE.iter()),
     }
-    Ok(chain.finish())
+    for pair in &sequence.disulfides {
+        let ends = pair.map(|residue| chain.find(caps + residue, "SG"));
+        chain.bonds.push(ends);
+    }
+    chain.finish()
 }
 
 struct Chain {
@@ -180,6 +161,13 @@ impl Chain {
             previous: 0,
             residues: 0,
         }
+    }
+
+    fn find(&self, residue: usize, name: &str) -> usize {
+        self.atoms
+            .iter()
+            .position(|atom| atom.residue_index == residue && atom.name == name)
+            .expect("tables name atoms of the residue")
     }
 
     /// Position and index of an atom that others are placed against. Before the first residue stands a phantom carbonyl.
@@ -210,14 +198,21 @@ impl Chain {
         (self.positions[index], Some(index))
     }
 
-    fn append<'a>(&mut self, residue_name: &str, places: impl Iterator<Item = &'a Place>) {
+    fn append<'a>(
+        &mut self,
+        residue: &str,
+        pdb_name: &str,
+        mirrored: bool,
+        turn: &Turn,
+        places: impl Iterator<Item = &'a Place>,
+    ) {
         let start = self.atoms.len();
         let places: Vec<&Place> = places.collect();
         for place in &places {
             self.atoms.push(Atom {
                 name: place.name.into(),
                 element: place.element,
-                residue_name: residue_name.into(),
+                residue_name: pdb_name.into(),
                 residue_index: self.residues,
                 chain: 'A',
             });
@@ -233,15 +228,17 @@ impl Chain {
                 if references.iter().any(|(position, _)| position[0].is_nan()) {
                     return true;
                 }
+                let turned = place.dihedral + turn.of(residue, place);
+                let dihedral = if mirrored { -turned } else { turned };
                 self.positions[start + index] =
-                    put(references.map(|(position, _)| position), place);
+                    put(references.map(|(position, _)| position), place, dihedral);
                 self.bonds
                     .extend(references[0].1.map(|bonded| [bonded, start + index]));
                 false
             });
             assert!(
                 waiting.len() < before,
-                "the table of {residue_name} places atoms in a circle"
+                "the table of {residue} places atoms in a circle"
             );
         }
         self.previous = start;
@@ -265,12 +262,12 @@ impl Chain {
     }
 }
 
-/// The point at the place's distance from a, with the place's angle to b and dihedral to c.
-fn put([a, b, c]: [[f64; 3]; 3], place: &Place) -> [f64; 3] {
+/// The point at the place's distance from a, with the place's angle to b and the dihedral (degrees) to c.
+fn put([a, b, c]: [[f64; 3]; 3], place: &Place, dihedral: f64) -> [f64; 3] {
     let along = normalize(subtract(a, b));
     let normal = normalize(cross(subtract(b, c), along));
     let across = cross(normal, along);
-    let (angle, dihedral) = (place.angle.to_radians(), place.dihedral.to_radians());
+    let (angle, dihedral) = (place.angle.to_radians(), dihedral.to_radians());
     let direction = add(
         scale(-angle.cos(), along),
         scale(

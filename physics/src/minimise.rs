@@ -52,6 +52,8 @@ pub struct Minimised {
     pub largest_force: f64,
     /// Whether that is within the tolerance.
     pub converged: bool,
+    /// Steps done by it and those that share its vector.
+    pub steps: usize,
 }
 
 /// Minimises every conformation of `positions` `[n, atoms, 3]` (nm) in place.
@@ -108,7 +110,7 @@ impl<T: Real> Kernel for MinimiseChunk<'_, T> {
             for velocity in v.iter_mut() {
                 *velocity = zero;
             }
-            descend(&mut evaluator, &self.settings, &mut x, &mut v, &mut f);
+            let steps = descend(&mut evaluator, &self.settings, &mut x, &mut v, &mut f);
             let energies = evaluator.evaluate::<true>(&x, &mut f);
             let largest = largest_component(&f);
             for lane in 0..count {
@@ -117,6 +119,7 @@ impl<T: Real> Kernel for MinimiseChunk<'_, T> {
                     energy: energies.lane(lane).total(),
                     largest_force,
                     converged: largest_force <= self.settings.force_tolerance,
+                    steps,
                 };
             }
             store_tile(&x, &mut self.positions[rows]);
@@ -133,7 +136,7 @@ fn descend<L: Lanes>(
     x: &mut [L],
     v: &mut [L],
     f: &mut [L],
-) {
+) -> usize {
     let (zero, one) = (L::zero(), L::constant(1.0));
     let tolerance = L::constant(settings.force_tolerance);
     let limit = L::constant(settings.largest_move);
@@ -141,11 +144,11 @@ fn descend<L: Lanes>(
     let mut timestep = L::constant(FIRST_TIMESTEP);
     let mut mixing = L::constant(MIXING);
     let mut downhill_steps = zero;
-    for _ in 0..settings.max_steps {
+    for step in 0..settings.max_steps {
         evaluator.evaluate::<true>(x, f);
         let active = L::mask_not(largest_component(f).le(tolerance));
         if !L::mask_any(active) {
-            break;
+            return step;
         }
         let (mut power, mut speed2, mut force2) = (zero, zero, zero);
         for k in 0..x.len() {
@@ -187,6 +190,7 @@ fn descend<L: Lanes>(
             x[k] = advance.mul_add(v[k], x[k]);
         }
     }
+    settings.max_steps
 }
 
 /// The largest |component| of each lane.

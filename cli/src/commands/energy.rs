@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::print;
 use crate::args::{EnergyArguments, Precision};
-use crate::molecule::Molecule;
+use crate::molecule::{Molecule, force_field_with_cutoff};
 use crate::npz::{self, Array, NpzWriter};
 use crate::progress::note;
 use crate::run_dir::check_writable;
@@ -29,7 +29,8 @@ const TERMS: [Term; 5] = [
 
 /// Runs the command.
 pub fn energy(arguments: &EnergyArguments) -> Result<()> {
-    let molecule = Molecule::from_pdb(&arguments.pdb, &arguments.force_field)?;
+    let force_field = force_field_with_cutoff(&arguments.force_field, arguments.cutoff)?;
+    let molecule = Molecule::read(&arguments.pdb, &force_field)?;
     let atoms = molecule.n_atoms();
     let positions = match &arguments.positions {
         Some(path) => read_positions(path, &molecule)?,
@@ -187,6 +188,7 @@ fn summary(
         "n": total.len(),
         "atoms": atoms,
         "force_field": arguments.force_field,
+        "cutoff_nm": arguments.cutoff,
         "precision": precision(arguments),
         "unit": "kJ/mol",
         "energy": describe(total),

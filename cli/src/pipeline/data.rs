@@ -177,7 +177,7 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
     let left = molecule.fraction_l(&sampled.positions);
     ensure!(
         left == 1.0,
-        "{:.2} % of the dynamics' frames are not all-L; the integrator broke the molecule, lower data.t_max or data.timestep_fs",
+        "{:.2} % of the dynamics' frames changed the chirality of a residue; the integrator broke the molecule, lower data.t_max or data.timestep_fs",
         100.0 * (1.0 - left)
     );
     let frames = |values: &[f32]| [values.len() / size, molecule.n_atoms(), 3];

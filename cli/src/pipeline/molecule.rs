@@ -16,7 +16,7 @@ pub struct Molecule {
     pub positions: Vec<f64>,
     /// All force-field parameters.
     pub system: System,
-    /// Backbone dihedrals and chiral centres.
+    /// Backbone dihedrals, and chiral centres whose handedness is positive as built.
     pub backbone: Backbone,
     /// Number of angles in one row of [`Molecule::torus`].
     pub torus_dimension: usize,
@@ -40,7 +40,14 @@ impl Molecule {
             .iter()
             .map(|atom| atom.element.atomic_number())
             .collect();
-        let backbone = observables::backbone(topology.n_atoms(), &topology.bonds, &atomic_numbers);
+        let mut backbone =
+            observables::backbone(topology.n_atoms(), &topology.bonds, &atomic_numbers);
+        // Read with two neighbours exchanged, a D-residue that keeps its handedness counts as L does.
+        for centre in &mut backbone.centres {
+            if observables::chirality(&positions, *centre) < 0.0 {
+                centre.swap(1, 2);
+            }
+        }
         let torus_dimension = observables::phi_psi(&positions, topology.n_atoms(), &backbone).len();
         ensure!(
             torus_dimension > 0,
@@ -76,7 +83,7 @@ impl Molecule {
         observables::phi_psi(positions, self.n_atoms(), &self.backbone)
     }
 
-    /// Fraction of frames in which every chiral centre is L.
+    /// Fraction of frames in which every Cα has the handedness of the sequence (L, unless it asks for D).
     pub fn fraction_l<T: Copy + Into<f64>>(&self, positions: &[T]) -> f64 {
         observables::fraction_all_l(positions, self.n_atoms(), &self.backbone.centres)
     }

@@ -5,7 +5,8 @@
 
 use super::{AssignError, ForceField, Template};
 use crate::element::Element;
-use crate::topology::Topology;
+use crate::pdb::bonds::usual_name;
+use crate::topology::{Atom, Topology};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
@@ -160,21 +161,7 @@ fn no_template(
     residue: &Graph,
 ) -> AssignError {
     let label = topology.residue_label(index);
-    let name = label.split(' ').next().unwrap_or_default();
-    // The residue's name does not decide the match, but it says best what the user meant.
-    let hint = force_field
-        .templates
-        .iter()
-        .find(|template| template.name == name)
-        .map_or(String::new(), |template| {
-            let graph = Graph::of_template(force_field, template);
-            let external: usize = graph.external.iter().sum();
-            format!(
-                "; {name} inside a chain has {} atoms ({}, {external} such bonds)",
-                template.atoms.len(),
-                formula(&graph.elements)
-            )
-        });
+    let hint = closest(force_field, topology, index, residue).unwrap_or_default();
     AssignError::NoTemplate {
         residue: label,
         atoms: residue.elements.len(),
@@ -182,6 +169,84 @@ fn no_template(
         external: residue.external.iter().sum(),
         hint,
     }
+}
+
+/// What distinguishes the residue from the template of its name with as many bonds to other residues. The name does not decide the
+/// match, but it says best what the user meant.
+fn closest(
+    force_field: &ForceField,
+    topology: &Topology,
+    index: usize,
+    residue: &Graph,
+) -> Option<String> {
+    let atoms: Vec<&Atom> = topology
+        .atoms
+        .iter()
+        .filter(|atom| atom.residue_index == index)
+        .collect();
+    let base = &atoms.first()?.residue_name;
+    // The first ammonium hydrogen is also called H.
+    let same = |ours: &str, theirs: &str| {
+        usual_name(base, ours) == theirs || (ours == "H" && theirs == "H1")
+    };
+    let compare = |template: &Template| {
+        let names = template.atoms.iter().map(|atom| atom.name.as_str());
+        let lacking: Vec<&str> = names
+            .clone()
+            .filter(|name| !atoms.iter().any(|atom| same(&atom.name, name)))
+            .collect();
+        let extra: Vec<&str> = atoms
+            .iter()
+            .map(|atom| atom.name.as_str())
+            .filter(|ours| !names.clone().any(|name| same(ours, name)))
+            .collect();
+        let external: usize = template.atoms.iter().map(|atom| atom.external_bonds).sum();
+        let off = external.abs_diff(residue.external.iter().sum());
+        (
+            off,
+            template.name.clone(),
+            lacking.join(", "),
+            extra.join(", "),
+        )
+    };
+    let (off, name, lacking, extra) = force_field
+        .templates
+        .iter()
+        .filter(|template| {
+            ["", "N", "C"]
+                .iter()
+                .any(|end| template.name == format!("{end}{base}"))
+        })
+        .map(compare)
+        .min_by_key(|(off, _, lacking, extra)| (*off, lacking.len() + extra.len()))?;
+    let mut what = Vec::new();
+    if !lacking.is_empty() {
+        what.push(format!("lacks {lacking}"));
+    }
+    if !extra.is_empty() {
+        what.push(format!("has {extra} too many"));
+    }
+    if off > 0 {
+        what.push(format!("is {off} bonds to other residues off"));
+    }
+    if what.is_empty() {
+        what.push("has the same atoms, bonded otherwise".into());
+    }
+    Some(format!("; compared with {name} it {}", what.join(" and ")))
+}
+
+/// Whether a residue, given by its atoms, is one of the force field's.
+pub(crate) fn is_known(
+    force_field: &ForceField,
+    topology: &Topology,
+    neighbours: &[Vec<usize>],
+    atoms: &[usize],
+) -> bool {
+    let residue = Graph::of_residue(topology, neighbours, atoms);
+    let fits = |template: &Template| {
+        isomorphism(&residue, &Graph::of_template(force_field, template)).is_some()
+    };
+    force_field.templates.iter().any(fits)
 }
 
 /// For every atom of the residue its atom in the template, or `None` if the graphs differ.

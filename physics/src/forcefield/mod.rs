@@ -159,7 +159,7 @@ pub struct ForceField {
 }
 
 /// Why a molecule cannot be given parameters.
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum AssignError {
     /// A residue is not in the force field.
     #[error(

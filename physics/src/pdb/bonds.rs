@@ -1,7 +1,9 @@
 //! How the atoms of standard residues are bonded, by name: the union over a residue's protonation and terminal variants.
 
-use crate::forcefield::ForceField;
-use std::collections::BTreeSet;
+use crate::element::Element;
+use crate::forcefield::{ForceField, TemplateAtom};
+use crate::sequence::MIRRORED;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a residue's name.
 pub(super) struct Residue {
@@ -9,8 +11,8 @@ pub(super) struct Residue {
     pub(super) bonds: BTreeSet<(String, String)>,
     /// Heavy atoms that every variant has.
     pub(super) required: BTreeSet<String>,
-    /// Names of all atoms.
-    pub(super) names: BTreeSet<String>,
+    /// Names of all atoms, with their elements.
+    pub(super) names: BTreeMap<String, Element>,
 }
 
 /// PDB residue names that stand for several protonation states.
@@ -24,6 +26,10 @@ const VARIANTS: [(&str, &[&str]); 5] = [
 
 /// The residue of that name; `None` if it is not an amino acid or a cap.
 pub(super) fn residue(force_field: &ForceField, name: &str) -> Option<Residue> {
+    let name = MIRRORED
+        .iter()
+        .find(|(mirrored, _)| *mirrored == name)
+        .map_or(name, |(_, base)| base);
     let variants = VARIANTS
         .iter()
         .find(|(base, _)| *base == name)
@@ -31,7 +37,7 @@ pub(super) fn residue(force_field: &ForceField, name: &str) -> Option<Residue> {
     let mut found = Residue {
         bonds: BTreeSet::new(),
         required: BTreeSet::new(),
-        names: BTreeSet::new(),
+        names: BTreeMap::new(),
     };
     for template in &force_field.templates {
         let is_variant = |variant: &&str| {
@@ -42,10 +48,11 @@ pub(super) fn residue(force_field: &ForceField, name: &str) -> Option<Residue> {
         if !variants.iter().any(is_variant) {
             continue;
         }
+        let element = |atom: &TemplateAtom| force_field.types[atom.atom_type].element;
         let heavy: BTreeSet<String> = template
             .atoms
             .iter()
-            .filter(|atom| force_field.types[atom.atom_type].element != crate::Element::H)
+            .filter(|atom| element(atom) != Element::H)
             .map(|atom| atom.name.clone())
             .collect();
         found.required = if found.names.is_empty() {
@@ -53,9 +60,12 @@ pub(super) fn residue(force_field: &ForceField, name: &str) -> Option<Residue> {
         } else {
             found.required.intersection(&heavy).cloned().collect()
         };
-        found
-            .names
-            .extend(template.atoms.iter().map(|atom| atom.name.clone()));
+        found.names.extend(
+            template
+                .atoms
+                .iter()
+                .map(|atom| (atom.name.clone(), element(atom))),
+        );
         let name = |index: usize| template.atoms[index].name.clone();
         found
             .bonds
@@ -65,7 +75,7 @@ pub(super) fn residue(force_field: &ForceField, name: &str) -> Option<Residue> {
 }
 
 /// The name that the tables use for an atom that PDB files also call otherwise.
-pub(super) fn usual_name<'a>(residue: &str, atom: &'a str) -> &'a str {
+pub(crate) fn usual_name<'a>(residue: &str, atom: &'a str) -> &'a str {
     match (residue, atom) {
         ("NME", "C") => "CH3",
         ("ACE", "CA") => "CH3",

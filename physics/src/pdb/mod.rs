@@ -1,6 +1,6 @@
 //! Structures in PDB files. Coordinates are Å in the file, nm in memory.
 
-mod bonds;
+pub(crate) mod bonds;
 mod read;
 mod write;
 

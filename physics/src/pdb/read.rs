@@ -4,20 +4,24 @@ use super::PdbError;
 use super::bonds::{residue as known_residue, usual_name};
 use crate::element::Element;
 use crate::forcefield::ForceField;
+use crate::forcefield::matching::is_known;
 use crate::terms::vector::distance;
 use crate::topology::{Atom, Topology};
 use std::collections::{HashMap, HashSet};
 
 /// C and N of successive residues farther apart than this (nm) are not bonded.
 const LONGEST_PEPTIDE_BOND: f64 = 0.25;
+/// Bonds by name longer than this (nm) hint that the names do not mean what they say: of hydrogen, of other atoms, of sulfur.
+const LONGEST_NAMED_BOND: [f64; 3] = [0.16, 0.2, 0.23];
 /// Two sulfurs without hydrogen closer than this (nm) form a disulfide bond.
 const LONGEST_DISULFIDE_BOND: f64 = 0.25;
 /// A hydrogen of unusual name belongs to the nearest heavy atom of its residue within this distance, nm.
-const LONGEST_HYDROGEN_BOND: f64 = 0.13;
+const LONGEST_HYDROGEN_BOND: f64 = 0.15;
 
 /// Topology and positions (3·atoms coordinates, nm) of the first model in a PDB file's text.
 ///
-/// Bonds come from the atom names of standard residues, from successive residues of a chain, and from CONECT records. Of alternate
+/// Bonds come from the atom names of standard residues, from successive residues of a chain, and from CONECT records. A residue whose names
+/// do not fit is read by the distances between its atoms instead, if it then is one that a force field knows. Of alternate
 /// locations the first is taken. Hydrogens are not added: parameters can be assigned only if the file has them all.
 ///
 /// # Errors
@@ -29,15 +33,129 @@ pub fn read(text: &str) -> Result<(Topology, Vec<f64>), PdbError> {
     }
     let force_field = ForceField::amber99sbildn_obc2();
     let mut bonds = file.conect.clone();
+    let mut by_distance = LazyDistances::new(&file);
+    let mut named = Vec::with_capacity(file.residues.len());
     for residue in &file.residues {
-        residue_bonds(&force_field, &file, residue, &mut bonds)?;
+        let mut found = Vec::new();
+        let by_name = residue_bonds(&force_field, &file, residue, &mut found);
+        let plausible = by_name.is_ok()
+            && names_have_their_elements(&force_field, &file, residue)
+            && found.iter().all(|&bond| is_near(&file, bond));
+        let use_names = plausible || !by_distance.fits(&force_field, residue);
+        if use_names {
+            by_name?;
+            bonds.extend(found);
+        } else {
+            bonds.extend(by_distance.of(residue));
+        }
+        named.push(use_names);
     }
-    for pair in file.residues.windows(2) {
-        peptide_bond(&file, &pair[0], &pair[1], &mut bonds)?;
+    for (pair, named) in file.residues.windows(2).zip(named.windows(2)) {
+        if named == [true, true] {
+            peptide_bond(&file, &pair[0], &pair[1], &mut bonds)?;
+        }
     }
     disulfide_bonds(&file, &mut bonds);
     let positions = file.positions.concat();
     Ok((Topology::new(file.atoms, bonds), positions))
+}
+
+fn names_have_their_elements(force_field: &ForceField, file: &File, residue: &Residue) -> bool {
+    let Some(known) = known_residue(force_field, &residue.name) else {
+        return true;
+    };
+    file.atoms[residue.atoms.clone()].iter().all(|atom| {
+        let element = known.names.get(usual_name(&residue.name, &atom.name));
+        element.is_none_or(|element| *element == atom.element)
+    })
+}
+
+/// Whether two atoms that are bonded by name are also so near that no third fits between.
+fn is_near(file: &File, [i, j]: [usize; 2]) -> bool {
+    let has = |element| {
+        [i, j]
+            .iter()
+            .any(|&atom| file.atoms[atom].element == element)
+    };
+    let limit = if has(Element::H) {
+        LONGEST_NAMED_BOND[0]
+    } else if has(Element::S) {
+        LONGEST_NAMED_BOND[2]
+    } else {
+        LONGEST_NAMED_BOND[1]
+    };
+    distance(file.positions[i], file.positions[j]) < limit
+}
+
+/// Bonds by distance, worked out when first asked for.
+struct LazyDistances<'a> {
+    file: &'a File,
+    topology: Option<(Topology, Vec<Vec<usize>>)>,
+}
+
+impl<'a> LazyDistances<'a> {
+    fn new(file: &'a File) -> Self {
+        LazyDistances {
+            file,
+            topology: None,
+        }
+    }
+
+    fn topology(&mut self) -> &(Topology, Vec<Vec<usize>>) {
+        let file = self.file;
+        self.topology.get_or_insert_with(|| {
+            let mut bonds = bonds_by_distance(&file.atoms, &file.positions);
+            bonds.extend(&file.conect);
+            let topology = Topology::new(file.atoms.clone(), bonds);
+            let neighbours = topology.neighbours();
+            (topology, neighbours)
+        })
+    }
+
+    /// Whether the residue is one that the force field knows.
+    fn fits(&mut self, force_field: &ForceField, residue: &Residue) -> bool {
+        let (topology, neighbours) = self.topology();
+        let atoms: Vec<usize> = residue.atoms.clone().collect();
+        is_known(force_field, topology, neighbours, &atoms)
+    }
+
+    /// Bonds of the residue, inside and to others.
+    fn of(&mut self, residue: &Residue) -> Vec<[usize; 2]> {
+        let touches = |bond: &&[usize; 2]| bond.iter().any(|atom| residue.atoms.contains(atom));
+        let (topology, _) = self.topology();
+        topology.bonds.iter().filter(touches).copied().collect()
+    }
+}
+
+/// Pairs of heavy atoms no farther apart than their covalent radii and a little more, and every hydrogen with its nearest heavy atom.
+fn bonds_by_distance(atoms: &[Atom], positions: &[[f64; 3]]) -> Vec<[usize; 2]> {
+    let radius = |atom: usize| match atoms[atom].element {
+        Element::H => 0.031,
+        Element::C => 0.076,
+        Element::N => 0.071,
+        Element::O => 0.066,
+        Element::F => 0.057,
+        Element::Si => 0.111,
+        Element::P => 0.107,
+        Element::S => 0.105,
+        Element::Cl => 0.102,
+    };
+    let is_hydrogen = |atom: usize| atoms[atom].element == Element::H;
+    let apart = |i: usize, j: usize| distance(positions[i], positions[j]);
+    let mut bonds = Vec::new();
+    for i in 0..atoms.len() {
+        if is_hydrogen(i) {
+            let nearest = (0..atoms.len())
+                .filter(|&j| !is_hydrogen(j))
+                .min_by(|&a, &b| apart(i, a).total_cmp(&apart(i, b)));
+            let nearest = nearest.filter(|&j| apart(i, j) < LONGEST_HYDROGEN_BOND);
+            bonds.extend(nearest.map(|j| [j, i]));
+            continue;
+        }
+        let close = |&j: &usize| !is_hydrogen(j) && apart(i, j) < radius(i) + radius(j) + 0.045;
+        bonds.extend((i + 1..atoms.len()).filter(close).map(|j| [i, j]));
+    }
+    bonds
 }
 
 /// A run of atoms with the same residue identification.
@@ -247,7 +365,7 @@ fn residue_bonds(
     );
     for (name, &atom) in names
         .iter()
-        .filter(|(name, atom)| !known.names.contains(**name) && !bonded.contains(atom))
+        .filter(|(name, atom)| !known.names.contains_key(**name) && !bonded.contains(atom))
     {
         let unknown = |known: String| PdbError::UnknownAtom {
             line: file.lines[atom],
@@ -256,7 +374,7 @@ fn residue_bonds(
             known,
         };
         if file.atoms[atom].element != Element::H {
-            let names: Vec<&str> = known.names.iter().map(String::as_str).collect();
+            let names: Vec<&str> = known.names.keys().map(String::as_str).collect();
             return Err(unknown(format!("known are {}", names.join(" "))));
         }
         let distance_to = |other: usize| distance(file.positions[atom], file.positions[other]);
