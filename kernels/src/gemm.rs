@@ -6,7 +6,7 @@ mod pack;
 mod product;
 
 pub use pack::{pack_panels, panel_columns, panels_length};
-pub use product::{Factor, Product, RightFactor, Start, multiply};
+pub use product::{Factor, Finish, Product, RightFactor, Start, multiply};
 
 use crate::real::Real;
 use crate::simd::Tier;
@@ -198,6 +198,7 @@ fn batched<T: Real>(
         c: data.wrapping_add(i * stride_c),
         c_row: n,
         start: if add { Start::Target } else { Start::Zero },
+        finish: Finish::Keep,
     });
     // SAFETY: the lengths were checked above, the results do not overlap each other, and C is borrowed exclusively.
     unsafe {

@@ -216,20 +216,28 @@ fn normal_parts<L: Lanes>(x: L) -> (L, L, L) {
     (u, distribution, e)
 }
 
+/// ([`gelu`], [`gelu_prime`]) of one argument, with the bits of both, for little more than one of them.
+#[inline(always)]
+pub fn gelu_and_prime<L: Lanes>(x: L) -> (L, L) {
+    let (magnitude, distribution, e) = normal_parts(x);
+    (
+        // Bounded below so that −∞·0 does not arise.
+        L::constant(-38.0).max(x) * distribution,
+        (magnitude.copy_sign(x) * L::constant(0.398_942_280_401_432_7)).mul_add(e, distribution),
+    )
+}
+
 /// x·Φ(x) with Φ the standard normal distribution function; relative error below 16 ulp wherever e^(−x²/2) does not
 /// underflow, both signs (the portable tier: 80 ulp in the far left tail); 0 further left.
 #[inline(always)]
 pub fn gelu<L: Lanes>(x: L) -> L {
-    let (_, distribution, _) = normal_parts(x);
-    // Bounded below so that −∞·0 does not arise.
-    L::constant(-38.0).max(x) * distribution
+    gelu_and_prime(x).0
 }
 
 /// The derivative of [`gelu`], Φ(x) + x·φ(x), with an absolute error below 4.5 ulp of 1.
 #[inline(always)]
 pub fn gelu_prime<L: Lanes>(x: L) -> L {
-    let (magnitude, distribution, e) = normal_parts(x);
-    (magnitude.copy_sign(x) * L::constant(0.398_942_280_401_432_7)).mul_add(e, distribution)
+    gelu_and_prime(x).1
 }
 
 /// (sin x, cos x) for |x| ≤ 8192 (`f32`, absolute error 0.8·2⁻²³) or |x| ≤ 10⁶ (`f64`, 2⁻⁵²); beyond, the error

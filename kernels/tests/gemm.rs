@@ -1,8 +1,8 @@
 //! Matrix products against the textbook triple loop.
 
 use boltzmap_kernels::gemm::{
-    BatchedGemmShape, Factor, GemmShape, Product, RightFactor, Start, batched_gemm_on, gemm,
-    multiply, pack_panels, panels_length,
+    BatchedGemmShape, Factor, Finish, GemmShape, Product, RightFactor, Start, batched_gemm_on,
+    gemm, multiply, pack_panels, panels_length,
 };
 use boltzmap_kernels::random::Stream;
 use boltzmap_kernels::{Real, Tier, reference};
@@ -234,6 +234,11 @@ fn starts_strides_and_panels() {
                     c: c.as_mut_ptr(),
                     c_row: wide,
                     start,
+                    finish: if multiply_by {
+                        Finish::Multiply(addend.as_ptr(), n)
+                    } else {
+                        Finish::Keep
+                    },
                 };
                 // SAFETY: the matrices have the sizes given, and C is a vector of its own.
                 unsafe { multiply(std::iter::once(product)) };

@@ -5,6 +5,7 @@ use super::{Arena, Executable, Prepared};
 use boltzmap_kernels::Real;
 use rayon::prelude::*;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How an input of a block program relates to the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,10 +221,18 @@ impl<T: Real> Batched<T> {
             .iter_mut()
             .map(|output| Mutex::new(&mut **output))
             .collect();
-        let partial: Vec<Vec<Vec<T>>> = (0..groups)
-            .into_par_iter()
-            .map(|group| {
-                let mut worker = take(&self.workers).unwrap_or_else(|| self.worker());
+        let taken = AtomicUsize::new(0);
+        let turn = Mutex::new(Turn {
+            next: 0,
+            waiting: (0..groups).map(|_| None).collect(),
+        });
+        let work = |_| {
+            let mut worker = take(&self.workers).unwrap_or_else(|| self.worker());
+            loop {
+                let group = taken.fetch_add(1, Ordering::Relaxed);
+                if group >= groups {
+                    break;
+                }
                 let mut sums = if any_summed {
                     take(&self.accumulators).unwrap_or_else(|| self.sums())
                 } else {
@@ -242,18 +251,16 @@ impl<T: Real> Batched<T> {
                         block > start,
                     );
                 }
-                put(&self.workers, worker);
-                sums
-            })
-            .collect();
-        drop(targets);
-        put(&self.prepared, prepared);
-        if any_summed {
-            self.reduce(&partial, outputs);
-            for sums in partial {
-                put(&self.accumulators, sums);
+                if any_summed {
+                    self.add_in_order(group, sums, &turn, &targets);
+                }
             }
-        }
+            put(&self.workers, worker);
+        };
+        (0..groups.min(rayon::current_num_threads()))
+            .into_par_iter()
+            .for_each(work);
+        put(&self.prepared, prepared);
     }
 
     fn worker(&self) -> Worker<T> {
@@ -361,27 +368,45 @@ impl<T: Real> Batched<T> {
         }
     }
 
-    /// Adds the accumulators up in order, in parallel over elements.
-    fn reduce(&self, partial: &[Vec<Vec<T>>], outputs: &mut [&mut [T]]) {
-        const PIECE: usize = 1 << 14;
-        for (i, role) in self.outputs.iter().enumerate() {
-            if *role != OutputRole::Summed {
-                continue;
-            }
-            outputs[i]
-                .par_chunks_mut(PIECE)
-                .enumerate()
-                .for_each(|(piece, target)| {
-                    let range = piece * PIECE..piece * PIECE + target.len();
-                    target.copy_from_slice(&partial[0][i][range.clone()]);
-                    for sums in &partial[1..] {
-                        for (value, &add) in target.iter_mut().zip(&sums[i][range.clone()]) {
-                            *value += add;
-                        }
+    /// Adds a group's sums to the outputs once all groups before it have been added, then those that waited for it.
+    /// Groups are started in order, so few accumulators are ever in use and a sum is added while it is in the cache.
+    fn add_in_order(
+        &self,
+        group: usize,
+        sums: Vec<Vec<T>>,
+        turn: &Mutex<Turn<T>>,
+        targets: &[Mutex<&mut [T]>],
+    ) {
+        let mut turn = turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        turn.waiting[group] = Some(sums);
+        let turn = &mut *turn;
+        while let Some(sums) = turn.waiting.get_mut(turn.next).and_then(Option::take) {
+            for (i, role) in self.outputs.iter().enumerate() {
+                if *role != OutputRole::Summed {
+                    continue;
+                }
+                let mut target = targets[i]
+                    .lock()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner());
+                if turn.next == 0 {
+                    target.copy_from_slice(&sums[i]);
+                } else {
+                    for (value, &add) in target.iter_mut().zip(&sums[i]) {
+                        *value += add;
                     }
-                });
+                }
+            }
+            put(&self.accumulators, sums);
+            turn.next += 1;
         }
     }
+}
+
+/// Whose sums are added to the outputs next.
+struct Turn<T> {
+    next: usize,
+    /// Sums of groups that finished before their turn.
+    waiting: Vec<Option<Vec<Vec<T>>>>,
 }
 
 fn take<V>(pool: &Mutex<Vec<V>>) -> Option<V> {

@@ -1,7 +1,9 @@
 //! Elementary functions of lanes, for the fused loops.
 
 use boltzmap_kernels::Lanes;
-pub(super) use boltzmap_kernels::math::{erf, exp, gelu, gelu_prime, ln, sigmoid, sin_cos, tanh};
+pub(super) use boltzmap_kernels::math::{
+    erf, exp, gelu, gelu_and_prime, gelu_prime, ln, sigmoid, sin_cos, tanh,
+};
 
 /// −1, 0 or 1.
 #[inline(always)]

@@ -6,7 +6,7 @@ use super::fused::{Fused, MAX_SLOTS, Micro, MicroOp};
 use super::groups::Unit;
 use super::layout::{View, count};
 use super::lower::Lowering;
-use crate::ir::{Binary, Op, ValueId};
+use crate::ir::{Binary, Op, Unary, ValueId};
 use std::collections::HashMap;
 
 impl Lowering<'_> {
@@ -107,6 +107,7 @@ impl Lowering<'_> {
         {
             *entry = None;
         }
+        let pairs = pair_gelu(&mut code);
         let written: Vec<usize> = (0..unit.members.len())
             .filter(|&j| self.uses[unit.members[j]] > inside[j])
             .collect();
@@ -148,16 +149,36 @@ impl Lowering<'_> {
                     free.push(slot[inner]);
                 }
             }
-            slot[j] = match written.iter().position(|&w| w == j) {
+            let mut place = |j: usize| match written.iter().position(|&w| w == j) {
                 Some(output) => operands.len() + output,
                 None => free.pop().unwrap_or_else(|| {
                     registers += 1;
                     first_register + registers - 1
                 }),
             };
+            slot[j] = place(j);
+            let second = match pairs.iter().find(|pair| pair.0 == j) {
+                Some(&(_, other)) => {
+                    slot[other] = place(other);
+                    slot[other]
+                }
+                None => slot[j],
+            };
+            // A GELU's own result comes first, wherever it stands in the program.
+            let derivative_first = *micro == Micro::GeluAndPrime
+                && matches!(
+                    program.instructions[unit.members[j]].op,
+                    Op::Unary(Unary::GeluPrime, _)
+                );
+            let (target, second) = if derivative_first {
+                (second, slot[j])
+            } else {
+                (slot[j], second)
+            };
             micro_ops.push(MicroOp {
                 micro: *micro,
-                target: slot[j],
+                target,
+                second,
                 sources: resolved,
             });
         }
@@ -181,4 +202,24 @@ impl Lowering<'_> {
         );
         self.steps.push(Step::Fused(fused));
     }
+}
+
+/// Joins a GELU and the derivative of a GELU at the same argument in the entry of the first of them. Pairs of that
+/// entry and the other one, which becomes empty.
+fn pair_gelu(code: &mut [Option<(Micro, Vec<usize>)>]) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    for j in 0..code.len() {
+        let twin = match &code[j] {
+            Some((Micro::Unary(Unary::Gelu), source)) => (Unary::GeluPrime, source.clone()),
+            Some((Micro::Unary(Unary::GeluPrime), source)) => (Unary::Gelu, source.clone()),
+            _ => continue,
+        };
+        let wanted = Some((Micro::Unary(twin.0), twin.1.clone()));
+        if let Some(other) = (j + 1..code.len()).find(|&other| code[other] == wanted) {
+            code[other] = None;
+            code[j] = Some((Micro::GeluAndPrime, twin.1));
+            pairs.push((j, other));
+        }
+    }
+    pairs
 }

@@ -24,6 +24,8 @@ pub(super) enum Micro {
     NegMulAdd,
     /// a ≠ 0 ? b : c
     Select,
+    /// GELU to the target, its derivative to the second one.
+    GeluAndPrime,
 }
 
 /// One pass over a tile.
@@ -31,6 +33,8 @@ pub(super) enum Micro {
 pub(super) struct MicroOp {
     pub(super) micro: Micro,
     pub(super) target: Slot,
+    /// Where a second result goes; the target when there is none.
+    pub(super) second: Slot,
     pub(super) sources: [Slot; 3],
 }
 
@@ -152,7 +156,8 @@ impl Fused {
     /// nothing in the group may read the operand after the output is written.
     pub(super) fn may_overwrite(&self, output: usize, operand: usize) -> bool {
         let slot = self.operands.len() + output;
-        let Some(written) = self.micro_ops.iter().position(|op| op.target == slot) else {
+        let writes = |op: &MicroOp| op.target == slot || op.second == slot;
+        let Some(written) = self.micro_ops.iter().position(writes) else {
             return false;
         };
         self.micro_ops[written + 1..]
@@ -198,7 +203,7 @@ impl MicroOp {
     /// How many sources are read.
     pub(super) fn arity(&self) -> usize {
         match self.micro {
-            Micro::Unary(_) => 1,
+            Micro::Unary(_) | Micro::GeluAndPrime => 1,
             Micro::Binary(_) => 2,
             Micro::MulAdd | Micro::MulSub | Micro::NegMulAdd | Micro::Select => 3,
         }
@@ -277,7 +282,8 @@ impl<T: Real> Kernel for RunFused<'_, '_, T> {
                 // source or is disjoint from it (in place only on equal ranges).
                 unsafe {
                     let source = op.sources.map(|slot| pointers[slot].cast_const());
-                    run_micro::<T, S>(op.micro, pointers[op.target], source, length);
+                    let targets = [pointers[op.target], pointers[op.second]];
+                    run_micro::<T, S>(op.micro, targets, source, length);
                 }
             }
             start += length;
@@ -406,16 +412,48 @@ macro_rules! tile_loop {
 }
 
 /// # Safety
-/// The target and the sources the operation reads have `length` elements; the target equals a source or does not
+/// All have `length` elements; a target equals the source or does not overlap it.
+#[inline(always)]
+unsafe fn gelu_and_prime<T: Real, S: Simd>(
+    value: *mut T,
+    derivative: *mut T,
+    source: *const T,
+    length: usize,
+) {
+    let width = T::Lanes::<S>::WIDTH;
+    let mut i = 0;
+    // SAFETY: the caller's.
+    unsafe {
+        while i + width <= length {
+            let (y, slope) = functions::gelu_and_prime(load::<T, S>(source.add(i)));
+            store::<T, S>(value.add(i), y);
+            store::<T, S>(derivative.add(i), slope);
+            i += width;
+        }
+        if i < length {
+            let rest = length - i;
+            let (y, slope) = functions::gelu_and_prime(load_some::<T, S>(source.add(i), rest));
+            store_some::<T, S>(value.add(i), y, rest);
+            store_some::<T, S>(derivative.add(i), slope, rest);
+        }
+    }
+}
+
+/// # Safety
+/// The targets and the sources the operation reads have `length` elements; the target equals a source or does not
 /// overlap it.
 #[inline(always)]
 unsafe fn run_micro<T: Real, S: Simd>(
     micro: Micro,
-    target: *mut T,
+    [target, second]: [*mut T; 2],
     sources: [*const T; 3],
     length: usize,
 ) {
     match micro {
+        Micro::GeluAndPrime => {
+            // SAFETY: the caller's.
+            unsafe { gelu_and_prime::<T, S>(target, second, sources[0], length) }
+        }
         Micro::MulAdd => tile_loop!(target, sources, length, |a, b, c| a.mul_add(b, c)),
         Micro::MulSub => tile_loop!(target, sources, length, |a, b, c| a.mul_add(b, -c)),
         Micro::NegMulAdd => tile_loop!(target, sources, length, |a, b, c| a.neg_mul_add(b, c)),

@@ -64,7 +64,7 @@ pub(super) fn live(program: &Program) -> Vec<bool> {
 /// elementwise instructions of one shape and depth can always run together; those connected by an edge or a common
 /// operand of that shape do.
 ///
-/// `folded` gives, for an instruction, the sum that computes it as a part of itself.
+/// `folded` gives, for a matrix product, the reader that is computed together with it.
 pub(super) fn units(program: &Program, live: &[bool], folded: &[Option<usize>]) -> Vec<Unit> {
     let n = program.instructions.len();
     let mut elementwise: Vec<bool> = program
@@ -75,7 +75,7 @@ pub(super) fn units(program: &Program, live: &[bool], folded: &[Option<usize>]) 
     folded
         .iter()
         .flatten()
-        .for_each(|&sum| elementwise[sum] = false);
+        .for_each(|&reader| elementwise[reader] = false);
     let mut depth = vec![0usize; n];
     let mut parent: Vec<usize> = (0..n).collect();
     let mut readers: HashMap<(usize, usize), usize> = HashMap::new();

@@ -5,7 +5,7 @@ use super::groups::{live, units};
 use super::layout::{View, count};
 use super::movement::{Copy, Fill, Indexed, Sum};
 use super::plan::{Buffer, Place};
-use super::product::{Product, SharedFactor, Store};
+use super::product::{Combine, Product, SharedFactor, Store};
 use super::rows::{RowFunction, Rows};
 use crate::ir::{Binary, Op, Program, ValueId};
 use std::collections::HashMap;
@@ -47,7 +47,7 @@ pub(super) struct Lowering<'p> {
     pub(super) uses: Vec<usize>,
     /// Products whose result only one other instruction reads, and how they are stored for it.
     product_stores: HashMap<usize, ProductStore>,
-    /// The sum that a product computes as a part of itself.
+    /// The sum or product by elements that a matrix product computes as a part of itself.
     folded: Vec<Option<usize>>,
     target: Target<'p>,
     factors: Vec<(SharedFactor, usize)>,
@@ -101,9 +101,9 @@ fn product_stores(
     stores
 }
 
-/// For every product whose only reader adds a row or a matrix of its shape to it, that reader: the product's sums can
-/// start from the addend.
-fn folded_sums(
+/// For every product whose only reader adds a row or a matrix to it, or multiplies it by a matrix, that reader: the
+/// kernel's sums can start from the one and be multiplied by the other.
+fn folded_products(
     program: &Program,
     live: &[bool],
     uses: &[usize],
@@ -111,26 +111,30 @@ fn folded_sums(
 ) -> Vec<Option<usize>> {
     let mut folded: Vec<Option<usize>> = vec![None; program.instructions.len()];
     for (i, instruction) in program.instructions.iter().enumerate() {
-        let Op::Binary(Binary::Add, x, y) = instruction.op else {
+        let (Op::Binary(binary @ (Binary::Add | Binary::Mul), x, y), true) =
+            (&instruction.op, live[i])
+        else {
             continue;
         };
-        if !live[i] {
-            continue;
-        }
-        let fits = |product: ValueId, addend: ValueId| {
+        let shape = &instruction.shape;
+        let fits = |product: ValueId, other: ValueId| {
             let source = &program.instructions[product.index()];
-            let other = &program.instructions[addend.index()];
-            let row = count(&other.shape) == instruction.shape.last().copied().unwrap_or(0)
-                && other.shape.last() == instruction.shape.last();
-            let matrix = other.shape == instruction.shape
+            let other = &program.instructions[other.index()];
+            let row = *binary == Binary::Add
+                && count(&other.shape) == shape.last().copied().unwrap_or(0)
+                && other.shape.last() == shape.last();
+            // The same in the two matrix axes, the same or repeated in the others.
+            let matrix = other.shape.len() >= 2
+                && shape.len() >= 2
+                && shape.ends_with(&other.shape[other.shape.len() - 2..])
                 && !matches!(other.op, Op::Constant(_) | Op::BroadcastTo(_));
             matches!(source.op, Op::MatMul { .. })
                 && uses[product.index()] == 1
-                && source.shape == instruction.shape
+                && source.shape == *shape
                 && !stores.contains_key(&product.index())
                 && (row || matrix)
         };
-        let (first, last) = if x < y { (x, y) } else { (y, x) };
+        let (first, last) = if x < y { (*x, *y) } else { (*y, *x) };
         if fits(last, first) {
             folded[last.index()] = Some(i);
         } else if fits(first, last) {
@@ -158,7 +162,7 @@ pub(super) fn lower(program: &Program, target: Target<'_>) -> Lowered {
         .iter()
         .for_each(|output| uses[output.index()] += 1);
     let product_stores = product_stores(program, &live, &uses);
-    let folded = folded_sums(program, &live, &uses, &product_stores);
+    let folded = folded_products(program, &live, &uses, &product_stores);
     let units = units(program, &live, &folded);
     let mut lowering = Lowering {
         program,
@@ -281,7 +285,7 @@ impl Lowering<'_> {
         let instruction = &program.instructions[i];
         let shape = &instruction.shape;
         if self.folded[i].is_some() {
-            // Computed where its sum is.
+            // Computed where its reader is.
             return;
         }
         let view = match &instruction.op {
@@ -306,7 +310,9 @@ impl Lowering<'_> {
                 self.constants.extend_from_slice(values);
                 View::dense(buffer, shape)
             }
-            Op::Binary(Binary::Add, x, y) => self.folded_sum(i, *x, *y, shape),
+            Op::Binary(binary @ (Binary::Add | Binary::Mul), x, y) => {
+                self.folded_product(i, *binary, [*x, *y], shape)
+            }
             Op::Unary(..) | Op::Binary(..) | Op::Select { .. } => {
                 unreachable!("elementwise instructions are in groups")
             }
@@ -542,9 +548,10 @@ impl Lowering<'_> {
         b: (ValueId, bool),
         shape: &[usize],
         store: Option<ProductStore>,
-        addend: Option<ValueId>,
+        other: Option<(Combine, ValueId)>,
     ) -> View {
-        let addend = addend.map(|value| self.row_view(value).broadcast_to(shape));
+        let other =
+            other.map(|(combine, value)| (combine, self.row_view(value).broadcast_to(shape)));
         let batch = &shape[..shape.len() - 2];
         let a = self.factor(a, batch);
         let b = self.factor(b, batch);
@@ -571,9 +578,10 @@ impl Lowering<'_> {
         };
         [&a, &b, &spread]
             .into_iter()
-            .chain(&addend)
+            .chain(other.as_ref().map(|(_, view)| view))
             .for_each(|view| self.inside(view));
-        let mut product = Product::new(&a, &b, &spread, addend.as_ref());
+        let other = other.as_ref().map(|(combine, view)| (*combine, view));
+        let mut product = Product::new(&a, &b, &spread, other);
         if let Some(factor) = product.shared_factor()
             && self.is_shared(factor.buffer)
         {
@@ -612,12 +620,23 @@ impl Lowering<'_> {
         (buffer, offset)
     }
 
-    /// A product whose sums start from the other term of sum `i`.
-    fn folded_sum(&mut self, i: usize, x: ValueId, y: ValueId, shape: &[usize]) -> View {
-        let (product, addend) = if self.folded[x.index()] == Some(i) {
+    /// A matrix product together with its reader `i`, a sum or product by elements.
+    fn folded_product(
+        &mut self,
+        i: usize,
+        binary: Binary,
+        [x, y]: [ValueId; 2],
+        shape: &[usize],
+    ) -> View {
+        let (product, other) = if self.folded[x.index()] == Some(i) {
             (x, y)
         } else {
             (y, x)
+        };
+        let combine = if binary == Binary::Add {
+            Combine::Add
+        } else {
+            Combine::Multiply
         };
         match self.program.instructions[product.index()].op {
             Op::MatMul {
@@ -630,7 +649,7 @@ impl Lowering<'_> {
                 (b, transpose_b),
                 shape,
                 None,
-                Some(addend),
+                Some((combine, other)),
             ),
             ref other => panic!("{other:?} is not a product"),
         }

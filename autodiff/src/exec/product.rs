@@ -3,7 +3,7 @@
 use super::layout::{View, collapse, for_each_offset};
 use super::memory::Memory;
 use boltzmap_kernels::Real;
-use boltzmap_kernels::gemm::{self, Factor, RightFactor, Start};
+use boltzmap_kernels::gemm::{self, Factor, Finish, RightFactor, Start};
 
 /// What happens to the old content of a result.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,17 +21,28 @@ struct Matrix {
     column_stride: usize,
 }
 
-/// What the sums start from.
+/// What another array D does to the product.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Addend {
-    Zero,
-    /// The same row for every row of C.
-    Row(usize),
-    /// A matrix for every C, with this row stride.
-    Matrix(usize, usize),
+pub(super) enum Combine {
+    /// The sums start from D.
+    Add,
+    /// The sums are multiplied by D.
+    Multiply,
 }
 
-/// C = D + A·B for every entry of a batch; entries may share C, whose contributions then add up in order.
+/// Where D lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Other {
+    None,
+    /// Added: the same row for every row of C.
+    AddRow(usize),
+    /// Added: a matrix for every C, with this row stride.
+    AddMatrix(usize, usize),
+    /// Multiplied: a matrix for every C, with this row stride.
+    Multiply(usize, usize),
+}
+
+/// C = D + A·B or D ⊙ A·B for every entry of a batch; entries may share C, whose contributions then add up in order.
 #[derive(Clone, Debug)]
 pub(super) struct Product {
     m: usize,
@@ -40,7 +51,7 @@ pub(super) struct Product {
     a: Matrix,
     b: Matrix,
     c: Matrix,
-    addend: Addend,
+    other: Other,
     /// B lies in panels in the buffer of the prepared factors.
     panels: bool,
     pub(super) store: Store,
@@ -72,9 +83,9 @@ pub(super) struct SharedFactor {
 
 impl Product {
     /// `a`, `b` and `c` are `[…, m, k]`, `[…, k, n]` and `[…, m, n]` with equal batch axes (stride 0 where repeated; a
-    /// stride 0 in `c` sums over the axis). The last axis of `c` must have stride 1. `addend`, if any, has the shape of
-    /// `c` and is either one repeated row or has the stride 1 on the last axis and none of 0 where `c` has not.
-    pub(super) fn new(a: &View, b: &View, c: &View, addend: Option<&View>) -> Self {
+    /// stride 0 in `c` sums over the axis). The last axis of `c` must have stride 1. `other`, if any, has the shape of `c`
+    /// and the stride 1 on the last axis; a row stride of 0 only when it is added.
+    pub(super) fn new(a: &View, b: &View, c: &View, other: Option<(Combine, &View)>) -> Self {
         let axes = c.shape.len();
         let batch = axes - 2;
         let (mut m, mut k) = (a.shape[axes - 2], a.shape[axes - 1]);
@@ -86,7 +97,7 @@ impl Product {
         };
         let (mut ma, mut mb, mut mc) = (matrix(a), matrix(b), matrix(c));
         // Without one, any stand-in: its strides must not hinder merging.
-        let d = addend.unwrap_or(c);
+        let d = other.map_or(c, |(_, view)| view);
         let mut md = matrix(d);
         let (shape, strides) = collapse(
             &c.shape[..batch],
@@ -114,7 +125,7 @@ impl Product {
                         && sc == m * mc.row_stride
                         && sd == m * md.row_stride)))
                 || (sc == 0
-                    && addend.is_none()
+                    && other.is_none()
                     && (k == 1 || (sa == k * ma.column_stride && sb == k * mb.row_stride)))
         }) {
             let BatchAxis(size, [sa, sb, sc, sd]) = batch.remove(i);
@@ -148,7 +159,6 @@ impl Product {
                 last = Some(starts[2]);
             },
         );
-        let row = md.row_stride == 0 || m == 1;
         Self {
             m,
             n,
@@ -156,10 +166,13 @@ impl Product {
             a: ma,
             b: mb,
             c: mc,
-            addend: match addend {
-                None => Addend::Zero,
-                Some(view) if row => Addend::Row(view.buffer),
-                Some(view) => Addend::Matrix(view.buffer, md.row_stride),
+            other: match other {
+                None => Other::None,
+                Some((Combine::Multiply, view)) => Other::Multiply(view.buffer, md.row_stride),
+                Some((Combine::Add, view)) if md.row_stride == 0 || m == 1 => {
+                    Other::AddRow(view.buffer)
+                }
+                Some((Combine::Add, view)) => Other::AddMatrix(view.buffer, md.row_stride),
             },
             panels: false,
             store: Store::Replace,
@@ -198,18 +211,20 @@ impl Product {
 
     /// Buffers read, and the one written.
     pub(super) fn buffers(&self) -> (impl Iterator<Item = usize>, usize) {
-        let addend = match self.addend {
-            Addend::Zero => None,
-            Addend::Row(buffer) | Addend::Matrix(buffer, _) => Some(buffer),
+        let other = match self.other {
+            Other::None => None,
+            Other::AddRow(buffer) | Other::AddMatrix(buffer, _) | Other::Multiply(buffer, _) => {
+                Some(buffer)
+            }
         };
         let factors = [self.a.buffer, self.b.buffer];
-        (factors.into_iter().chain(addend), self.c.buffer)
+        (factors.into_iter().chain(other), self.c.buffer)
     }
 
     /// The buffer that the result may overwrite, supposing nothing reads it later: an addend laid out as the result.
     pub(super) fn may_overwrite(&self) -> Option<usize> {
-        match self.addend {
-            Addend::Matrix(buffer, row_stride)
+        match self.other {
+            Other::AddMatrix(buffer, row_stride)
                 if (row_stride == self.c.row_stride)
                     && buffer != self.a.buffer
                     && buffer != self.b.buffer
@@ -220,13 +235,13 @@ impl Product {
             {
                 Some(buffer)
             }
-            Addend::Zero | Addend::Row(_) | Addend::Matrix(..) => None,
+            Other::None | Other::AddRow(_) | Other::AddMatrix(..) | Other::Multiply(..) => None,
         }
     }
 
     /// Whether the result is the bare product, so that runs can add it up.
     pub(super) fn can_accumulate(&self) -> bool {
-        self.addend == Addend::Zero
+        self.other == Other::None
     }
 
     /// Floating-point operations.
@@ -235,13 +250,14 @@ impl Product {
     }
 
     pub(super) fn describe(&self) -> String {
-        let addend = match self.addend {
-            Addend::Zero => "",
-            Addend::Row(_) => " plus row",
-            Addend::Matrix(..) => " plus matrix",
+        let other = match self.other {
+            Other::None => "",
+            Other::AddRow(_) => " plus row",
+            Other::AddMatrix(..) => " plus matrix",
+            Other::Multiply(..) => " times matrix",
         };
         format!(
-            "{} x [{} x {} x {}]{}{addend}",
+            "{} x [{} x {} x {}]{}{other}",
             self.entries.len(),
             self.m,
             self.k,
@@ -281,11 +297,15 @@ impl Product {
                 start: if add || entry.written {
                     Start::Target
                 } else {
-                    match self.addend {
-                        Addend::Zero => Start::Zero,
-                        Addend::Row(buffer) => Start::Row(memory.at(buffer, d)),
-                        Addend::Matrix(buffer, step) => Start::Matrix(memory.at(buffer, d), step),
+                    match self.other {
+                        Other::None | Other::Multiply(..) => Start::Zero,
+                        Other::AddRow(buffer) => Start::Row(memory.at(buffer, d)),
+                        Other::AddMatrix(buffer, step) => Start::Matrix(memory.at(buffer, d), step),
                     }
+                },
+                finish: match self.other {
+                    Other::Multiply(buffer, step) => Finish::Multiply(memory.at(buffer, d), step),
+                    Other::None | Other::AddRow(_) | Other::AddMatrix(..) => Finish::Keep,
                 },
             }
         });

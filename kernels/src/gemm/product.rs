@@ -47,7 +47,16 @@ pub enum Start<T> {
     Matrix(*const T, usize),
 }
 
-/// C = start + A·B: C is m × n with contiguous rows `c_row` apart, A is m × k, B is k × n.
+/// What happens to the finished sums.
+#[derive(Clone, Copy, Debug)]
+pub enum Finish<T> {
+    /// Stored as they are.
+    Keep,
+    /// Each multiplied by an element of a matrix with contiguous rows, this many elements apart.
+    Multiply(*const T, usize),
+}
+
+/// C = (start + A·B), finished: C is m × n with contiguous rows `c_row` apart, A is m × k, B is k × n.
 #[derive(Clone, Copy, Debug)]
 pub struct Product<T> {
     /// Rows of A and C.
@@ -66,14 +75,16 @@ pub struct Product<T> {
     pub c_row: usize,
     /// What is added to.
     pub start: Start<T>,
+    /// What happens to the sums.
+    pub finish: Finish<T>,
 }
 
 /// Computes every product that `next` yields, one after another.
 ///
 /// # Safety
 /// Every element that the sizes and strides of a product reach must be readable, those of C writable; C must not
-/// overlap A, B or a [`Start::Row`], and a [`Start::Matrix`] either not at all or with the same first element and row
-/// stride.
+/// overlap A, B or a [`Start::Row`], and a [`Start::Matrix`] or [`Finish::Multiply`] either not at all or, a start, with
+/// the same first element and row stride.
 pub unsafe fn multiply<T: Real>(products: impl Iterator<Item = Product<T>>) {
     dispatch(Multiply { products });
 }
@@ -189,6 +200,12 @@ unsafe fn multiply_one<T: Real, S: Simd>(product: &Product<T>) {
                         k: k_now,
                         columns,
                         start,
+                        finish: match product.finish {
+                            Finish::Multiply(data, step) if k_start + k_now >= k => {
+                                Finish::Multiply(data.add(row * step + column), step)
+                            }
+                            Finish::Keep | Finish::Multiply(..) => Finish::Keep,
+                        },
                     };
                     strip.run::<S>(rows_now, masked);
                 }
@@ -237,6 +254,7 @@ struct Strip<T> {
     /// At most a panel's.
     columns: usize,
     start: Start<T>,
+    finish: Finish<T>,
 }
 
 impl<T: Real> Strip<T> {
@@ -303,6 +321,9 @@ impl<T: Real> Strip<T> {
         if let Start::Matrix(data, step) = self.start {
             self.start = Start::Matrix(data.wrapping_add(rows * step), step);
         }
+        if let Finish::Multiply(data, step) = self.finish {
+            self.finish = Finish::Multiply(data.wrapping_add(rows * step), step);
+        }
     }
 
     /// `R` rows by `V` vectors of C.
@@ -346,6 +367,14 @@ impl<T: Real> Strip<T> {
                 }
                 a = a.wrapping_add(self.a_step);
                 b = b.wrapping_add(self.b_step);
+            }
+            if let Finish::Multiply(data, step) = self.finish {
+                for r in 0..R {
+                    let row = load_row::<T, S, V>(data.add(r * step), last);
+                    for v in 0..V {
+                        sums[r][v] = sums[r][v] * row[v];
+                    }
+                }
             }
             for r in 0..R {
                 let c_row = self.c.add(r * self.c_row);
