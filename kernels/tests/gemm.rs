@@ -216,10 +216,19 @@ fn starts_strides_and_panels() {
                     expected[i * wide + j] = first + products.sum::<f64>();
                 }
             }
-            for b in [
-                RightFactor::Strided(right),
-                RightFactor::Panels(panels.as_ptr()),
+            for (b, multiply_by) in [
+                (RightFactor::Strided(right), false),
+                (RightFactor::Panels(panels.as_ptr()), false),
+                (RightFactor::Panels(panels.as_ptr()), true),
             ] {
+                let mut expected = expected.clone();
+                if multiply_by {
+                    for i in 0..m {
+                        for j in 0..n {
+                            expected[i * wide + j] *= addend[i * n + j];
+                        }
+                    }
+                }
                 let mut c = vec![0.25; m * wide];
                 let product = Product {
                     m,
