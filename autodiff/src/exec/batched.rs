@@ -1,6 +1,7 @@
 //! Running a program over a batch: fixed-size blocks on rayon's threads, with the same bits for any number of them.
 
 use super::layout::count;
+use super::turns::Turns;
 use super::{Arena, Executable, Prepared};
 use boltzmap_kernels::Real;
 use rayon::prelude::*;
@@ -31,10 +32,6 @@ pub enum OutputRole {
     Summed,
 }
 
-/// Blocks whose sums are kept apart, at most. Block b adds to accumulator ⌊b·A/blocks⌋ in increasing order, and the A
-/// accumulators add up in order, so the result depends on the number of blocks only.
-const ACCUMULATORS: usize = 8;
-
 /// A block program with the rules for cutting a batch into blocks.
 #[derive(Debug)]
 pub struct Batched<T: Real> {
@@ -43,7 +40,6 @@ pub struct Batched<T: Real> {
     outputs: Vec<OutputRole>,
     block: usize,
     workers: Mutex<Vec<Worker<T>>>,
-    accumulators: Mutex<Vec<Vec<Vec<T>>>>,
     prepared: Mutex<Vec<Prepared<T>>>,
 }
 
@@ -133,7 +129,6 @@ impl<T: Real> Batched<T> {
             outputs,
             block,
             workers: Mutex::default(),
-            accumulators: Mutex::default(),
             prepared: Mutex::default(),
         }
     }
@@ -210,56 +205,39 @@ impl<T: Real> Batched<T> {
             outputs.iter_mut().for_each(|output| output.fill(T::zero()));
             return;
         }
-        let groups = if any_summed {
-            ACCUMULATORS.min(blocks)
-        } else {
-            blocks
-        };
         let mut prepared = take(&self.prepared).unwrap_or_else(|| self.executable.prepared());
         self.executable.prepare(inputs, &mut prepared);
-        let targets: Vec<Mutex<&mut [T]>> = outputs
-            .iter_mut()
-            .map(|output| Mutex::new(&mut **output))
-            .collect();
+        let batch = Batch {
+            n_samples,
+            inputs,
+            outputs: outputs
+                .iter_mut()
+                .map(|output| SharedOutput(output.as_mut_ptr()))
+                .collect(),
+            prepared: &prepared,
+            turns: Turns::new(if any_summed {
+                self.executable.n_turns()
+            } else {
+                0
+            }),
+        };
         let taken = AtomicUsize::new(0);
-        let turn = Mutex::new(Turn {
-            next: 0,
-            waiting: (0..groups).map(|_| None).collect(),
-        });
+        // Blocks are begun in order, so the one that a block waits for is always running.
         let work = |_| {
             let mut worker = take(&self.workers).unwrap_or_else(|| self.worker());
             loop {
-                let group = taken.fetch_add(1, Ordering::Relaxed);
-                if group >= groups {
+                let block = taken.fetch_add(1, Ordering::Relaxed);
+                if block >= blocks {
                     break;
                 }
-                let mut sums = if any_summed {
-                    take(&self.accumulators).unwrap_or_else(|| self.sums())
-                } else {
-                    Vec::new()
-                };
-                let (start, end) = (group * blocks / groups, (group + 1) * blocks / groups);
-                for block in start..end {
-                    self.run_block(
-                        &mut worker,
-                        &prepared,
-                        block,
-                        n_samples,
-                        inputs,
-                        &targets,
-                        &mut sums,
-                        block > start,
-                    );
-                }
-                if any_summed {
-                    self.add_in_order(group, sums, &turn, &targets);
-                }
+                self.run_block(&mut worker, block, &batch);
             }
             put(&self.workers, worker);
         };
-        (0..groups.min(rayon::current_num_threads()))
+        (0..blocks.min(rayon::current_num_threads()))
             .into_par_iter()
             .for_each(work);
+        drop(batch);
         put(&self.prepared, prepared);
     }
 
@@ -283,131 +261,89 @@ impl<T: Real> Batched<T> {
         }
     }
 
-    fn sums(&self) -> Vec<Vec<T>> {
-        let outputs = self.outputs.iter().zip(self.executable.output_shapes());
-        outputs
-            .map(|(role, shape)| match role {
-                OutputRole::Summed => vec![T::zero(); count(shape)],
-                OutputRole::PerBlock { .. } => Vec::new(),
-            })
-            .collect()
-    }
-
-    fn run_block(
-        &self,
-        worker: &mut Worker<T>,
-        prepared: &Prepared<T>,
-        block: usize,
-        n_samples: usize,
-        inputs: &[&[T]],
-        targets: &[Mutex<&mut [T]>],
-        sums: &mut [Vec<T>],
-        accumulate: bool,
-    ) {
+    fn run_block(&self, worker: &mut Worker<T>, block: usize, batch: &Batch<'_, T>) {
         let first = block * self.block;
-        let samples = self.block.min(n_samples - first);
+        let samples = self.block.min(batch.n_samples - first);
+        // Whole blocks along the first axis lie in the caller's arrays as the program wants them.
+        let in_place = |axis: usize| axis == 0 && samples == self.block;
         for (i, role) in self.inputs.iter().enumerate() {
-            if let InputRole::PerBlock { axis } = *role {
-                let shape = &self.executable.input_shapes()[i];
+            if let InputRole::PerBlock { axis } = *role
+                && !in_place(axis)
+            {
                 gather_block(
-                    inputs[i],
+                    batch.inputs[i],
                     &mut worker.inputs[i],
-                    shape,
+                    &self.executable.input_shapes()[i],
                     axis,
-                    n_samples,
+                    batch.n_samples,
                     first,
                     samples,
                 );
             }
         }
-        let block_inputs: Vec<&[T]> = self
-            .inputs
-            .iter()
-            .enumerate()
-            .map(|(i, role)| match role {
-                InputRole::Shared => inputs[i],
-                InputRole::PerBlock { .. } => worker.inputs[i].as_slice(),
-            })
-            .collect();
-        let mut spare_sums = sums.iter_mut();
-        let mut block_outputs: Vec<&mut [T]> = worker
-            .outputs
-            .iter_mut()
-            .zip(&self.outputs)
-            .map(|(own, role)| {
-                let sum = spare_sums.next();
-                match (role, sum) {
-                    (OutputRole::Summed, Some(sum)) => sum.as_mut_slice(),
-                    _ => own.as_mut_slice(),
-                }
-            })
-            .collect();
-        self.executable.run_prepared(
-            &mut worker.arena,
-            prepared,
-            &block_inputs,
-            &mut block_outputs,
-            accumulate,
-        );
+        let Worker {
+            arena,
+            inputs,
+            outputs,
+        } = worker;
+        let input = |i: usize| match self.inputs[i] {
+            InputRole::Shared => batch.inputs[i],
+            InputRole::PerBlock { axis } if in_place(axis) => {
+                let length = count(&self.executable.input_shapes()[i]);
+                &batch.inputs[i][block * length..][..length]
+            }
+            InputRole::PerBlock { .. } => &inputs[i],
+        };
+        let output = |i: usize| match self.outputs[i] {
+            OutputRole::Summed => batch.outputs[i].0,
+            OutputRole::PerBlock { axis } if in_place(axis) => {
+                let length = count(&self.executable.output_shapes()[i]);
+                batch.outputs[i].0.wrapping_add(block * length)
+            }
+            OutputRole::PerBlock { .. } => outputs[i].as_mut_ptr(),
+        };
+        // SAFETY: inputs and outputs have the program's lengths: those of whole blocks inside the batch's arrays, whose
+        // lengths `run` checked. Blocks own disjoint parts of the per-block outputs, and take turns at the summed ones.
+        unsafe {
+            self.executable
+                .run_block(arena, batch.prepared, input, output, (&batch.turns, block));
+        }
         for (i, role) in self.outputs.iter().enumerate() {
-            if let OutputRole::PerBlock { axis } = *role {
+            if let OutputRole::PerBlock { axis } = *role
+                && !in_place(axis)
+            {
                 let shape = &self.executable.output_shapes()[i];
-                let mut target = targets[i]
-                    .lock()
-                    .unwrap_or_else(|poisoned| poisoned.into_inner());
-                scatter(
-                    &worker.outputs[i],
-                    &mut target,
-                    shape,
-                    axis,
-                    n_samples,
-                    first,
-                    samples,
-                );
-            }
-        }
-    }
-
-    /// Adds a group's sums to the outputs once all groups before it have been added, then those that waited for it.
-    /// Groups are started in order, so few accumulators are ever in use and a sum is added while it is in the cache.
-    fn add_in_order(
-        &self,
-        group: usize,
-        sums: Vec<Vec<T>>,
-        turn: &Mutex<Turn<T>>,
-        targets: &[Mutex<&mut [T]>],
-    ) {
-        let mut turn = turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        turn.waiting[group] = Some(sums);
-        let turn = &mut *turn;
-        while let Some(sums) = turn.waiting.get_mut(turn.next).and_then(Option::take) {
-            for (i, role) in self.outputs.iter().enumerate() {
-                if *role != OutputRole::Summed {
-                    continue;
-                }
-                let mut target = targets[i]
-                    .lock()
-                    .unwrap_or_else(|poisoned| poisoned.into_inner());
-                if turn.next == 0 {
-                    target.copy_from_slice(&sums[i]);
-                } else {
-                    for (value, &add) in target.iter_mut().zip(&sums[i]) {
-                        *value += add;
-                    }
+                // SAFETY: as above; this block's samples only.
+                unsafe {
+                    scatter(
+                        &worker.outputs[i],
+                        batch.outputs[i].0,
+                        shape,
+                        axis,
+                        batch.n_samples,
+                        first,
+                        samples,
+                    );
                 }
             }
-            put(&self.accumulators, sums);
-            turn.next += 1;
         }
     }
 }
 
-/// Whose sums are added to the outputs next.
-struct Turn<T> {
-    next: usize,
-    /// Sums of groups that finished before their turn.
-    waiting: Vec<Option<Vec<Vec<T>>>>,
+/// What the blocks of one run share.
+struct Batch<'a, T> {
+    n_samples: usize,
+    inputs: &'a [&'a [T]],
+    outputs: Vec<SharedOutput<T>>,
+    prepared: &'a Prepared<T>,
+    turns: Turns,
 }
+
+/// The first element of an output that several threads write to.
+struct SharedOutput<T>(*mut T);
+
+// SAFETY: `run` borrows the outputs exclusively; its threads write to disjoint parts, or one after another in turns.
+unsafe impl<T: Send> Sync for SharedOutput<T> {}
 
 fn take<V>(pool: &Mutex<Vec<V>>) -> Option<V> {
     pool.lock()
@@ -446,9 +382,12 @@ pub(crate) fn gather_block<T: Real>(
 }
 
 /// Copies the first `samples` samples of a block to their place in a batch.
-fn scatter<T: Real>(
+///
+/// # Safety
+/// `batch` has the block's shape with `n_samples` on its batch axis, and nothing else accesses these samples.
+unsafe fn scatter<T: Real>(
     block: &[T],
-    batch: &mut [T],
+    batch: *mut T,
     shape: &[usize],
     axis: usize,
     n_samples: usize,
@@ -458,7 +397,11 @@ fn scatter<T: Real>(
     let inner = count(&shape[axis + 1..]);
     for outer in 0..count(&shape[..axis]) {
         let source = &block[outer * shape[axis] * inner..][..samples * inner];
-        let target = &mut batch[outer * n_samples * inner..][..n_samples * inner];
-        target[first * inner..(first + samples) * inner].copy_from_slice(source);
+        // SAFETY: the caller's.
+        let target = unsafe {
+            let start = batch.add((outer * n_samples + first) * inner);
+            std::slice::from_raw_parts_mut(start, samples * inner)
+        };
+        target.copy_from_slice(source);
     }
 }

@@ -19,6 +19,7 @@ mod product;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub(crate) use batched::gather_block;
 pub use batched::{Batched, InputRole, OutputRole};
@@ -32,6 +33,7 @@ use boltzmap_kernels::gemm::{self, Factor};
 use memory::{ALIGNMENT, Address, Memory};
 use plan::Place;
 use rayon::prelude::*;
+use turns::Turns;
 
 /// One planned operation.
 #[derive(Clone, Debug)]
@@ -128,6 +130,8 @@ pub struct Executable<T> {
     shared: Vec<bool>,
     factors: Vec<(product::SharedFactor, usize)>,
     prepared_length: usize,
+    /// For every step that adds to an output, its number among them.
+    turns: Vec<Option<usize>>,
 }
 
 /// What many runs with the same shared inputs have in common: right factors of products in the order the kernel reads
@@ -173,6 +177,21 @@ impl<T: Real> Executable<T> {
             })
             .max()
             .unwrap_or(0);
+        let mut n_turns = 0;
+        let turns = lowered
+            .steps
+            .iter()
+            .map(|step| {
+                let mut adds = false;
+                step.for_each_buffer(|buffer, written| {
+                    if let (Place::Output(number), true) = (places[buffer], written) {
+                        adds |= accumulate[number];
+                    }
+                });
+                n_turns += usize::from(adds);
+                adds.then(|| n_turns - 1)
+            })
+            .collect();
         let shapes = |values: &[crate::ir::ValueId]| {
             values.iter().map(|&v| program.shape(v).to_vec()).collect()
         };
@@ -192,6 +211,36 @@ impl<T: Real> Executable<T> {
             shared: shared.to_vec(),
             factors: lowered.factors,
             prepared_length: lowered.prepared_length,
+            turns,
+        }
+    }
+
+    /// Number of steps that add to outputs.
+    fn n_turns(&self) -> usize {
+        self.turns.iter().flatten().count()
+    }
+
+    /// Runs one block of a batch. Outputs that can be added to are shared by the blocks, which take turns: the first
+    /// block overwrites them, the others add.
+    ///
+    /// # Safety
+    /// Inputs and outputs have the program's lengths. Nothing else accesses the outputs that cannot be added to, and
+    /// only blocks with the same turns the others.
+    unsafe fn run_block<'i>(
+        &self,
+        arena: &mut Arena<T>,
+        prepared: &Prepared<T>,
+        input: impl Fn(usize) -> &'i [T],
+        mut output: impl FnMut(usize) -> *mut T,
+        (turns, block): (&Turns, usize),
+    ) {
+        let memory = self.place(arena, prepared.panels.values(), input, &mut output);
+        let _guard = turns.guard();
+        for (step, turn) in self.steps.iter().zip(&self.turns) {
+            match turn {
+                Some(place) => turns.take(*place, block, || step.run(&memory, block > 0)),
+                None => step.run(&memory, false),
+            }
         }
     }
 
@@ -400,14 +449,27 @@ impl<T: Real> Executable<T> {
             &self.output_shapes,
             outputs.iter().map(|output| output.len()),
         );
+        self.place(arena, prepared, |i| inputs[i], &mut |i| {
+            outputs[i].as_mut_ptr()
+        })
+    }
+
+    /// The address of every buffer.
+    fn place<'a, 'i>(
+        &self,
+        arena: &'a mut Arena<T>,
+        prepared: &[T],
+        input: impl Fn(usize) -> &'i [T],
+        output: &mut impl FnMut(usize) -> *mut T,
+    ) -> Memory<'a, T> {
         assert!(
             arena.fits(self.arena_length, self.scratch_length, self.places.len()),
             "the arena was made by another executable"
         );
         arena.bind(|buffer| match self.places[buffer] {
             Place::Arena(offset) => Address::Arena(offset),
-            Place::Input(i) => Address::External(inputs[i].as_ptr().cast_mut()),
-            Place::Output(i) => Address::External(outputs[i].as_mut_ptr()),
+            Place::Input(i) => Address::External(input(i).as_ptr().cast_mut()),
+            Place::Output(i) => Address::External(output(i)),
             Place::Prepared(offset) => Address::External(prepared[offset..].as_ptr().cast_mut()),
             Place::Constant(offset) => {
                 Address::External(self.constants[offset..].as_ptr().cast_mut())
