@@ -110,7 +110,7 @@ mod tests {
         for (median, minimum, expected) in [
             (0.100, 0.090, Change::Same),
             (0.120, 0.091, Change::Same),
-            (0.109, 0.120, Change::Same),
+            (0.109, 0.105, Change::Same),
             (0.112, 0.100, Change::Slower),
             (0.080, 0.075, Change::Faster),
             (0.080, 0.089, Change::Same),
