@@ -113,7 +113,7 @@ mod tests {
             (0.109, 0.105, Change::Same),
             (0.112, 0.100, Change::Slower),
             (0.080, 0.075, Change::Faster),
-            (0.080, 0.089, Change::Same),
+            (0.089, 0.083, Change::Same),
         ] {
             let new = example(&[(Task::Forward, median, minimum)]);
             let row = &new.rows[0];
