@@ -11,7 +11,7 @@ use crate::args::{Arguments, BenchCommand, Command};
 use crate::bench;
 use crate::commands;
 use crate::pipeline::Stage;
-use crate::progress::{self, Interrupted};
+use crate::progress::{self, Abandoned, Interrupted};
 
 /// Exit code of bad input and of failures.
 const FAILURE: u8 = 1;
@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Interrupted>() => {
+        Err(error) if error.is::<Interrupted>() || error.is::<Abandoned>() => {
             complain(&sentence(&error));
             ExitCode::from(INTERRUPTED)
         }

@@ -37,6 +37,11 @@ pub fn note(text: &str) {
 #[error("interrupted; go on with --resume")]
 pub struct Interrupted;
 
+/// Work that keeps nothing was stopped by Ctrl-C.
+#[derive(Debug, Error)]
+#[error("interrupted; nothing was kept")]
+pub struct Abandoned;
+
 /// Makes Ctrl-C set a flag that long work looks at; a second one exits at once.
 pub fn install_interrupt_handler() -> Result<()> {
     ctrlc::set_handler(|| {

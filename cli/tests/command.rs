@@ -65,7 +65,7 @@ fn help_shows_examples_and_exit_codes() {
         assert!(help.contains(word), "{word} in {help}");
     }
     for command in [
-        "run", "build", "md", "train", "sample", "evaluate", "energy", "info",
+        "run", "build", "md", "train", "sample", "evaluate", "energy", "bench", "info",
     ] {
         let output = boltzmap(&[command, "--help"]);
         assert!(

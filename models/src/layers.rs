@@ -14,6 +14,10 @@ pub const LAYER_NORM_EPSILON: f64 = 1e-6;
 /// last, while its slope stays below 1/(δ |ln δ|) ≈ 22.
 const LOG_TIME_OFFSET: f64 = 0.01;
 
+/// Added to the scores of pairs that attention must not see: finite, and far below every score, so that their weights
+/// and the derivatives of these are exactly zero.
+pub(crate) const MASKED: f64 = -1e30;
+
 /// Declares a linear layer `name.weight [out, in]` and `name.bias [out]`.
 pub fn linear_parameters(
     name: &str,
@@ -149,6 +153,27 @@ pub fn attention_parameters(name: &str, width: usize) -> Vec<ParameterSpec> {
 /// Multi-head self-attention over tokens without mask: softmax(q kᵀ/√E) v per head, heads joined, one output layer.
 /// x and result `[B, T, W]`.
 pub fn attention<'b>(p: &Bound<'b>, name: &str, heads: usize, x: Var<'b>) -> Var<'b> {
+    masked_attention(p, name, heads, x, None)
+}
+
+/// [`attention`] in which a token sees itself and the tokens before it.
+pub fn causal_attention<'b>(p: &Bound<'b>, name: &str, heads: usize, x: Var<'b>) -> Var<'b> {
+    let tokens = x.shape()[1];
+    let mask = (0..tokens * tokens)
+        .map(|i| if i % tokens > i / tokens { MASKED } else { 0.0 })
+        .collect();
+    let mask = p.builder().tensor(mask, &[tokens, tokens]); // [T (query), T (key)]
+    masked_attention(p, name, heads, x, Some(mask))
+}
+
+/// Attention with a mask `[T, T]` added to the scores.
+fn masked_attention<'b>(
+    p: &Bound<'b>,
+    name: &str,
+    heads: usize,
+    x: Var<'b>,
+    mask: Option<Var<'b>>,
+) -> Var<'b> {
     let (batch, tokens, width) = (x.shape()[0], x.shape()[1], x.shape()[2]);
     let head_width = width / heads;
     let qkv = linear(p, &format!("{name}.qkv"), x); // [B, T, 3 W], one product for all three
@@ -164,8 +189,9 @@ pub fn attention<'b>(p: &Bound<'b>, name: &str, heads: usize, x: Var<'b>) -> Var
         part(1),
         part(2),
     );
-    let weights = query.matmul_t(key).softmax(); // [B, H, T, T]
-    let mixed = weights.matmul(value); // [B, H, T, E]
+    let scores = query.matmul_t(key); // [B, H, T, T]
+    let scores = mask.map_or(scores, |mask| scores + mask);
+    let mixed = scores.softmax().matmul(value); // [B, H, T, E]
     let joined = mixed
         .permute(&[0, 2, 1, 3])
         .reshape(&[batch, tokens, width]); // [B, T, W]

@@ -7,6 +7,7 @@ use boltzmap_autodiff::ir::Program;
 use boltzmap_kernels::random::Stream;
 use boltzmap_objectives::losses::{
     ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, diagonal_loss, lagrangian_loss,
+    likelihood_loss,
 };
 use boltzmap_objectives::oracles::{GaussianMixture, gaussian_flow_map};
 use proptest::prelude::*;
@@ -218,4 +219,40 @@ fn diagonal_jacobian_is_the_conditional_variance() {
             );
         }
     }
+}
+
+/// The flow z = (x − μ) e^{−a} of data N(μ, e^{2a}): the loss is the Gaussian's negative log-density.
+#[test]
+fn likelihood_of_an_affine_flow() {
+    let (mean, log_scale) = (0.7, 0.4);
+    let b = Builder::new();
+    let shift = b.input("shift", &[1]);
+    let x = b.input("x", &[BLOCK, TOKENS, CHANNELS]);
+    let z = (x - shift) * (-log_scale as f64).exp();
+    let coordinates = (TOKENS * CHANNELS) as f64;
+    let log_det = b.constant(-log_scale * coordinates, &[BLOCK]);
+    let loss = likelihood_loss(&b.finish(&[("z", z), ("log_det", log_det)]));
+    let mut states = vec![0.0; BLOCK * TOKENS * CHANNELS];
+    Stream::new(3, 1, 0).fill_standard_normal(&mut states);
+    let scale = (log_scale as f64).exp();
+    let expected: f64 = states
+        .iter()
+        .map(|x| {
+            let density = (-0.5 * ((x - mean) / scale).powi(2)).exp()
+                / (scale * std::f64::consts::TAU.sqrt());
+            -density.ln() / coordinates
+        })
+        .sum();
+    let outputs = interpret(&grad(&loss, &[0]), &[&[mean][..], &states]);
+    assert!(
+        (outputs[0][0] - expected).abs() < 1e-12,
+        "{} {expected}",
+        outputs[0][0]
+    );
+    // ∂/∂μ of ½(x − μ)²/σ² per coordinate.
+    let slope: f64 = states
+        .iter()
+        .map(|x| (mean - x) / (scale * scale * coordinates))
+        .sum();
+    assert!((outputs[1][0] - slope).abs() < 1e-12);
 }

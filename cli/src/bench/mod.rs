@@ -25,7 +25,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::args::{BaselineKind, EngineBenchArguments};
 use crate::commands::print;
-use crate::progress::{self, Interrupted, note};
+use crate::progress::{self, Abandoned, Interrupted, note};
 use crate::run_dir::{COMMIT, Provenance, check_writable};
 use baseline::{Baseline, VARIANTS, Variant};
 use machine::Machine;
@@ -113,7 +113,10 @@ pub fn engine(arguments: &EngineBenchArguments) -> Result<()> {
     }
     let old = arguments.compare.as_deref().map(Record::read).transpose()?;
     progress::install_interrupt_handler()?;
-    let record = measure(&plan)?;
+    let record = measure(&plan).map_err(|error| match error.is::<Interrupted>() {
+        true => Abandoned.into(),
+        false => error,
+    })?;
     let machine = &record.machine;
     let mut text = format!(
         "{}, {} threads of {} processors, {}; {}; medians of {}\n\n",

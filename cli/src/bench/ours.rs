@@ -8,16 +8,17 @@ use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
 use boltzmap_autodiff::ir::Program;
 use boltzmap_autodiff::{Jacobian, grad, jvp, optimize};
 use boltzmap_models::flow_map::FlowMap;
+use boltzmap_models::network::TarFlowBlock;
 use boltzmap_models::parameters::Parameters;
 use boltzmap_objectives::losses::{
     ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, corrections_program,
-    diagonal_loss, lagrangian_loss,
+    diagonal_loss, lagrangian_loss, likelihood_loss,
 };
 use boltzmap_objectives::optimizer::{AdamW, StepReport};
 
 use super::roof::{DenseProduct, dense_products};
 use super::workload::{
-    Blocks, COMPARED_STEPS, Inputs, LEARNING_RATE, Model, OPTIMIZER, Task, Workload,
+    COMPARED_STEPS, Inputs, LEARNING_RATE, Model, OPTIMIZER, Task, Workload, first,
 };
 
 /// Results by name, compared with those of the baselines.
@@ -44,15 +45,26 @@ pub struct Prepared {
 /// # Errors
 /// If the task makes no sense for the workload.
 pub fn prepare(workload: &Workload, inputs: &Inputs, task: Task) -> Result<Prepared> {
-    let Model::FlowMap(map) = &workload.model;
     if !workload.tasks.contains(&task) {
         bail!("{} has no task {}", workload.name, task.name());
     }
+    match &workload.model {
+        Model::FlowMap(map) => prepare_flow_map(workload, map, inputs, task),
+        Model::TarFlow(block) => prepare_tarflow(workload, block, inputs, task),
+    }
+}
+
+fn prepare_flow_map(
+    workload: &Workload,
+    map: &FlowMap,
+    inputs: &Inputs,
+    task: Task,
+) -> Result<Prepared> {
     let blocks = workload.blocks;
     let (batch, samples) = (workload.batch, workload.samples(task));
     let size = inputs.size;
-    let rows = |values: &[f32]| Inputs::first(values, samples, size).to_vec();
-    let times = |values: &[f32]| Inputs::first(values, samples, 1).to_vec();
+    let rows = |values: &[f32]| first(values, samples, size).to_vec();
+    let times = |values: &[f32]| first(values, samples, 1).to_vec();
     let (x, s, t) = (rows(&inputs.x), times(&inputs.start), times(&inputs.end));
     let parameters = workload.parameters();
     let count = parameters.layout().count();
@@ -81,10 +93,9 @@ pub fn prepare(workload: &Workload, inputs: &Inputs, task: Task) -> Result<Prepa
             let block = divisor(batch, blocks.training);
             let loss = training_loss(map, block);
             let inputs = vec![x, rows(&inputs.noise), t];
-            Ok(training(
-                TrainingStep::new(&loss, parameters, false, inputs, batch),
-                clock,
-            ))
+            Ok(training(TrainingStep::new(
+                &loss, parameters, false, inputs, batch, clock,
+            )))
         }
         Task::LagrangianStep => {
             let clock = Instant::now();
@@ -99,12 +110,12 @@ pub fn prepare(workload: &Workload, inputs: &Inputs, task: Task) -> Result<Prepa
                 StopGradient::TargetAndArgument,
             );
             let inputs = vec![x, rows(&inputs.noise), s, t];
-            Ok(training(
-                TrainingStep::new(&loss, parameters, true, inputs, batch),
-                clock,
-            ))
+            Ok(training(TrainingStep::new(
+                &loss, parameters, true, inputs, batch, clock,
+            )))
         }
         Task::Divergence | Task::Hutchinson => {
+            let clock = Instant::now();
             let program = map.velocity_program(divisor(samples, blocks.jacobian));
             let probes = (task == Task::Hutchinson).then(|| inputs.probes.clone());
             Ok(jacobian(
@@ -114,9 +125,11 @@ pub fn prepare(workload: &Workload, inputs: &Inputs, task: Task) -> Result<Prepa
                 vec![x, t],
                 task,
                 probes,
+                clock,
             ))
         }
         Task::LogDet => {
+            let clock = Instant::now();
             let program = map.map_program(divisor(samples, blocks.jacobian));
             Ok(jacobian(
                 workload,
@@ -125,8 +138,57 @@ pub fn prepare(workload: &Workload, inputs: &Inputs, task: Task) -> Result<Prepa
                 vec![x, s, t],
                 task,
                 None,
+                clock,
             ))
         }
+    }
+}
+
+fn prepare_tarflow(
+    workload: &Workload,
+    block: &TarFlowBlock,
+    inputs: &Inputs,
+    task: Task,
+) -> Result<Prepared> {
+    let (batch, blocks) = (workload.batch, workload.blocks);
+    let parameters = workload.parameters();
+    let count = parameters.layout().count();
+    let rows = |values: &[f32]| first(values, batch, inputs.size).to_vec();
+    let x = rows(&inputs.x);
+    let forward = divisor(batch, blocks.forward);
+    let clock = Instant::now();
+    match task {
+        Task::Forward => {
+            let program = block.forward_program(forward);
+            Ok(pointwise(
+                &program,
+                forward,
+                parameters,
+                vec![x],
+                batch,
+                clock,
+            ))
+        }
+        Task::Jvp => {
+            let program = jvp(&block.forward_program(forward), &[count], None);
+            let inputs = vec![x, rows(&inputs.d_x)];
+            Ok(pointwise(
+                &program, forward, parameters, inputs, batch, clock,
+            ))
+        }
+        Task::TrainingStep => {
+            let program = block.forward_program(divisor(batch, blocks.training));
+            let loss = likelihood_loss(&program);
+            Ok(training(TrainingStep::new(
+                &loss,
+                parameters,
+                false,
+                vec![x],
+                batch,
+                clock,
+            )))
+        }
+        other => bail!("{} has no task {}", workload.name, other.name()),
     }
 }
 
@@ -229,17 +291,20 @@ pub struct TrainingStep {
     gradients: Vec<f32>,
     inputs: Vec<Vec<f32>>,
     batch: usize,
+    compile_seconds: f64,
     products: Vec<DenseProduct>,
 }
 
 impl TrainingStep {
-    /// Compiles value and gradient of a loss program whose per-block inputs are `inputs`.
+    /// Compiles value and gradient of a loss program whose per-block inputs are `inputs`. The clock was started before
+    /// the loss was traced.
     pub fn new(
         loss: &Program,
         parameters: Parameters<f32>,
         teacher: bool,
         inputs: Vec<Vec<f32>>,
         batch: usize,
+        clock: Instant,
     ) -> Self {
         let count = parameters.layout().count();
         let program = grad(loss, &(0..count).collect::<Vec<_>>());
@@ -251,6 +316,7 @@ impl TrainingStep {
             loss_names: loss.output_names.clone(),
             optimizer: AdamW::new(OPTIMIZER, parameters.flat()),
             gradients: vec![0.0; parameters.flat().len()],
+            compile_seconds: clock.elapsed().as_secs_f64(),
             products: dense_products(&optimize(&program)),
             gradient,
             parameters,
@@ -296,8 +362,7 @@ impl TrainingStep {
 }
 
 /// Takes the first steps, of which losses, norms, the first gradient and the optimiser's moments are compared.
-fn training(mut step: TrainingStep, clock: Instant) -> Prepared {
-    let compile_seconds = clock.elapsed().as_secs_f64();
+fn training(mut step: TrainingStep) -> Prepared {
     let blocks = (step.batch / step.gradient.block_size()) as f64;
     let operations = step.gradient.executable().product_operations() as f64 * blocks;
     let arena_bytes = step.gradient.executable().arena_bytes();
@@ -323,7 +388,7 @@ fn training(mut step: TrainingStep, clock: Instant) -> Prepared {
         outputs,
         operations,
         products,
-        compile_seconds,
+        compile_seconds: step.compile_seconds,
         arena_bytes,
         call: Box::new(move || {
             step.step();
@@ -339,9 +404,9 @@ fn jacobian(
     inputs: Vec<Vec<f32>>,
     task: Task,
     probes: Option<Vec<f32>>,
+    clock: Instant,
 ) -> Prepared {
-    let clock = Instant::now();
-    let Blocks { tangents, .. } = workload.blocks;
+    let tangents = workload.blocks.tangents;
     let count = parameters.layout().count();
     let tangents = if probes.is_some() {
         workload.probes

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::checkpoint::{Checkpoint, Tensor};
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
-use boltzmap_models::network::{DitConfig, MlpConfig, NetworkConfig};
+use boltzmap_models::network::{DitConfig, MlpConfig, NetworkConfig, TarFlowBlock, TarFlowConfig};
 use boltzmap_models::parameters::{ParameterLayout, Parameters};
 use boltzmap_models::subspace::Subspace;
 use boltzmap_objectives::optimizer::AdamWConfig;
@@ -62,6 +62,8 @@ pub struct Blocks {
 pub enum Model {
     /// A flow map with its network.
     FlowMap(FlowMap),
+    /// One block of an autoregressive flow.
+    TarFlow(TarFlowBlock),
 }
 
 /// One workload.
@@ -86,7 +88,7 @@ pub struct Workload {
 }
 
 /// Names of the workloads that run by default, in order.
-pub const NAMES: [&str; 3] = ["dit-128", "dit-256", "mlp-512"];
+pub const NAMES: [&str; 4] = ["dit-128", "dit-256", "mlp-512", "tarflow-256"];
 /// A workload of milliseconds, to try the command.
 pub const TINY: &str = "tiny";
 
@@ -213,6 +215,32 @@ impl Workload {
                     .filter(|task| *task != Task::Hutchinson)
                     .collect(),
             },
+            "tarflow-256" => Workload {
+                name: "tarflow-256",
+                title: "causal TarFlow block 256 wide, 6 layers, 4 heads, 33 tokens of 3 channels"
+                    .into(),
+                model: Model::TarFlow(TarFlowBlock::new(TarFlowConfig {
+                    tokens: 33,
+                    channels: 3,
+                    width: 256,
+                    layers: 6,
+                    heads: 4,
+                    mlp_ratio: 4,
+                    reversed: false,
+                })?),
+                batch: 64,
+                jacobian_samples: 64,
+                probes: 1,
+                blocks: Blocks {
+                    forward: 8,
+                    training: 8,
+                    lagrangian: 8,
+                    jacobian: 2,
+                    tangents: 11,
+                },
+                // Its log-determinant is exact in the forward pass.
+                tasks: vec![Task::Forward, Task::TrainingStep, Task::Jvp],
+            },
             TINY => Workload {
                 name: TINY,
                 title: "residual MLP of 1 block 16 wide, states of 2 numbers, to try the command"
@@ -241,6 +269,7 @@ impl Workload {
     pub fn layout(&self) -> &ParameterLayout {
         match &self.model {
             Model::FlowMap(map) => map.layout(),
+            Model::TarFlow(block) => block.layout(),
         }
     }
 
@@ -248,6 +277,7 @@ impl Workload {
     pub fn state(&self) -> (usize, usize) {
         match &self.model {
             Model::FlowMap(map) => (map.tokens(), map.channels()),
+            Model::TarFlow(block) => (block.config().tokens, block.config().channels),
         }
     }
 
@@ -311,6 +341,11 @@ impl Workload {
         let model = match &self.model {
             Model::FlowMap(map) => {
                 serde_json::to_value(map.config().network).expect("sizes are plain JSON")
+            }
+            Model::TarFlow(block) => {
+                let mut sizes = serde_json::to_value(block.config()).expect("sizes are plain JSON");
+                sizes["kind"] = json!("tarflow");
+                sizes
             }
         };
         let names: Vec<&str> = self
@@ -385,9 +420,7 @@ pub struct Inputs {
     pub probes: Vec<f32>,
 }
 
-impl Inputs {
-    /// The first `samples` of an array with `per_sample` numbers each.
-    pub fn first(values: &[f32], samples: usize, per_sample: usize) -> &[f32] {
-        &values[..samples * per_sample]
-    }
+/// The first `samples` of an array with `per_sample` numbers each.
+pub fn first(values: &[f32], samples: usize, per_sample: usize) -> &[f32] {
+    &values[..samples * per_sample]
 }

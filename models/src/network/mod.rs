@@ -1,10 +1,13 @@
-//! Networks of a state and two times with two heads: velocity correction n and divergence correction h.
+//! Networks of a state and two times with two heads, velocity correction n and divergence correction h; and the causal
+//! transformer of an autoregressive flow ([`tarflow`]), which has no time.
 
 pub mod dit;
 pub mod mlp;
+pub mod tarflow;
 
 pub use dit::{Dit, DitConfig};
 pub use mlp::{Mlp, MlpConfig};
+pub use tarflow::{TarFlowBlock, TarFlowConfig, TarFlowInverse};
 
 use boltzmap_autodiff::builder::Var;
 use serde::{Deserialize, Serialize};
