@@ -224,17 +224,17 @@ fn diagonal_jacobian_is_the_conditional_variance() {
 /// The flow z = (x − μ) e^{−a} of data N(μ, e^{2a}): the loss is the Gaussian's negative log-density.
 #[test]
 fn likelihood_of_an_affine_flow() {
-    let (mean, log_scale) = (0.7, 0.4);
+    let (mean, log_scale) = (0.7f64, 0.4f64);
     let b = Builder::new();
     let shift = b.input("shift", &[1]);
     let x = b.input("x", &[BLOCK, TOKENS, CHANNELS]);
-    let z = (x - shift) * (-log_scale as f64).exp();
+    let z = (x - shift) * (-log_scale).exp();
     let coordinates = (TOKENS * CHANNELS) as f64;
     let log_det = b.constant(-log_scale * coordinates, &[BLOCK]);
     let loss = likelihood_loss(&b.finish(&[("z", z), ("log_det", log_det)]));
     let mut states = vec![0.0; BLOCK * TOKENS * CHANNELS];
     Stream::new(3, 1, 0).fill_standard_normal(&mut states);
-    let scale = (log_scale as f64).exp();
+    let scale = log_scale.exp();
     let expected: f64 = states
         .iter()
         .map(|x| {
