@@ -36,6 +36,9 @@ pub fn energy_reference(system: &System, positions: &[f64]) -> Energies {
 
 /// Energies of one conformation and the forces on its atoms (kJ/mol/nm, laid out like the positions).
 ///
+/// Where atoms coincide, terms of both signs are infinite and directions undefined: such an energy counts as +∞, such a force component
+/// as zero.
+///
 /// # Panics
 /// If the number of coordinates is not three times that of the atoms.
 pub fn energy_forces_reference(system: &System, positions: &[f64]) -> (Energies, Vec<f64>) {
@@ -76,7 +79,24 @@ pub fn energy_forces_reference(system: &System, positions: &[f64]) -> (Energies,
         energies.generalized_born =
             generalized_born::energy_forces(model, &system.charges, system.cutoff, x, &mut forces);
     }
-    (energies, forces.concat())
+    for energy in [
+        &mut energies.bond,
+        &mut energies.angle,
+        &mut energies.torsion,
+        &mut energies.nonbonded,
+        &mut energies.generalized_born,
+    ] {
+        if energy.is_nan() || *energy == f64::NEG_INFINITY {
+            *energy = f64::INFINITY;
+        }
+    }
+    let mut forces = forces.concat();
+    for force in &mut forces {
+        if force.is_nan() {
+            *force = 0.0;
+        }
+    }
+    (energies, forces)
 }
 
 fn accumulate(forces: &mut [[f64; 3]], atoms: &[usize], term_forces: &[[f64; 3]]) {

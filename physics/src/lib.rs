@@ -19,6 +19,7 @@ pub mod sequence;
 pub mod system;
 pub mod terms;
 pub mod topology;
+pub mod trajectory;
 
 pub use batch::{BatchError, BatchEvaluator};
 pub use builder::build_sequence;
