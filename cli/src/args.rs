@@ -54,6 +54,12 @@ samples.npz, summary.json and report.html. Open report.html in a browser.")]
     Run(RunArguments),
     /// Build a peptide from its sequence and write it as a PDB file
     Build(BuildArguments),
+    /// Minimise the energy of conformations
+    Minimize(MinimizeArguments),
+    /// Equilibrium conformations by temperature replica exchange
+    Remd(RemdArguments),
+    /// Free energies along backbone dihedrals by umbrella sampling and MBAR
+    Umbrella(UmbrellaArguments),
     /// The dynamics stage: make the reference data (data.npz) of a run
     Md(StageArguments),
     /// The training stage: train the map on data.npz (checkpoint.safetensors)
@@ -163,8 +169,8 @@ pub struct EnergyArguments {
     /// Cutoff of the pair interactions, not periodic (default: none, all pairs)
     #[arg(long, value_name = "NM", allow_negative_numbers = true)]
     pub cutoff: Option<f64>,
-    /// Conformations instead of the PDB file's own: [n, atoms, 3] in nm, f64 or f32
-    #[arg(long, value_name = "X.npy")]
+    /// Conformations instead of the PDB file's own: npy or npz [n, atoms, 3] in nm, pdb with models, xtc or dcd
+    #[arg(long, value_name = "FILE")]
     pub positions: Option<PathBuf>,
     /// Arithmetic to evaluate in
     #[arg(long, value_enum, default_value = "f64")]
@@ -175,6 +181,154 @@ pub struct EnergyArguments {
     /// Print a summary as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// A molecule and its force field.
+#[derive(Clone, Debug, Args)]
+pub struct MoleculeArguments {
+    /// A PDB file (ending in .pdb) or a sequence such as Ace-A-Nme (see `boltzmap build --help`)
+    #[arg(value_name = "FILE.pdb|SEQUENCE")]
+    pub molecule: String,
+    /// The force field
+    #[arg(long, value_name = "NAME", default_value = "amber99sbildn+obc2")]
+    pub force_field: String,
+    /// Cutoff of the pair interactions, not periodic (default: none, all pairs)
+    #[arg(long, value_name = "NM", allow_negative_numbers = true)]
+    pub cutoff: Option<f64>,
+}
+
+/// Arguments of `minimize`.
+#[derive(Clone, Debug, Args)]
+pub struct MinimizeArguments {
+    /// The molecule.
+    #[command(flatten)]
+    pub molecule: MoleculeArguments,
+    /// Conformations to start from: npy or npz [n, atoms, 3] in nm, pdb with models, xtc or dcd
+    #[arg(long, value_name = "FILE")]
+    pub positions: Option<PathBuf>,
+    /// Largest force component at the end, kJ/mol/nm
+    #[arg(long, value_name = "F", default_value_t = 10.0)]
+    pub tolerance: f64,
+    /// Most steps
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    pub max_steps: usize,
+    /// The file to write: npz, pdb, xtc or dcd
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Arguments of `remd`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Writes the frames at the lowest temperature, ladder by ladder, as npz (with potential_energy, ladder and time), pdb, xtc or dcd;
+beside it FILE.card.json (force field, temperatures, method, seed, counts, SHA-256) and, until it is finished, FILE.state.npz.
+Ctrl-C leaves both; --resume goes on bit by bit as if nothing had happened.")]
+pub struct RemdArguments {
+    /// The molecule.
+    #[command(flatten)]
+    pub molecule: MoleculeArguments,
+    /// The file to write: npz, pdb, xtc or dcd
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Temperature of the frames, K
+    #[arg(long, value_name = "K", default_value_t = 300.0)]
+    pub temperature: f64,
+    /// Highest temperature, K
+    #[arg(long, value_name = "K", default_value_t = 1200.0)]
+    pub highest: f64,
+    /// Temperatures of a ladder, in geometric progression
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub temperatures: usize,
+    /// Independent ladders
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub ladders: usize,
+    /// Length of the recorded dynamics of every replica, ps
+    #[arg(long, value_name = "PS", default_value_t = 1000.0)]
+    pub ps: f64,
+    /// Dynamics before, not recorded, ps
+    #[arg(long, value_name = "PS", default_value_t = 50.0)]
+    pub equilibration_ps: f64,
+    /// Time step, fs
+    #[arg(long, value_name = "FS", default_value_t = 1.0)]
+    pub timestep_fs: f64,
+    /// Friction, 1/ps
+    #[arg(long, value_name = "RATE", default_value_t = 2.0)]
+    pub friction: f64,
+    /// Steps between exchanges
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub exchange_interval: u64,
+    /// Steps between frames, rounded up to whole exchanges
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub save_interval: u64,
+    /// Seed of every random number
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
+    pub seed: u64,
+    /// Go on from FILE.state.npz
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// The dihedrals of an umbrella sampling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Variables {
+    /// φ.
+    Phi,
+    /// φ and ψ.
+    PhiPsi,
+}
+
+/// Arguments of `umbrella`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Writes into DIR: umbrella.npz (angles [window, sample, variable], centres, window free energies), surface.npz (free energy and
+standard error of every cell, kT), surface.svg, summary.json (the difference between 0 < phi < 2 rad and the rest, with its error)
+and state.npz. Ctrl-C leaves what there is; --resume goes on.")]
+pub struct UmbrellaArguments {
+    /// The molecule.
+    #[command(flatten)]
+    pub molecule: MoleculeArguments,
+    /// The directory to write
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The dihedrals
+    #[arg(long, value_enum, default_value = "phi")]
+    pub variables: Variables,
+    /// Which residue, counted from 1 among those that have both dihedrals
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub residue: usize,
+    /// Windows over a turn of each dihedral [default: 24 for one, 12 for two]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=360))]
+    pub windows: Option<u16>,
+    /// Force constant, kJ/mol/rad² [default: 2 RT over the square of the windows' distance]
+    #[arg(long, value_name = "K")]
+    pub force_constant: Option<f64>,
+    /// Replicas of every window
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub replicas: u16,
+    /// Temperature, K
+    #[arg(long, value_name = "K", default_value_t = 300.0)]
+    pub temperature: f64,
+    /// Length of the recorded dynamics of every replica, ps
+    #[arg(long, value_name = "PS", default_value_t = 200.0)]
+    pub ps: f64,
+    /// Dynamics before, not recorded, ps
+    #[arg(long, value_name = "PS", default_value_t = 20.0)]
+    pub equilibration_ps: f64,
+    /// Time step, fs
+    #[arg(long, value_name = "FS", default_value_t = 1.0)]
+    pub timestep_fs: f64,
+    /// Friction, 1/ps
+    #[arg(long, value_name = "RATE", default_value_t = 5.0)]
+    pub friction: f64,
+    /// Steps between samples
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    pub save_interval: u64,
+    /// Seed of every random number
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
+    pub seed: u64,
+    /// Go on from DIR/state.npz
+    #[arg(long)]
+    pub resume: bool,
 }
 
 /// Arguments of `info`.

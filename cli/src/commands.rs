@@ -3,10 +3,16 @@
 mod build;
 mod energy;
 mod info;
+mod minimize;
+mod remd;
+mod umbrella;
 
 pub use build::build;
 pub use energy::energy;
 pub use info::info;
+pub use minimize::minimize;
+pub use remd::remd;
+pub use umbrella::umbrella;
 
 use std::io::Write;
 

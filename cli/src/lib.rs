@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod bench;
+pub mod card;
 pub mod commands;
 pub mod config;
 pub mod molecule;
@@ -13,6 +14,8 @@ pub mod pipeline;
 pub mod progress;
 pub mod report;
 pub mod run_dir;
+pub mod state;
+pub mod trajectory;
 
 mod app;
 

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use boltzmap_physics::langevin::DynamicsError;
 use boltzmap_physics::{ForceField, System, Topology, build_sequence, pdb};
 
+use crate::args::MoleculeArguments;
 use crate::config::nearest;
 use crate::run_dir::write_atomically;
 
@@ -86,6 +88,45 @@ impl Molecule {
             system,
             positions,
         })
+    }
+
+    /// What the arguments name: a PDB file if it ends in `.pdb`, a sequence otherwise.
+    pub fn from_arguments(arguments: &MoleculeArguments) -> Result<Molecule> {
+        let force_field = force_field_with_cutoff(&arguments.force_field, arguments.cutoff)?;
+        let path = Path::new(&arguments.molecule);
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if ending.is_some_and(|ending| ending.eq_ignore_ascii_case("pdb")) {
+            return Molecule::read(path, &force_field);
+        }
+        let (topology, positions) = build_sequence(&arguments.molecule)?;
+        let system = force_field.system(&topology)?;
+        Ok(Molecule {
+            topology,
+            system,
+            positions,
+        })
+    }
+
+    /// An atom as people name it: `CB of ALA 2`.
+    pub fn atom_label(&self, atom: usize) -> String {
+        let named = &self.topology.atoms[atom];
+        let residue = self.topology.residue_label(named.residue_index);
+        format!("{} of {residue}", named.name)
+    }
+
+    /// An error of the dynamics with the atom by name.
+    pub fn explain(&self, error: DynamicsError) -> anyhow::Error {
+        match error {
+            DynamicsError::Diverged {
+                replica,
+                step,
+                atom,
+            } => anyhow!(
+                "replica {replica} left the range of numbers at step {step}, first {}; use a shorter time step or more friction",
+                self.atom_label(atom)
+            ),
+            other => other.into(),
+        }
     }
 
     /// Number of atoms.

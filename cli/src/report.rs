@@ -3,6 +3,7 @@
 mod figures;
 mod page;
 mod summary;
+pub mod surface;
 mod svg;
 mod verdict;
 

@@ -7,8 +7,11 @@
 //! Replicas do not interact: each has its own temperature and its own random stream, so a trajectory does not depend on the other
 //! replicas or on the number of threads.
 
-use crate::batch::{BatchError, BatchEvaluator, TileEvaluator, load_tile, store_tile};
+use crate::batch::{
+    BatchError, BatchEvaluator, TileEvaluator, dihedral_restraint, load_tile, store_tile,
+};
 use crate::system::{GAS_CONSTANT, System};
+use crate::umbrella::Bias;
 use boltzmap_kernels::random::{LaneStreams, Stream, StreamPosition};
 use boltzmap_kernels::simd::{Kernel, Lanes, Simd, dispatch_on};
 use rayon::prelude::*;
@@ -233,6 +236,26 @@ impl Langevin {
 
     /// Advances every replica by `steps` steps. However the steps are split into calls, the trajectory is the same bit by bit.
     pub fn run(&self, replicas: &mut Replicas, steps: u64) -> Result<(), DynamicsError> {
+        self.run_biased(replicas, None, steps)
+    }
+
+    /// The same with restraints on dihedrals, which `potential_energies` do not count.
+    ///
+    /// # Panics
+    /// If the bias has not one centre and force constant per replica and dihedral, or names an atom that does not exist.
+    pub fn run_biased(
+        &self,
+        replicas: &mut Replicas,
+        bias: Option<&Bias>,
+        steps: u64,
+    ) -> Result<(), DynamicsError> {
+        if let Some(bias) = bias {
+            let expected = replicas.len() * bias.dihedrals.len();
+            assert_eq!(
+                [bias.centres.len(), bias.force_constants.len()],
+                [expected; 2]
+            );
+        }
         let size = 3 * self.n_atoms();
         let first_step = replicas.step;
         let failures: Vec<Option<Failure>> = replicas
@@ -242,8 +265,12 @@ impl Langevin {
             .zip(replicas.temperatures.par_chunks(CHUNK))
             .zip(replicas.potential_energies.par_chunks_mut(CHUNK))
             .zip(replicas.streams.par_chunks_mut(CHUNK))
+            .enumerate()
             .map(
-                |((((positions, velocities), temperatures), potential_energies), streams)| {
+                |(
+                    chunk,
+                    ((((positions, velocities), temperatures), potential_energies), streams),
+                )| {
                     let chunk = RunChunk {
                         langevin: self,
                         positions,
@@ -251,6 +278,8 @@ impl Langevin {
                         temperatures,
                         potential_energies,
                         streams,
+                        bias,
+                        first_replica: chunk * CHUNK,
                         first_step,
                         steps,
                     };
@@ -292,6 +321,8 @@ struct RunChunk<'a> {
     temperatures: &'a [f64],
     potential_energies: &'a mut [f64],
     streams: &'a mut [StreamPosition],
+    bias: Option<&'a Bias>,
+    first_replica: usize,
     first_step: u64,
     steps: u64,
 }
@@ -351,9 +382,27 @@ impl Kernel for RunChunk<'_> {
                 amplitude: S::F32::load(&amplitude),
                 factors: &factors,
             };
+            let mut restraints = Vec::new();
+            if let Some(bias) = self.bias {
+                let d = bias.dihedrals.len();
+                for (place, &atoms) in bias.dihedrals.iter().enumerate() {
+                    let lanes = |values: &[f64]| {
+                        let mut lanes = [0.0f32; 16];
+                        for (lane, value) in lanes.iter_mut().enumerate().take(width) {
+                            let replica = self.first_replica + first + lane.min(count - 1);
+                            *value = values[replica * d + place] as f32;
+                        }
+                        S::F32::load(&lanes)
+                    };
+                    restraints.push((atoms, lanes(&bias.centres), lanes(&bias.force_constants)));
+                }
+            }
             for step in 0..self.steps {
                 let now = self.first_step + step + 1;
                 evaluator.evaluate::<true>(&x, &mut f);
+                for &(atoms, centre, force_constant) in &restraints {
+                    dihedral_restraint(atoms, centre, force_constant, &x, &mut f);
+                }
                 if tile.step(&mut x, &mut v, &f, &mut noise) {
                     store_tile(&x, &mut self.positions[rows.clone()]);
                     let bad = self.positions[rows.clone()]

@@ -20,6 +20,7 @@ pub mod system;
 pub mod terms;
 pub mod topology;
 pub mod trajectory;
+pub mod umbrella;
 
 pub use batch::{BatchError, BatchEvaluator};
 pub use builder::build_sequence;

@@ -247,6 +247,84 @@ impl Mbar {
     }
 }
 
+/// The asymptotic covariance of free energies, after Shirts and Chodera's equation (8), in a form without large matrices.
+///
+/// With W_sn the weights of the samples in the sampled states and N their counts, two further states with weights a, b have
+/// var(f_a − f_b) = |a|² − 2a·b + |b|² + dᵀ(N⁻¹ − WWᵀ)⁺d, d = W(a − b). The matrix's null vector N1 is orthogonal to every d, so that
+/// any multiple of 11ᵀ may be added to make it definite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MbarErrors {
+    /// W, one row per sampled state.
+    weights: Vec<Vec<f64>>,
+    /// N⁻¹ − WWᵀ + 11ᵀ/ΣN
+    matrix: Vec<f64>,
+}
+
+impl MbarErrors {
+    /// For the free energies solved from the same `reduced` and `counts`.
+    pub fn new(mbar: &Mbar, reduced: &[f64], counts: &[usize]) -> MbarErrors {
+        let samples: usize = counts.iter().sum();
+        let sampled: Vec<usize> = (0..counts.len()).filter(|&k| counts[k] > 0).collect();
+        let weights: Vec<Vec<f64>> = sampled
+            .par_iter()
+            .map(|&k| {
+                let row = &reduced[k * samples..(k + 1) * samples];
+                mbar.log_weights(row).iter().map(|w| w.exp()).collect()
+            })
+            .collect();
+        let s = sampled.len();
+        let matrix = (0..s * s)
+            .into_par_iter()
+            .map(|at| {
+                let (a, b) = (at / s, at % s);
+                let product: f64 = weights[a].iter().zip(&weights[b]).map(|(x, y)| x * y).sum();
+                let own = if a == b {
+                    1.0 / counts[sampled[a]] as f64
+                } else {
+                    0.0
+                };
+                own - product + 1.0 / samples as f64
+            })
+            .collect();
+        MbarErrors { weights, matrix }
+    }
+
+    /// W a of a state given by its (sample, weight) pairs, Σ weight = 1.
+    pub fn overlaps(&self, state: &[(usize, f64)]) -> Vec<f64> {
+        self.weights
+            .iter()
+            .map(|row| state.iter().map(|&(n, weight)| row[n] * weight).sum())
+            .collect()
+    }
+
+    /// var(f_a − f_b) for independent samples; states are (sample, weight) pairs in increasing order of samples.
+    pub fn variance(&self, a: &[(usize, f64)], b: &[(usize, f64)]) -> f64 {
+        self.variance_with(a, b, &self.overlaps(b))
+    }
+
+    /// The same with the second state's [`MbarErrors::overlaps`] known.
+    pub fn variance_with(&self, a: &[(usize, f64)], b: &[(usize, f64)], overlaps_b: &[f64]) -> f64 {
+        let square = |state: &[(usize, f64)]| state.iter().map(|(_, w)| w * w).sum::<f64>();
+        let mut both = 0.0;
+        for &(n, weight) in a {
+            if let Ok(at) = b.binary_search_by_key(&n, |&(n, _)| n) {
+                both += weight * b[at].1;
+            }
+        }
+        let difference: Vec<f64> = self
+            .overlaps(a)
+            .iter()
+            .zip(overlaps_b)
+            .map(|(a, b)| a - b)
+            .collect();
+        let solved = solve_positive_definite(self.matrix.clone(), difference.clone());
+        let between = solved.map_or(f64::INFINITY, |solved| {
+            solved.iter().zip(&difference).map(|(x, d)| x * d).sum()
+        });
+        square(a) - 2.0 * both + square(b) + between
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,6 +398,32 @@ mod tests {
         let shifted = Mbar::solve(&reduced, &counts).unwrap();
         assert!((shifted.free_energies[1] - mbar.free_energies[1] - 1e4).abs() < 1e-8);
         assert!((shifted.free_energies[2] - mbar.free_energies[2]).abs() < 1e-9);
+    }
+
+    /// The spread of ΔF over independent repetitions is the standard error that each of them states.
+    #[test]
+    fn standard_errors_are_the_spread_of_repetitions() {
+        let counts = [100, 150, 120];
+        let (mut found, mut stated) = (Vec::new(), 0.0);
+        const REPEATS: u64 = 300;
+        for seed in 0..REPEATS {
+            let (_, reduced) = oscillators(&[1.0, 4.0, 6.0], &[0.0, 0.8, 1.6], &counts, 100 + seed);
+            let n = 370;
+            let mbar = Mbar::solve(&reduced, &counts).unwrap();
+            let errors = MbarErrors::new(&mbar, &reduced, &counts);
+            let state = |k: usize| -> Vec<(usize, f64)> {
+                let weights = mbar.log_weights(&reduced[k * n..(k + 1) * n]);
+                weights.iter().map(|w| w.exp()).enumerate().collect()
+            };
+            found.push(mbar.free_energies[2] - mbar.free_energies[0]);
+            stated += errors.variance(&state(2), &state(0)) / REPEATS as f64;
+        }
+        let mean = found.iter().sum::<f64>() / REPEATS as f64;
+        let spread = found.iter().map(|f| (f - mean).powi(2)).sum::<f64>() / (REPEATS - 1) as f64;
+        // The variance of 300 repetitions is known to 8 %.
+        let ratio = spread / stated;
+        assert!((0.75..1.3).contains(&ratio), "{spread} is not {stated}");
+        assert!((mean - 0.5 * 6f64.ln()).abs() < 4.0 * (spread / REPEATS as f64).sqrt() + 0.01);
     }
 
     #[test]

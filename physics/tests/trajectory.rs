@@ -31,16 +31,20 @@ proptest! {
     ) {
         let positions = frames(n_frames, n_atoms, step, seed);
         let times: Vec<f32> = (0..n_frames).map(|i| 0.5 * i as f32).collect();
-        let bytes = xtc::write(n_atoms, &positions, &times).unwrap();
+        let written = xtc::write(n_atoms, &positions, &times);
+        // Neighbours hundreds of nm apart may be refused, never garbled.
+        prop_assert!(written.is_ok() || step > 100.0);
+        prop_assume!(written.is_ok());
+        let bytes = written.unwrap();
         let read = xtc::read(&bytes).unwrap();
         prop_assert_eq!((read.n_atoms, &read.times), (n_atoms, &times));
-        for (a, b) in read.positions.iter().zip(&positions) {
-            prop_assert!((a - b).abs() <= 0.5001e-3 + 4e-7 * b.abs(), "{} {}", a, b);
-        }
         // The other reader reads the same.
         let mut reader = molly::XTCReader::new(bytes.as_slice());
         for frame in reader.read_all_frames().unwrap().iter().zip(read.positions.chunks(3 * n_atoms)) {
             prop_assert_eq!(frame.0.positions.as_slice(), frame.1);
+        }
+        for (a, b) in read.positions.iter().zip(&positions) {
+            prop_assert!((a - b).abs() <= 0.5001e-3 + 4e-7 * b.abs(), "{} {}", a, b);
         }
     }
 

@@ -1,9 +1,8 @@
 //! `boltzmap energy`: force-field energies and forces of conformations.
 
-use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::{Energies, energy_forces_reference};
 use rayon::prelude::*;
@@ -12,9 +11,10 @@ use serde_json::{Value, json};
 use super::print;
 use crate::args::{EnergyArguments, Precision};
 use crate::molecule::{Molecule, force_field_with_cutoff};
-use crate::npz::{self, Array, NpzWriter};
+use crate::npz::NpzWriter;
 use crate::progress::note;
 use crate::run_dir::check_writable;
+use crate::trajectory;
 
 /// The name of a term in the file, and the term.
 type Term = (&'static str, fn(&Energies) -> f64);
@@ -33,7 +33,7 @@ pub fn energy(arguments: &EnergyArguments) -> Result<()> {
     let molecule = Molecule::read(&arguments.pdb, &force_field)?;
     let atoms = molecule.n_atoms();
     let positions = match &arguments.positions {
-        Some(path) => read_positions(path, &molecule)?,
+        Some(path) => trajectory::read(path, &molecule)?,
         None => molecule.positions.clone(),
     };
     check_writable(&arguments.out)?;
@@ -81,27 +81,6 @@ pub fn energy(arguments: &EnergyArguments) -> Result<()> {
         return print(&format!("{}\n", serde_json::to_string_pretty(&summary)?));
     }
     print(&table(arguments, &energies, &total, seconds))
-}
-
-/// Reads `[n, atoms, 3]` positions and names the first atom that has none.
-fn read_positions(path: &Path, molecule: &Molecule) -> Result<Vec<f64>> {
-    let array: Array<f64> = npz::read_npy(path, &[None, Some(molecule.n_atoms()), Some(3)])?;
-    if let Some(index) = array.first_not_finite() {
-        let (conformation, atom) = (index[0], index[1]);
-        let named = &molecule.topology.atoms[atom];
-        bail!(
-            "{} has a position that is not finite: conformation {conformation}, atom {atom} ({} of {}), counted from 0",
-            path.display(),
-            named.name,
-            molecule.topology.residue_label(named.residue_index)
-        );
-    }
-    ensure!(
-        array.shape[0] > 0,
-        "{} holds no conformations",
-        path.display()
-    );
-    Ok(array.values)
 }
 
 /// One conformation after the other by the reference, spread over the threads.

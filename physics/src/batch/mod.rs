@@ -5,6 +5,7 @@
 //! vector arithmetic without gathers, and no lane ever influences another: a conformation's result does not depend on which
 //! others it is evaluated with, nor on the number of threads.
 
+mod bias;
 mod bonded;
 mod nonbonded;
 mod parameters;
@@ -19,6 +20,7 @@ use nonbonded::PairScratch;
 use parameters::Parameters;
 use rayon::prelude::*;
 
+pub(crate) use bias::dihedral_restraint;
 pub(crate) use tile::{load_tile, store_tile};
 
 /// Why a batch cannot be evaluated.

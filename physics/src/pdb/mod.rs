@@ -4,7 +4,7 @@ pub(crate) mod bonds;
 mod read;
 mod write;
 
-pub use read::read;
+pub use read::{read, read_models};
 pub use write::write;
 
 /// Why a PDB file cannot be read or written.

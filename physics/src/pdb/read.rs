@@ -70,6 +70,63 @@ fn names_have_their_elements(force_field: &ForceField, file: &File, residue: &Re
     })
 }
 
+/// The number of atoms and the positions `[models, atoms, 3]` (nm) of all models in a PDB file's text, in the order of the file. Nothing but
+/// coordinates is read; of alternate locations the first is taken.
+///
+/// # Errors
+/// Names the line that is malformed, or the model with another number of atoms.
+pub fn read_models(text: &str) -> Result<(usize, Vec<f64>), PdbError> {
+    let mut positions = Vec::new();
+    // Coordinates before this model, and per model.
+    let (mut before, mut size) = (0, 0);
+    let mut close = |line: usize, end: usize| {
+        let found = end - before;
+        if found == 0 {
+            return Ok(());
+        }
+        if size != 0 && found != size {
+            return Err(PdbError::Line {
+                line,
+                what: format!(
+                    "a model with {} atoms ends here where the first has {}; the file is truncated or mixed",
+                    found / 3,
+                    size / 3
+                ),
+            });
+        }
+        (before, size) = (end, found);
+        Ok(())
+    };
+    for (index, line) in text.lines().enumerate() {
+        let field = |from: usize, to: usize| line.get(from - 1..to).unwrap_or("").trim();
+        match line.get(..6.min(line.len())).unwrap_or("").trim_end() {
+            "ATOM" | "HETATM" if !matches!(field(17, 17), "" | "A" | "1") => {}
+            "ATOM" | "HETATM" => {
+                for from in [31, 39, 47] {
+                    let text = field(from, from + 7);
+                    let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
+                    positions.push(
+                        0.1 * value.ok_or_else(|| PdbError::Line {
+                            line: index + 1,
+                            what: format!(
+                                "the coordinate in columns {from}-{} is {text:?}, not a number",
+                                from + 7
+                            ),
+                        })?,
+                    );
+                }
+            }
+            "ENDMDL" => close(index + 1, positions.len())?,
+            _ => {}
+        }
+    }
+    close(text.lines().count(), positions.len())?;
+    if size == 0 {
+        return Err(PdbError::NoAtoms);
+    }
+    Ok((size / 3, positions))
+}
+
 /// Whether two atoms that are bonded by name are also so near that no third fits between.
 fn is_near(file: &File, [i, j]: [usize; 2]) -> bool {
     let has = |element| {

@@ -1,0 +1,203 @@
+//! `boltzmap remd`: equilibrium conformations by temperature replica exchange.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use boltzmap_physics::BatchEvaluator;
+use boltzmap_physics::langevin::LangevinSettings;
+use boltzmap_physics::minimise::{MinimiseSettings, minimise};
+use boltzmap_physics::replica_exchange::{
+    ReplicaExchange, ReplicaExchangeError, ReplicaExchangeSettings, ReplicaExchangeState, RunEnd,
+};
+
+use super::print;
+use crate::args::RemdArguments;
+use crate::card::{self, Card};
+use crate::molecule::Molecule;
+use crate::progress::{self, Interrupted, Progress};
+use crate::run_dir::check_writable;
+use crate::{state, trajectory};
+
+/// Time between two state files.
+const CHECKPOINT: Duration = Duration::from_secs(60);
+/// Units of the progress bar.
+const UNITS: u64 = 10_000;
+
+/// Steps of a length of time, at least one, in whole multiples.
+pub(super) fn steps(name: &str, picoseconds: f64, timestep: f64, multiple: u64) -> Result<u64> {
+    ensure!(
+        picoseconds >= 0.0 && picoseconds.is_finite() && timestep > 0.0,
+        "{name} is {picoseconds}, and the time step {} fs; the first must not be negative, the second must be positive",
+        1000.0 * timestep
+    );
+    let multiple = multiple.max(1);
+    Ok(((picoseconds / timestep).round() as u64).div_ceil(multiple) * multiple)
+}
+
+/// Simulated ns per day of all replicas together.
+pub(super) fn pace(steps: u64, replicas: usize, timestep: f64, since: Instant) -> String {
+    let ns = steps as f64 * replicas as f64 * timestep * 1e-3;
+    let days = since.elapsed().as_secs_f64() / 86_400.0;
+    format!("{:.0} ns/day", ns / days.max(1e-12))
+}
+
+fn settings(arguments: &RemdArguments) -> Result<ReplicaExchangeSettings> {
+    let timestep = arguments.timestep_fs * 1e-3;
+    let exchange = arguments.exchange_interval.max(1);
+    let save = arguments.save_interval.max(1).div_ceil(exchange) * exchange;
+    Ok(ReplicaExchangeSettings {
+        n_ladders: arguments.ladders,
+        n_temperatures: arguments.temperatures,
+        lowest_temperature: arguments.temperature,
+        highest_temperature: arguments.highest,
+        langevin: LangevinSettings {
+            timestep,
+            friction: arguments.friction,
+        },
+        exchange_interval: exchange,
+        equilibration_steps: steps(
+            "--equilibration-ps",
+            arguments.equilibration_ps,
+            timestep,
+            exchange,
+        )?,
+        steps: steps("--ps", arguments.ps, timestep, save)?,
+        save_interval: save,
+        seed: arguments.seed,
+    })
+}
+
+/// Runs the command.
+pub fn remd(arguments: &RemdArguments) -> Result<()> {
+    trajectory::check_ending(&arguments.out)?;
+    let molecule = Molecule::from_arguments(&arguments.molecule)?;
+    let settings = settings(arguments)?;
+    let exchange = ReplicaExchange::new(&molecule.system, settings.clone())?;
+    check_writable(&arguments.out)?;
+    progress::install_interrupt_handler()?;
+    let name = format!("{}.state.npz", arguments.out.display());
+    let state_path = PathBuf::from(name);
+    let chosen = &arguments.molecule;
+    let described = format!(
+        "{} {} cutoff {:?} {settings:?}",
+        chosen.molecule, chosen.force_field, chosen.cutoff
+    );
+    let size = 3 * molecule.n_atoms();
+    let replicas = settings.n_ladders * settings.n_temperatures;
+    let mut run = if arguments.resume {
+        let shape = [settings.n_ladders, settings.n_temperatures, size];
+        state::read_exchange(&state_path, &described, shape)?
+    } else {
+        let mut start = molecule.positions.clone();
+        let evaluator = BatchEvaluator::<f64>::new(&molecule.system);
+        minimise(&evaluator, &mut start, MinimiseSettings::default())?;
+        let start: Vec<f32> = start.iter().map(|&x| x as f32).collect();
+        exchange.start(&start.repeat(replicas))?
+    };
+    let units = |fraction: f64| (fraction * UNITS as f64) as u64;
+    let mut bar = Progress::new("remd", UNITS, units(exchange.fraction_done(&run)));
+    let (since, first_step) = (Instant::now(), run.replicas.step);
+    let total = (settings.equilibration_steps + settings.steps) as f64;
+    // The cancel flag is also raised, by this clock, when it is time for a state file.
+    let end = loop {
+        let flag = std::sync::atomic::AtomicBool::new(false);
+        let leg = Instant::now();
+        let end = exchange.run(
+            &mut run,
+            |fraction| {
+                if progress::interrupted() || leg.elapsed() > CHECKPOINT {
+                    flag.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                let done = (fraction * total).round() as u64 - first_step;
+                bar.set(units(fraction), || {
+                    pace(done, replicas, settings.langevin.timestep, since)
+                });
+            },
+            &flag,
+        );
+        match end {
+            Err(ReplicaExchangeError::Dynamics(error)) => return Err(molecule.explain(error)),
+            Err(other) => return Err(other.into()),
+            Ok(RunEnd::Finished) => break RunEnd::Finished,
+            Ok(RunEnd::Cancelled) => state::write_exchange(&state_path, &run, &described)?,
+        }
+        if progress::interrupted() {
+            break RunEnd::Cancelled;
+        }
+    };
+    write(arguments, &molecule, &exchange, &run, end)?;
+    if end == RunEnd::Cancelled {
+        return Err(Interrupted.into());
+    }
+    bar.finish(&pace(
+        run.replicas.step - first_step,
+        replicas,
+        settings.langevin.timestep,
+        since,
+    ));
+    if state_path.exists() {
+        std::fs::remove_file(&state_path)?;
+    }
+    let lowest = run.exchanges.iter().map(|count| count.acceptance());
+    print(&format!(
+        "{}: {} frames at {} K; {} round trips through the temperatures, lowest exchange acceptance {:.2}\n",
+        arguments.out.display(),
+        run.frames.len() / size,
+        settings.lowest_temperature,
+        run.round_trips,
+        lowest.fold(1.0, f64::min)
+    ))
+}
+
+/// Writes the frames there are, and their card.
+fn write(
+    arguments: &RemdArguments,
+    molecule: &Molecule,
+    exchange: &ReplicaExchange,
+    run: &ReplicaExchangeState,
+    end: RunEnd,
+) -> Result<()> {
+    let frames = exchange.trajectory(run);
+    if frames.times.is_empty() {
+        return Ok(());
+    }
+    let times: Vec<f32> = frames.times.iter().map(|&time| time as f32).collect();
+    let ladders = frames.ladders.iter().map(|&ladder| f64::from(ladder));
+    let extra = [
+        ("potential_energy", frames.potential_energies),
+        ("ladder", ladders.collect()),
+    ];
+    trajectory::write(&arguments.out, molecule, &frames.positions, &times, &extra)?;
+    let residues = molecule.topology.residues();
+    let settings = exchange.settings();
+    let card = Card {
+        made_by: card::made_by(),
+        molecule: arguments.molecule.molecule.clone(),
+        residues: residues
+            .iter()
+            .map(|atoms| molecule.topology.atoms[atoms[0]].residue_name.clone())
+            .collect(),
+        force_field: arguments.molecule.force_field.clone(),
+        cutoff_nm: arguments.molecule.cutoff,
+        temperature_k: settings.lowest_temperature,
+        method: format!(
+            "LangevinMiddle temperature replica exchange, {} ladders of {} temperatures up to {} K, {} fs, friction {}/ps, exchanges every {} and frames every {} steps, {} steps after {}",
+            settings.n_ladders,
+            settings.n_temperatures,
+            settings.highest_temperature,
+            arguments.timestep_fs,
+            arguments.friction,
+            settings.exchange_interval,
+            settings.save_interval,
+            settings.steps,
+            settings.equilibration_steps
+        ),
+        seed: settings.seed,
+        frames: times.len(),
+        atoms: molecule.n_atoms(),
+        finished: end == RunEnd::Finished,
+        sha256: String::new(),
+    };
+    card::write(&arguments.out, card)
+}

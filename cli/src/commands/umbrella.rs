@@ -1,0 +1,270 @@
+//! `boltzmap umbrella`: free energies along backbone dihedrals.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use boltzmap_physics::BatchEvaluator;
+use boltzmap_physics::langevin::{Langevin, LangevinSettings, Replicas};
+use boltzmap_physics::minimise::{MinimiseSettings, minimise};
+use boltzmap_physics::observables::{self, backbone};
+use boltzmap_physics::system::GAS_CONSTANT;
+use boltzmap_physics::umbrella::{Analysis, Windows, statistical_inefficiency};
+use serde_json::json;
+
+use super::print;
+use super::remd::{pace, steps};
+use crate::args::{UmbrellaArguments, Variables};
+use crate::card::made_by;
+use crate::molecule::Molecule;
+use crate::npz::NpzWriter;
+use crate::progress::{self, Interrupted, Progress};
+use crate::report::surface::picture;
+use crate::run_dir::write_atomically;
+use crate::state;
+
+const CHECKPOINT: Duration = Duration::from_secs(60);
+/// Cells of a turn in the free-energy surface.
+const BINS: usize = 36;
+/// The basin whose free energy is compared with the rest, rad.
+const POSITIVE_PHI: std::ops::Range<f64> = 0.0..2.0;
+
+/// The dihedrals: φ, or φ and ψ, of the chosen residue.
+fn dihedrals(molecule: &Molecule, arguments: &UmbrellaArguments) -> Result<Vec<[usize; 4]>> {
+    let numbers: Vec<u8> = molecule
+        .topology
+        .atoms
+        .iter()
+        .map(|atom| atom.element.atomic_number())
+        .collect();
+    let backbone = backbone(molecule.n_atoms(), &molecule.topology.bonds, &numbers);
+    let both: Vec<[[usize; 4]; 2]> = backbone
+        .phi
+        .iter()
+        .filter_map(|phi| Some([*phi, *backbone.psi.iter().find(|psi| psi[1] == phi[2])?]))
+        .collect();
+    let chosen = arguments
+        .residue
+        .checked_sub(1)
+        .and_then(|index| both.get(index));
+    let [phi, psi] = chosen.with_context(|| {
+        format!(
+            "--residue is {}, but {} residues of {} have both phi and psi",
+            arguments.residue,
+            both.len(),
+            arguments.molecule.molecule
+        )
+    })?;
+    Ok(match arguments.variables {
+        Variables::Phi => vec![*phi],
+        Variables::PhiPsi => vec![*phi, *psi],
+    })
+}
+
+fn windows(arguments: &UmbrellaArguments, dimension: usize) -> Result<Windows> {
+    let per_turn = usize::from(
+        arguments
+            .windows
+            .unwrap_or(if dimension == 1 { 24 } else { 12 }),
+    );
+    ensure!(
+        arguments.temperature > 0.0 && arguments.temperature.is_finite(),
+        "--temperature is {}, which must be positive",
+        arguments.temperature
+    );
+    let spacing = std::f64::consts::TAU / per_turn as f64;
+    let default = 2.0 * GAS_CONSTANT * arguments.temperature / (spacing * spacing);
+    let force_constant = arguments.force_constant.unwrap_or(default);
+    ensure!(
+        force_constant > 0.0 && force_constant.is_finite(),
+        "--force-constant is {force_constant}, which must be positive"
+    );
+    Ok(Windows::grid(
+        dimension,
+        per_turn,
+        force_constant,
+        arguments.temperature,
+    ))
+}
+
+/// A run in progress.
+struct Run {
+    replicas: Replicas,
+    /// `[sample][replica][dihedral]`, rad
+    angles: Vec<f64>,
+}
+
+/// Runs the command.
+pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
+    let molecule = Molecule::from_arguments(&arguments.molecule)?;
+    let dihedrals = dihedrals(&molecule, arguments)?;
+    let windows = windows(arguments, dihedrals.len())?;
+    let copies = usize::from(arguments.replicas);
+    let n = windows.len() * copies;
+    let bias = windows.bias(dihedrals.clone(), copies);
+    let timestep = arguments.timestep_fs * 1e-3;
+    let settings = LangevinSettings {
+        timestep,
+        friction: arguments.friction,
+    };
+    let langevin = Langevin::new(&molecule.system, settings)?;
+    let equilibration = steps(
+        "--equilibration-ps",
+        arguments.equilibration_ps,
+        timestep,
+        1,
+    )?;
+    let interval = arguments.save_interval;
+    let production = steps("--ps", arguments.ps, timestep, interval)?;
+    let end = equilibration + production;
+    progress::install_interrupt_handler()?;
+    let out = &arguments.out;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let state_path = out.join("state.npz");
+    let chosen = &arguments.molecule;
+    let described = format!(
+        "{} {} cutoff {:?} {dihedrals:?} {} windows, {} kJ/mol/rad2, {copies} replicas, {} K, {settings:?}, {equilibration} + {production} steps, every {interval}, seed {}",
+        chosen.molecule,
+        chosen.force_field,
+        chosen.cutoff,
+        windows.len(),
+        windows.force_constant,
+        windows.temperature,
+        arguments.seed
+    );
+    let size = 3 * molecule.n_atoms();
+    let mut run = if arguments.resume {
+        let file = state::open(&state_path, &described)?;
+        let angles = file.finite::<f64>("angles", &[None])?.values;
+        Run {
+            replicas: state::get_replicas(&file, n, size)?,
+            angles,
+        }
+    } else {
+        let mut start = molecule.positions.clone();
+        let evaluator = BatchEvaluator::<f64>::new(&molecule.system);
+        minimise(&evaluator, &mut start, MinimiseSettings::default())?;
+        let start: Vec<f32> = start.iter().map(|&x| x as f32).collect();
+        let temperatures = vec![arguments.temperature; n];
+        Run {
+            replicas: langevin.start(&start.repeat(n), &temperatures, arguments.seed)?,
+            angles: Vec::new(),
+        }
+    };
+    let first = run.replicas.step;
+    let mut bar = Progress::new("umbrella", end, first);
+    let (since, mut saved) = (Instant::now(), Instant::now());
+    let mut interrupted = false;
+    while run.replicas.step < end && !interrupted {
+        let step = run.replicas.step;
+        let next = if step < equilibration {
+            interval.min(equilibration - step)
+        } else {
+            interval
+        };
+        langevin
+            .run_biased(&mut run.replicas, Some(&bias), next)
+            .map_err(|error| molecule.explain(error))?;
+        if step >= equilibration {
+            let angles =
+                observables::dihedrals(&run.replicas.positions, molecule.n_atoms(), &dihedrals);
+            run.angles.extend(angles);
+        }
+        bar.set(run.replicas.step, || {
+            pace(run.replicas.step - first, n, timestep, since)
+        });
+        interrupted = progress::interrupted();
+        if interrupted || saved.elapsed() > CHECKPOINT || run.replicas.step >= end {
+            saved = Instant::now();
+            state::put_replicas(NpzWriter::new(), &run.replicas, &described)
+                .array("angles", &[run.angles.len()], &run.angles)
+                .write(&state_path)?;
+        }
+    }
+    let samples = run.angles.len() / (n * dihedrals.len());
+    // With a handful of samples there is nothing to analyse yet.
+    if samples >= 4 {
+        analyse(arguments, &windows, &run.angles, copies, &described)?;
+    }
+    if interrupted {
+        return Err(Interrupted.into());
+    }
+    bar.finish(&pace(run.replicas.step - first, n, timestep, since));
+    Ok(())
+}
+
+/// MBAR over what there is; writes the results.
+fn analyse(
+    arguments: &UmbrellaArguments,
+    windows: &Windows,
+    angles: &[f64],
+    copies: usize,
+    described: &str,
+) -> Result<()> {
+    let d = windows.dimension;
+    let n = windows.len() * copies;
+    let samples = angles.len() / (n * d);
+    // From [sample][replica] to [replica][sample], so that windows are contiguous.
+    let mut ordered = Vec::with_capacity(angles.len());
+    let mut inefficiency: f64 = 0.0;
+    for replica in 0..n {
+        let of =
+            |sample: usize| &angles[(sample * n + replica) * d..(sample * n + replica + 1) * d];
+        for sample in 0..samples {
+            ordered.extend_from_slice(of(sample));
+        }
+        for axis in 0..d {
+            for function in [f64::sin, f64::cos] {
+                let series: Vec<f64> = (0..samples)
+                    .map(|sample| function(of(sample)[axis]))
+                    .collect();
+                inefficiency += statistical_inefficiency(&series) / (2 * n * d) as f64;
+            }
+        }
+    }
+    let counts = vec![samples * copies; windows.len()];
+    let analysis = Analysis::new(windows, &ordered, &counts, inefficiency)?;
+    let (free, errors) = analysis.surface(&ordered, d, BINS);
+    let inside = |sample: usize| POSITIVE_PHI.contains(&ordered[sample * d]);
+    let (difference, error) = analysis.difference(inside, |sample| !inside(sample));
+    let out = &arguments.out;
+    let shape = vec![BINS; d];
+    NpzWriter::new()
+        .array("angles", &[windows.len(), samples * copies, d], &ordered)
+        .array("centres", &[windows.len(), d], &windows.centres)
+        .array(
+            "window_free_energy_kt",
+            &[windows.len()],
+            &analysis.window_free_energies,
+        )
+        .array(
+            "log_weight",
+            &[windows.len(), samples * copies],
+            &analysis.log_weights,
+        )
+        .write(&out.join("umbrella.npz"))?;
+    NpzWriter::new()
+        .array("free_energy_kt", &shape, &free)
+        .array("standard_error_kt", &shape, &errors)
+        .write(&out.join("surface.npz"))?;
+    let svg = picture(&free, &errors, BINS, d);
+    write_atomically(&out.join("surface.svg"), svg.as_bytes())?;
+    let summary = json!({
+        "made_by": made_by(),
+        "settings": described,
+        "samples_per_window": samples * copies,
+        "statistical_inefficiency": inefficiency,
+        "delta_f_positive_phi_kt": difference,
+        "delta_f_positive_phi_standard_error_kt": error,
+    });
+    let text = serde_json::to_string_pretty(&summary)? + "\n";
+    write_atomically(&out.join("summary.json"), text.as_bytes())?;
+    report(out, difference, error)
+}
+
+fn report(out: &Path, difference: f64, error: f64) -> Result<()> {
+    print(&format!(
+        "{}: F(0 < phi < 2 rad) - F(rest) = {difference:.2} ± {error:.2} kT\n",
+        out.display()
+    ))
+}

@@ -1,0 +1,248 @@
+//! `boltzmap minimize`, `remd` and `umbrella`, and conformations in every format.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use boltzmap_cli::npz::NpzFile;
+
+fn command(arguments: &[&str], directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_boltzmap"));
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .arg("--quiet");
+    command
+}
+
+#[track_caller]
+fn succeed(arguments: &[&str], directory: &Path) -> String {
+    let output = command(arguments, directory).output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn refused(arguments: &[&str], directory: &Path) -> String {
+    let Output { status, stderr, .. } = command(arguments, directory).output().unwrap();
+    let complaint = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{arguments:?}: {complaint}");
+    assert!(
+        complaint.starts_with("error: ") && complaint.lines().count() == 1,
+        "{complaint}"
+    );
+    complaint
+}
+
+const SMALL: [&str; 8] = [
+    "--ladders",
+    "2",
+    "--temperatures",
+    "3",
+    "--equilibration-ps",
+    "0.2",
+    "--seed",
+    "5",
+];
+
+#[test]
+fn conformations_are_the_same_in_every_format() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    succeed(&["build", "Ace-A-Nme", "--out", "a.pdb"], at);
+    let mut energies = Vec::new();
+    for ending in ["npz", "dcd", "xtc", "pdb"] {
+        let out = format!("frames.{ending}");
+        let mut arguments = vec!["remd", "Ace-A-Nme", "--ps", "1", "--out", &out];
+        arguments.extend(SMALL);
+        succeed(&arguments, at);
+        succeed(
+            &[
+                "energy",
+                "a.pdb",
+                "--force-field",
+                "amber99sbildn+obc2",
+                "--positions",
+                &out,
+                "--out",
+                "e.npz",
+            ],
+            at,
+        );
+        let file = NpzFile::open(&at.join("e.npz")).unwrap();
+        energies.push(file.finite::<f64>("energy", &[Some(10)]).unwrap().values);
+    }
+    // DCD holds f32 in Å; XTC and PDB round to 10⁻³ nm and 10⁻³ Å.
+    for (other, tolerance) in energies[1..].iter().zip([0.05, 40.0, 1.0]) {
+        for (a, b) in other.iter().zip(&energies[0]) {
+            assert!((a - b).abs() < tolerance, "{a} instead of {b}");
+        }
+    }
+    let complaint = refused(&["remd", "Ace-A-Nme", "--out", "frames.txt"], at);
+    assert!(complaint.contains(".xtc"), "{complaint}");
+    for ending in ["dcd", "xtc", "pdb", "npz"] {
+        let name = format!("cut.{ending}");
+        let bytes = std::fs::read(at.join(format!("frames.{ending}"))).unwrap();
+        std::fs::write(at.join(&name), &bytes[..bytes.len() * 2 / 3]).unwrap();
+        let complaint = refused(
+            &[
+                "energy",
+                "a.pdb",
+                "--force-field",
+                "amber99sbildn+obc2",
+                "--positions",
+                &name,
+                "--out",
+                "e.npz",
+            ],
+            at,
+        );
+        assert!(complaint.contains(&name), "{complaint}");
+    }
+}
+
+#[test]
+fn a_card_tells_when_its_file_was_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let mut arguments = vec!["remd", "Ace-A-Nme", "--ps", "1", "--out", "x.npz"];
+    arguments.extend(SMALL);
+    succeed(&arguments, at);
+    let card = std::fs::read_to_string(at.join("x.npz.card.json")).unwrap();
+    for word in [
+        "amber99sbildn+obc2",
+        "\"frames\": 10",
+        "\"seed\": 5",
+        "\"temperature_k\": 300.0",
+        "sha256",
+    ] {
+        assert!(card.contains(word), "{card}");
+    }
+    let minimise = [
+        "minimize",
+        "Ace-A-Nme",
+        "--positions",
+        "x.npz",
+        "--out",
+        "m.npz",
+    ];
+    succeed(&minimise, at);
+    let energies = NpzFile::open(&at.join("m.npz")).unwrap();
+    let energies = energies
+        .finite::<f64>("potential_energy", &[Some(10)])
+        .unwrap();
+    assert!(
+        energies.values.iter().all(|&energy| energy < -90.0),
+        "{:?}",
+        energies.values
+    );
+    let mut bytes = std::fs::read(at.join("x.npz")).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(at.join("x.npz"), bytes).unwrap();
+    assert!(refused(&minimise, at).contains("SHA-256"));
+}
+
+/// Starts a command, interrupts it after a while, and waits.
+#[cfg(unix)]
+fn interrupt(arguments: &[&str], directory: &Path) -> Option<i32> {
+    let mut child = command(arguments, directory)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    child.wait().unwrap().code()
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupted_runs_go_on_to_the_same_bits() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let mut whole = vec!["remd", "Ace-A-Nme", "--ps", "60", "--out", "whole.npz"];
+    whole.extend(SMALL);
+    let mut parts = whole.clone();
+    parts[5] = "parts.npz";
+    succeed(&whole, at);
+    // On a fast machine it may finish first; then there is nothing to resume.
+    if interrupt(&parts, at) == Some(130) {
+        assert!(at.join("parts.npz.state.npz").exists());
+        let mut other = parts.clone();
+        other.extend(["--friction", "3", "--resume"]);
+        assert!(refused(&other, at).contains("other settings"));
+        parts.push("--resume");
+        succeed(&parts, at);
+    }
+    assert!(!at.join("parts.npz.state.npz").exists());
+    let bytes = |name: &str| std::fs::read(at.join(name)).unwrap();
+    assert!(bytes("whole.npz") == bytes("parts.npz"));
+
+    let umbrella = |out| {
+        [
+            "umbrella",
+            "Ace-A-Nme",
+            "--windows",
+            "12",
+            "--ps",
+            "30",
+            "--equilibration-ps",
+            "2",
+            "--out",
+            out,
+        ]
+    };
+    succeed(&umbrella("whole"), at);
+    if interrupt(&umbrella("parts"), at) == Some(130) {
+        let mut resumed = umbrella("parts").to_vec();
+        resumed.push("--resume");
+        succeed(&resumed, at);
+    }
+    assert!(bytes("whole/umbrella.npz") == bytes("parts/umbrella.npz"));
+    let picture = String::from_utf8(bytes("whole/surface.svg")).unwrap();
+    roxmltree::Document::parse(&picture).unwrap();
+    let surface = NpzFile::open(&at.join("whole/surface.npz")).unwrap();
+    let free = surface
+        .array::<f64>("free_energy_kt", &[Some(36)])
+        .unwrap()
+        .values;
+    assert!(free.iter().any(|&f| f == 0.0) && free.iter().all(|&f| f >= 0.0));
+}
+
+#[test]
+fn impossible_runs_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let complaint = refused(
+        &["umbrella", "Ace-A-Nme", "--residue", "2", "--out", "u"],
+        at,
+    );
+    assert!(complaint.contains("1 residues"), "{complaint}");
+    let complaint = refused(
+        &[
+            "remd",
+            "Ace-A-Nme",
+            "--out",
+            "x.npz",
+            "--timestep-fs",
+            "30",
+            "--ps",
+            "3",
+            "--ladders",
+            "1",
+        ],
+        at,
+    );
+    // The step, and an atom by name.
+    assert!(
+        complaint.contains("step") && complaint.contains(" of "),
+        "{complaint}"
+    );
+    let complaint = refused(&["remd", "Ace-A-Nme", "--out", "x.npz", "--resume"], at);
+    assert!(complaint.contains("nothing to go on from"), "{complaint}");
+    assert!(refused(&["minimize", "AXA", "--out", "m.npz"], at).contains("'X'"));
+}

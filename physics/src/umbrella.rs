@@ -1,0 +1,219 @@
+//! Umbrella sampling in dihedrals: windows, their bias, and the free energy of the unbiased molecule from all of them together.
+//!
+//! A window w adds Σ_d ½k_d(φ_d − c_wd)², the difference taken the short way round the circle. All windows have one temperature, so that
+//! the molecule's own energy cancels in MBAR, which needs the dihedrals of the frames only.
+
+use crate::mbar::{Mbar, MbarError, MbarErrors};
+use crate::metrics::weights::log_sum_exp;
+use crate::observables::wrap;
+use crate::system::GAS_CONSTANT;
+
+/// Harmonic restraints on dihedrals, for every replica its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bias {
+    /// The dihedrals.
+    pub dihedrals: Vec<[usize; 4]>,
+    /// `[replica][dihedral]`, rad in [−π, π]
+    pub centres: Vec<f64>,
+    /// `[replica][dihedral]`, kJ/mol/rad²
+    pub force_constants: Vec<f64>,
+}
+
+/// A grid of windows over the circle or the torus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Windows {
+    /// Number of dihedrals.
+    pub dimension: usize,
+    /// `[window][dihedral]`, rad
+    pub centres: Vec<f64>,
+    /// kJ/mol/rad²
+    pub force_constant: f64,
+    /// K
+    pub temperature: f64,
+}
+
+impl Windows {
+    /// `per_turn` centres per dihedral, evenly over the circle from −π on.
+    pub fn grid(
+        dimension: usize,
+        per_turn: usize,
+        force_constant: f64,
+        temperature: f64,
+    ) -> Windows {
+        let step = std::f64::consts::TAU / per_turn as f64;
+        let count = per_turn.pow(dimension as u32);
+        let centres = (0..count)
+            .flat_map(|window| {
+                (0..dimension).map(move |axis| {
+                    let place = window / per_turn.pow((dimension - 1 - axis) as u32) % per_turn;
+                    -std::f64::consts::PI + step * place as f64
+                })
+            })
+            .collect();
+        Windows {
+            dimension,
+            centres,
+            force_constant,
+            temperature,
+        }
+    }
+
+    /// Number of windows.
+    pub fn len(&self) -> usize {
+        self.centres.len() / self.dimension
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.centres.is_empty()
+    }
+
+    /// The bias for `copies` replicas of every window, window by window.
+    pub fn bias(&self, dihedrals: Vec<[usize; 4]>, copies: usize) -> Bias {
+        assert_eq!(dihedrals.len(), self.dimension);
+        let centres: Vec<f64> = self
+            .centres
+            .chunks_exact(self.dimension)
+            .flat_map(|centre| centre.repeat(copies))
+            .collect();
+        Bias {
+            dihedrals,
+            force_constants: vec![self.force_constant; centres.len()],
+            centres,
+        }
+    }
+
+    /// The reduced bias energy (kT) of every window at every sample, `[window][sample]`; `angles` is `[sample][dihedral]`, rad.
+    pub fn reduced(&self, angles: &[f64]) -> Vec<f64> {
+        let stiffness = 0.5 * self.force_constant / (GAS_CONSTANT * self.temperature);
+        let energy = |centre: &[f64], angles: &[f64]| {
+            let squares = centre.iter().zip(angles).map(|(c, a)| wrap(a - c).powi(2));
+            stiffness * squares.sum::<f64>()
+        };
+        self.centres
+            .chunks_exact(self.dimension)
+            .flat_map(|centre| {
+                angles
+                    .chunks_exact(self.dimension)
+                    .map(move |angles| energy(centre, angles))
+            })
+            .collect()
+    }
+}
+
+/// Free energies from umbrella sampling, in kT.
+pub struct Analysis {
+    /// Of the windows, the first being 0.
+    pub window_free_energies: Vec<f64>,
+    /// Log-weights of the samples in the unbiased ensemble, Σ w = 1.
+    pub log_weights: Vec<f64>,
+    errors: MbarErrors,
+    inefficiency: f64,
+}
+
+impl Analysis {
+    /// MBAR over all windows. `angles` `[sample][dihedral]` come window by window, `counts` of each; `inefficiency` is how many successive
+    /// samples count as one, by which variances grow.
+    ///
+    /// # Errors
+    /// If the windows do not overlap, or shapes do not fit.
+    pub fn new(
+        windows: &Windows,
+        angles: &[f64],
+        counts: &[usize],
+        inefficiency: f64,
+    ) -> Result<Analysis, MbarError> {
+        let reduced = windows.reduced(angles);
+        let mbar = Mbar::solve(&reduced, counts)?;
+        let log_weights = mbar.log_weights(&vec![0.0; angles.len() / windows.dimension]);
+        Ok(Analysis {
+            window_free_energies: mbar.free_energies.clone(),
+            errors: MbarErrors::new(&mbar, &reduced, counts),
+            log_weights,
+            inefficiency,
+        })
+    }
+
+    /// −ln p of the samples chosen against −ln p of the others chosen, and its standard error, kT; infinite where either has no samples.
+    pub fn difference(
+        &self,
+        first: impl Fn(usize) -> bool,
+        second: impl Fn(usize) -> bool,
+    ) -> (f64, f64) {
+        let chosen = |keep: &dyn Fn(usize) -> bool| -> (f64, Vec<(usize, f64)>) {
+            let indices: Vec<usize> = (0..self.log_weights.len()).filter(|&n| keep(n)).collect();
+            let logs: Vec<f64> = indices.iter().map(|&n| self.log_weights[n]).collect();
+            let total = log_sum_exp(&logs);
+            let weights = indices
+                .into_iter()
+                .zip(logs)
+                .map(|(n, log)| (n, (log - total).exp()));
+            (total, weights.collect())
+        };
+        let ((a, wa), (b, wb)) = (chosen(&first), chosen(&second));
+        if wa.is_empty() || wb.is_empty() {
+            return (f64::INFINITY, f64::INFINITY);
+        }
+        let variance = self.errors.variance(&wa, &wb);
+        (b - a, (variance * self.inefficiency).sqrt())
+    }
+
+    /// Free energy −ln(p/p_max) and its standard error (of −ln p) in cells of the circle or torus, kT, `[cell]`, the last dihedral fastest;
+    /// infinite where there are no samples.
+    pub fn surface(&self, angles: &[f64], dimension: usize, bins: usize) -> (Vec<f64>, Vec<f64>) {
+        let cells = bins.pow(dimension as u32);
+        let bin = |angle: f64| {
+            let turn = (wrap(angle) + std::f64::consts::PI) / std::f64::consts::TAU;
+            ((turn * bins as f64) as usize).min(bins - 1)
+        };
+        let mut members: Vec<Vec<(usize, f64)>> = vec![Vec::new(); cells];
+        for (n, angles) in angles.chunks_exact(dimension).enumerate() {
+            let cell = angles
+                .iter()
+                .fold(0, |cell, &angle| cell * bins + bin(angle));
+            members[cell].push((n, self.log_weights[n].exp()));
+        }
+        let all: Vec<(usize, f64)> = self
+            .log_weights
+            .iter()
+            .map(|w| w.exp())
+            .enumerate()
+            .collect();
+        let base = self.errors.overlaps(&all);
+        let (mut free, mut errors) = (vec![f64::INFINITY; cells], vec![f64::INFINITY; cells]);
+        for (cell, members) in members.iter_mut().enumerate() {
+            let p: f64 = members.iter().map(|(_, w)| w).sum();
+            if p > 0.0 {
+                free[cell] = -p.ln();
+                members.iter_mut().for_each(|(_, w)| *w /= p);
+                let variance = self.errors.variance_with(members, &all, &base);
+                errors[cell] = (variance * self.inefficiency).sqrt();
+            }
+        }
+        let lowest = free.iter().copied().fold(f64::INFINITY, f64::min);
+        free.iter_mut().for_each(|f| *f -= lowest);
+        (free, errors)
+    }
+}
+
+/// How many successive members of a stationary series count as one independent: 1 + 2Σ_t ρ_t, summed until ρ_t first falls below zero.
+pub fn statistical_inefficiency(series: &[f64]) -> f64 {
+    let n = series.len();
+    let mean = series.iter().sum::<f64>() / n.max(1) as f64;
+    let variance = series.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n.max(1) as f64;
+    if n < 3 || variance <= 0.0 {
+        return 1.0;
+    }
+    let mut total = 1.0;
+    for lag in 1..n / 2 {
+        let pairs = series.iter().zip(&series[lag..]);
+        let covariance =
+            pairs.map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>() / (n - lag) as f64;
+        let correlation = covariance / variance;
+        if correlation <= 0.0 {
+            break;
+        }
+        total += 2.0 * correlation * (1.0 - lag as f64 / n as f64);
+    }
+    total.max(1.0)
+}
