@@ -282,7 +282,8 @@ pub enum Variables {
 #[command(after_help = "\
 Writes into DIR: umbrella.npz (angles [window, sample, variable], centres, window free energies), surface.npz (free energy and
 standard error of every cell, kT), surface.svg, summary.json (the difference between 0 < phi < 2 rad and the rest, with its error)
-and state.npz. Ctrl-C leaves what there is; --resume goes on.")]
+and state.npz. Ctrl-C leaves what there is; --resume goes on. Windows must be stiff enough to hold the molecule on a barrier:
+if doubling --force-constant changes the result by more than its error, use more windows and longer runs.")]
 pub struct UmbrellaArguments {
     /// The molecule.
     #[command(flatten)]
@@ -296,10 +297,10 @@ pub struct UmbrellaArguments {
     /// Which residue, counted from 1 among those that have both dihedrals
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub residue: usize,
-    /// Windows over a turn of each dihedral [default: 24 for one, 12 for two]
+    /// Windows over a turn of each dihedral [default: 24 for one, 18 for two]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=360))]
     pub windows: Option<u16>,
-    /// Force constant, kJ/mol/rad² [default: 2 RT over the square of the windows' distance]
+    /// Force constant, kJ/mol/rad² [default: 2 RT (one dihedral) or 5 RT (two) over the square of the windows' distance]
     #[arg(long, value_name = "K")]
     pub force_constant: Option<f64>,
     /// Replicas of every window

@@ -65,7 +65,7 @@ fn windows(arguments: &UmbrellaArguments, dimension: usize) -> Result<Windows> {
     let per_turn = usize::from(
         arguments
             .windows
-            .unwrap_or(if dimension == 1 { 24 } else { 12 }),
+            .unwrap_or(if dimension == 1 { 24 } else { 18 }),
     );
     ensure!(
         arguments.temperature > 0.0 && arguments.temperature.is_finite(),
@@ -73,7 +73,9 @@ fn windows(arguments: &UmbrellaArguments, dimension: usize) -> Result<Windows> {
         arguments.temperature
     );
     let spacing = std::f64::consts::TAU / per_turn as f64;
-    let default = 2.0 * GAS_CONSTANT * arguments.temperature / (spacing * spacing);
+    // Stiff enough to hold the molecule on a barrier: in two dimensions neighbours are farther apart, so that it takes more.
+    let stiffness = if dimension == 1 { 2.0 } else { 5.0 };
+    let default = stiffness * GAS_CONSTANT * arguments.temperature / (spacing * spacing);
     let force_constant = arguments.force_constant.unwrap_or(default);
     ensure!(
         force_constant > 0.0 && force_constant.is_finite(),

@@ -12,7 +12,7 @@ use crate::topology::Topology;
 use boltzmap_kernels::random::Stream;
 
 /// Random numbers of the search; the stream index is the start's.
-const SEARCH: u64 = 0x636c_6f73_7572_65;
+const SEARCH: u64 = 0x63_6c6f_7375_7265;
 const STARTS: u64 = 200;
 /// Starts when there is nothing to close, only overlaps to avoid.
 const STARTS_WITHOUT_DISULFIDES: u64 = 8;
@@ -60,6 +60,9 @@ pub(super) fn conformation(sequence: &Sequence) -> Result<Vec<Turn>, SequenceErr
     }
     Err(SequenceError::CannotClose(sequence.to_string()))
 }
+
+/// One of a residue's dihedrals.
+type Dihedral = fn(&mut Turn) -> &mut f64;
 
 /// What a conformation is measured by.
 struct Goal {
@@ -144,7 +147,7 @@ impl Goal {
                 turn
             })
             .collect();
-        let mut free: Vec<(usize, fn(&mut Turn) -> &mut f64)> = Vec::new();
+        let mut free: Vec<(usize, Dihedral)> = Vec::new();
         for (index, residue) in sequence.residues.iter().enumerate() {
             if inside(index) {
                 if residue.name != "PRO" {
