@@ -2,7 +2,7 @@
 //! them.
 //!
 //! Every residue is a list of atoms in the order of the PDB, each placed by its distance to a bonded atom, an angle and a dihedral
-//! ([`tables`]). D-residues are mirror images: all their dihedrals change sign.
+//! (`builder/tables.rs`). D-residues are mirror images: all their dihedrals change sign.
 
 mod closure;
 mod tables;
