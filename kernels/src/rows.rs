@@ -1,7 +1,9 @@
 //! Kernels over the rows of row-major matrices: softmax, layer-norm, their tangents, and sums.
 //!
 //! A row operand with fewer rows than the result is used periodically: row i of the result reads row i modulo the
-//! operand's rows, which is broadcasting along leading axes.
+//! operand's rows, which is broadcasting along leading axes. The functions of one row are for other kernels' bodies.
+//!
+//! Sums keep one order of additions on all tiers, so the AVX2 and AVX-512 tiers give the same bits.
 
 use crate::elementwise::{fixed_sum, map};
 use crate::math;
@@ -32,19 +34,25 @@ impl<T: Real> Kernel for SoftmaxRows<'_, T> {
         if columns == 0 {
             return;
         }
-        let lowest = T::neg_infinity();
         for (x, y) in x.chunks_exact(columns).zip(y.chunks_exact_mut(columns)) {
-            let mut largest = T::Lanes::<S>::splat(lowest);
-            for part in x.chunks(T::Lanes::<S>::WIDTH) {
-                largest = T::Lanes::<S>::load_partial(part, lowest).max(largest);
-            }
-            let largest = T::Lanes::<S>::splat(largest.reduce_max());
-            map!(T::Lanes<S>, output = &mut *y; x = x; { math::exp(x - largest) });
-            let sum = fixed_sum!(T::Lanes<S>, columns; |sum, part| y = y, T::zero(); { sum.add(part, y); });
-            let factor = T::Lanes::<S>::splat(T::one() / sum);
-            map!(T::Lanes<S>, output = y; y = output; { y * factor });
+            softmax_row::<T, S>(x, y);
         }
     }
+}
+
+/// The softmax of one row.
+#[inline(always)]
+pub fn softmax_row<T: Real, S: Simd>(x: &[T], y: &mut [T]) {
+    let lowest = T::neg_infinity();
+    let mut largest = T::Lanes::<S>::splat(lowest);
+    for part in x.chunks(T::Lanes::<S>::WIDTH) {
+        largest = T::Lanes::<S>::load_partial(part, lowest).max(largest);
+    }
+    let largest = T::Lanes::<S>::splat(largest.reduce_max());
+    map!(T::Lanes<S>, output = &mut *y; x = x; { math::exp(x - largest) });
+    let sum = fixed_sum!(T::Lanes<S>, y.len(); |sum, part| y = y, T::zero(); { sum.add(part, y); });
+    let factor = T::Lanes::<S>::splat(T::one() / sum);
+    map!(T::Lanes<S>, output = y; y = output; { y * factor });
 }
 
 /// Softmax of each row of `columns` elements. A row holding +∞ or NaN, or only −∞, gives NaN.
@@ -91,13 +99,19 @@ impl<T: Real> Kernel for SoftmaxTangentRows<'_, T> {
         for (i, out) in out.chunks_exact_mut(columns).enumerate() {
             let y = periodic_row(softmax, columns, i);
             let v = periodic_row(direction, columns, i);
-            let sum = fixed_sum!(T::Lanes<S>, columns; |sum, part| y = y, T::zero(); v = v, T::zero(); {
-                sum.add_product(part, y, v);
-            });
-            let sum = T::Lanes::<S>::splat(sum);
-            map!(T::Lanes<S>, output = out; y = y; v = v; { y * (v - sum) });
+            softmax_tangent_row::<T, S>(y, v, out);
         }
     }
+}
+
+/// y ⊙ (v − Σ y⊙v) of one row.
+#[inline(always)]
+pub fn softmax_tangent_row<T: Real, S: Simd>(y: &[T], v: &[T], out: &mut [T]) {
+    let sum = fixed_sum!(T::Lanes<S>, out.len(); |sum, part| y = y, T::zero(); v = v, T::zero(); {
+        sum.add_product(part, y, v);
+    });
+    let sum = T::Lanes::<S>::splat(sum);
+    map!(T::Lanes<S>, output = out; y = y; v = v; { y * (v - sum) });
 }
 
 /// The Jacobian of softmax at output y applied to v: y ⊙ (v − Σ y⊙v) in each row, y and v periodic.
@@ -172,14 +186,27 @@ impl<T: Real> Kernel for LayerNormRows<'_, T> {
             .zip(y.chunks_exact_mut(columns))
             .enumerate()
         {
-            let (mean, r) = moments::<T, S>(x, epsilon);
+            let r = layer_norm_row::<T, S>(x, epsilon, y);
             if !reciprocal_std.is_empty() {
                 reciprocal_std[i] = r;
             }
-            let (mean, r) = (T::Lanes::<S>::splat(mean), T::Lanes::<S>::splat(r));
-            map!(T::Lanes<S>, output = y; x = x; { (x - mean) * r });
         }
     }
+}
+
+/// The layer-norm of one row, without gain or bias; returns 1/√(variance + ε).
+#[inline(always)]
+pub fn layer_norm_row<T: Real, S: Simd>(x: &[T], epsilon: T, y: &mut [T]) -> T {
+    let (mean, r) = moments::<T, S>(x, epsilon);
+    let (mean, scale) = (T::Lanes::<S>::splat(mean), T::Lanes::<S>::splat(r));
+    map!(T::Lanes<S>, output = y; x = x; { (x - mean) * scale });
+    r
+}
+
+/// 1/√(variance + ε) of one row.
+#[inline(always)]
+pub fn reciprocal_std_row<T: Real, S: Simd>(x: &[T], epsilon: T) -> T {
+    moments::<T, S>(x, epsilon).1
 }
 
 /// Layer-norm of each row, without gain or bias: y = (x − mean)·r with r = 1/√(variance + ε), the variance divided by
@@ -229,7 +256,7 @@ impl<T: Real> Kernel for ReciprocalStdRows<'_, T> {
             return;
         }
         for (x, out) in self.x.chunks_exact(self.columns).zip(self.out) {
-            *out = moments::<T, S>(x, T::from_f64(self.epsilon)).1;
+            *out = reciprocal_std_row::<T, S>(x, T::from_f64(self.epsilon));
         }
     }
 }
@@ -276,20 +303,28 @@ impl<T: Real> Kernel for LayerNormTangentRows<'_, T> {
         if columns == 0 {
             return;
         }
-        let count = T::from_f64(columns as f64);
         for (i, out) in out.chunks_exact_mut(columns).enumerate() {
             let y = periodic_row(normalized, columns, i);
             let v = periodic_row(direction, columns, i);
-            let r = T::Lanes::<S>::splat(reciprocal_std[i % reciprocal_std.len()]);
-            let sum = fixed_sum!(T::Lanes<S>, columns; |sum, part| v = v, T::zero(); { sum.add(part, v); });
-            let product = fixed_sum!(T::Lanes<S>, columns; |sum, part| y = y, T::zero(); v = v, T::zero(); {
-                sum.add_product(part, y, v);
-            });
-            let mean = T::Lanes::<S>::splat(sum / count);
-            let slope = T::Lanes::<S>::splat(product / count);
-            map!(T::Lanes<S>, output = out; y = y; v = v; { r * y.neg_mul_add(slope, v - mean) });
+            let r = reciprocal_std[i % reciprocal_std.len()];
+            layer_norm_tangent_row::<T, S>(y, r, v, out);
         }
     }
+}
+
+/// r ⊙ (v − mean v − y·mean(y⊙v)) of one row.
+#[inline(always)]
+pub fn layer_norm_tangent_row<T: Real, S: Simd>(y: &[T], r: T, v: &[T], out: &mut [T]) {
+    let count = T::from_f64(out.len() as f64);
+    let r = T::Lanes::<S>::splat(r);
+    let sum =
+        fixed_sum!(T::Lanes<S>, out.len(); |sum, part| v = v, T::zero(); { sum.add(part, v); });
+    let product = fixed_sum!(T::Lanes<S>, out.len(); |sum, part| y = y, T::zero(); v = v, T::zero(); {
+        sum.add_product(part, y, v);
+    });
+    let mean = T::Lanes::<S>::splat(sum / count);
+    let slope = T::Lanes::<S>::splat(product / count);
+    map!(T::Lanes<S>, output = out; y = y; v = v; { r * y.neg_mul_add(slope, v - mean) });
 }
 
 /// The Jacobian of layer-norm at output y applied to v: r ⊙ (v − mean v − y·mean(y⊙v)) in each row; y, r and v periodic.
@@ -338,9 +373,15 @@ impl<T: Real> Kernel for RowSums<'_, T> {
             return;
         }
         for (x, out) in x.chunks_exact(columns).zip(out) {
-            *out = fixed_sum!(T::Lanes<S>, columns; |sum, part| x = x, T::zero(); { sum.add(part, x); });
+            *out = row_sum::<T, S>(x);
         }
     }
+}
+
+/// The sum of one row.
+#[inline(always)]
+pub fn row_sum<T: Real, S: Simd>(x: &[T]) -> T {
+    fixed_sum!(T::Lanes<S>, x.len(); |sum, part| x = x, T::zero(); { sum.add(part, x); })
 }
 
 /// The sum of each row.

@@ -321,18 +321,25 @@ pub trait Lanes:
         self.store(&mut buffer);
         buffer[..Self::WIDTH][lane]
     }
-    /// The largest lane.
+    /// The largest lane; any number when a lane is not one.
     #[inline(always)]
     fn reduce_max(self) -> Self::Scalar {
+        // Interleaving with itself brings every lane beside every other one in log₂ WIDTH rounds.
+        let mut largest = self;
+        let mut round = 1;
+        while round < Self::WIDTH {
+            let (low, high) = largest.interleave(largest);
+            largest = low.max(high);
+            round *= 2;
+        }
+        largest.first()
+    }
+    /// Lane 0.
+    #[inline(always)]
+    fn first(self) -> Self::Scalar {
         let mut buffer = [Self::Scalar::from_f64(0.0); 16];
         self.store(&mut buffer);
-        let mut largest = buffer[0];
-        for &value in &buffer[1..Self::WIDTH] {
-            if value > largest {
-                largest = value;
-            }
-        }
-        largest
+        buffer[0]
     }
 }
 

@@ -184,12 +184,9 @@ fn masked_attention<'b>(
         qkv.slice(0, i, 1)
             .reshape(&[batch, heads, tokens, head_width])
     }; // [B, H, T, E]
-    let (query, key, value) = (
-        part(0) * (1.0 / (head_width as f64).sqrt()),
-        part(1),
-        part(2),
-    );
-    let scores = query.matmul_t(key); // [B, H, T, T]
+    let (query, key, value) = (part(0), part(1), part(2));
+    let scale = 1.0 / (head_width as f64).sqrt();
+    let scores = query.matmul_t(key) * scale; // [B, H, T, T]
     let scores = mask.map_or(scores, |mask| scores + mask);
     let mixed = scores.softmax().matmul(value); // [B, H, T, E]
     let joined = mixed

@@ -1,6 +1,7 @@
 //! From a program to steps over buffers: views where no data move, one step for everything else.
 
 use super::Step;
+use super::destinations::Destinations;
 use super::groups::{live, units};
 use super::layout::{View, count};
 use super::movement::{Copy, Fill, Indexed, Sum};
@@ -49,6 +50,9 @@ pub(super) struct Lowering<'p> {
     product_stores: HashMap<usize, ProductStore>,
     /// The sum or product by elements that a matrix product computes as a part of itself.
     folded: Vec<Option<usize>>,
+    destinations: Destinations,
+    /// Targets of concatenations made before their time, for the products stored in them.
+    concatenated: HashMap<usize, View>,
     target: Target<'p>,
     factors: Vec<(SharedFactor, usize)>,
     prepared_length: usize,
@@ -57,7 +61,7 @@ pub(super) struct Lowering<'p> {
 
 /// How a product stores its result for its only reader.
 #[derive(Clone, Debug)]
-enum ProductStore {
+pub(super) enum ProductStore {
     /// Summed over batch axes, to this shape.
     Summed(Vec<usize>),
     /// Dense after this permutation.
@@ -101,8 +105,8 @@ fn product_stores(
     stores
 }
 
-/// For every product whose only reader adds a row or a matrix to it, or multiplies it by a matrix, that reader: the
-/// kernel's sums can start from the one and be multiplied by the other.
+/// For every product whose only reader adds a row or a matrix to it, or multiplies it by a matrix or a number, that
+/// reader: the kernel's sums can start from the one and be multiplied by the other.
 fn folded_products(
     program: &Program,
     live: &[bool],
@@ -128,11 +132,12 @@ fn folded_products(
                 && shape.len() >= 2
                 && shape.ends_with(&other.shape[other.shape.len() - 2..])
                 && !matches!(other.op, Op::Constant(_) | Op::BroadcastTo(_));
+            let number = *binary == Binary::Mul && matches!(other.op, Op::Constant(_));
             matches!(source.op, Op::MatMul { .. })
                 && uses[product.index()] == 1
                 && source.shape == *shape
                 && !stores.contains_key(&product.index())
-                && (row || matrix)
+                && (row || matrix || number)
         };
         let (first, last) = if x < y { (*x, *y) } else { (*y, *x) };
         if fits(last, first) {
@@ -164,6 +169,7 @@ pub(super) fn lower(program: &Program, target: Target<'_>) -> Lowered {
     let product_stores = product_stores(program, &live, &uses);
     let folded = folded_products(program, &live, &uses, &product_stores);
     let units = units(program, &live, &folded);
+    let destinations = Destinations::find(program, &live, &uses, &product_stores, &folded);
     let mut lowering = Lowering {
         program,
         element_bytes: target.element_bytes,
@@ -176,6 +182,8 @@ pub(super) fn lower(program: &Program, target: Target<'_>) -> Lowered {
         uses,
         product_stores,
         folded,
+        destinations,
+        concatenated: HashMap::new(),
         target,
         factors: Vec::new(),
         prepared_length: 0,
@@ -361,13 +369,15 @@ impl Lowering<'_> {
                 target
             }
             Op::Concat { operands, axis } => {
-                let target = self.fresh(shape);
+                let target = self.concatenation(i);
                 let mut start = 0;
                 for &operand in operands {
                     let source = self.view(operand);
                     let length = source.shape[*axis];
-                    let part = target.slice(*axis, start, length);
-                    self.copy(&source, &part, Store::Replace);
+                    if source.buffer != target.buffer {
+                        let part = target.slice(*axis, start, length);
+                        self.copy(&source, &part, Store::Replace);
+                    }
                     start += length;
                 }
                 target
@@ -396,7 +406,14 @@ impl Lowering<'_> {
                 transpose_b,
             } => {
                 let store = self.product_stores.get(&i).cloned();
-                self.product((*a, *transpose_a), (*b, *transpose_b), shape, store, None)
+                self.product(
+                    i,
+                    (*a, *transpose_a),
+                    (*b, *transpose_b),
+                    shape,
+                    store,
+                    None,
+                )
             }
             Op::Softmax(operand) => self.rows(RowFunction::Softmax, &[*operand], shape),
             Op::SoftmaxTangent { softmax, direction } => {
@@ -542,16 +559,60 @@ impl Lowering<'_> {
         full
     }
 
+    /// The target of concatenation `i`, laid out as its only reader wants it.
+    fn concatenation(&mut self, i: usize) -> View {
+        if let Some(view) = self.concatenated.get(&i) {
+            return view.clone();
+        }
+        let shape = &self.program.instructions[i].shape;
+        let target = match self.destinations.permuted.get(&i).cloned() {
+            Some(permutation) => self.fresh_permuted(shape, &permutation),
+            None => self.fresh(shape),
+        };
+        self.concatenated.insert(i, target.clone());
+        target
+    }
+
+    /// A new array that is dense after a permutation.
+    fn fresh_permuted(&mut self, shape: &[usize], permutation: &[usize]) -> View {
+        let permuted: Vec<usize> = permutation.iter().map(|&axis| shape[axis]).collect();
+        let mut inverse = vec![0; permutation.len()];
+        permutation
+            .iter()
+            .enumerate()
+            .for_each(|(i, &axis)| inverse[axis] = i);
+        self.fresh(&permuted).permute(&inverse)
+    }
+
+    /// The part of a concatenation in which the product of instruction `i` is stored, if there is one.
+    fn destination(&mut self, i: usize, shape: &[usize]) -> Option<View> {
+        let &(concat, axis, start, length) = self.destinations.parts.get(&i)?;
+        let target = self.concatenation(concat);
+        let part = target.slice(axis, start, length).reshape(shape)?;
+        (part.strides.last() == Some(&1)).then_some(part)
+    }
+
+    /// Product number `i` of the program, or the instruction it is folded into.
     fn product(
         &mut self,
+        i: usize,
         a: (ValueId, bool),
         b: (ValueId, bool),
         shape: &[usize],
         store: Option<ProductStore>,
-        other: Option<(Combine, ValueId)>,
+        other: Option<(Binary, ValueId)>,
     ) -> View {
-        let other =
-            other.map(|(combine, value)| (combine, self.row_view(value).broadcast_to(shape)));
+        let factor =
+            other.and_then(
+                |(_, value)| match self.program.instructions[value.index()].op {
+                    Op::Constant(factor) => Some(factor),
+                    _ => None,
+                },
+            );
+        let array = match other {
+            Some((_, value)) if factor.is_none() => Some(self.row_view(value).broadcast_to(shape)),
+            _ => None,
+        };
         let batch = &shape[..shape.len() - 2];
         let a = self.factor(a, batch);
         let b = self.factor(b, batch);
@@ -562,26 +623,27 @@ impl Lowering<'_> {
                 (target, spread)
             }
             Some(ProductStore::Permuted(permutation)) => {
-                let permuted: Vec<usize> = permutation.iter().map(|&axis| shape[axis]).collect();
-                let mut inverse = vec![0; permutation.len()];
-                permutation
-                    .iter()
-                    .enumerate()
-                    .for_each(|(i, &axis)| inverse[axis] = i);
-                let target = self.fresh(&permuted).permute(&inverse);
+                let target = self.fresh_permuted(shape, &permutation);
                 (target.clone(), target)
             }
             None => {
-                let target = self.fresh(shape);
+                let target = match self.destination(i, shape) {
+                    Some(part) => part,
+                    None => self.fresh(shape),
+                };
                 (target.clone(), target)
             }
         };
         [&a, &b, &spread]
             .into_iter()
-            .chain(other.as_ref().map(|(_, view)| view))
+            .chain(&array)
             .for_each(|view| self.inside(view));
-        let other = other.as_ref().map(|(combine, view)| (*combine, view));
-        let mut product = Product::new(&a, &b, &spread, other);
+        let combine = match (&array, other) {
+            (Some(view), Some((Binary::Mul, _))) => Some(Combine::Multiply(view)),
+            (Some(view), _) => Some(Combine::Add(view)),
+            (None, _) => factor.map(Combine::Scale),
+        };
+        let mut product = Product::new(&a, &b, &spread, combine);
         if let Some(factor) = product.shared_factor()
             && self.is_shared(factor.buffer)
         {
@@ -633,11 +695,6 @@ impl Lowering<'_> {
         } else {
             (y, x)
         };
-        let combine = if binary == Binary::Add {
-            Combine::Add
-        } else {
-            Combine::Multiply
-        };
         match self.program.instructions[product.index()].op {
             Op::MatMul {
                 a,
@@ -645,11 +702,12 @@ impl Lowering<'_> {
                 transpose_a,
                 transpose_b,
             } => self.product(
+                i,
                 (a, transpose_a),
                 (b, transpose_b),
                 shape,
                 None,
-                Some((combine, other)),
+                Some((binary, other)),
             ),
             ref other => panic!("{other:?} is not a product"),
         }

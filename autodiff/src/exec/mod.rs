@@ -6,6 +6,7 @@
 //! blocks of a batch over rayon's threads.
 
 mod batched;
+mod destinations;
 mod functions;
 mod fuse;
 mod fused;

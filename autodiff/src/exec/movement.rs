@@ -3,6 +3,7 @@
 use super::layout::{View, collapse, for_each_offset};
 use super::memory::Memory;
 use super::product::Store;
+use boltzmap_kernels::rows::row_sum;
 use boltzmap_kernels::{Kernel, Lanes, Real, Simd, dispatch};
 use std::sync::Arc;
 
@@ -198,29 +199,6 @@ impl<T: Real> Kernel for RunSum<'_, '_, T> {
             }
         }
     }
-}
-
-/// Sum of a row, kept in four vectors.
-#[inline(always)]
-fn row_sum<T: Real, S: Simd>(row: &[T]) -> T {
-    let width = T::Lanes::<S>::WIDTH;
-    let mut sums = [T::Lanes::<S>::zero(); 4];
-    let mut i = 0;
-    while i + 4 * width <= row.len() {
-        for v in 0..4 {
-            sums[v] = sums[v] + T::Lanes::<S>::load(&row[i + v * width..]);
-        }
-        i += 4 * width;
-    }
-    while i + width <= row.len() {
-        sums[0] = sums[0] + T::Lanes::<S>::load(&row[i..]);
-        i += width;
-    }
-    let mut total = ((sums[0] + sums[1]) + (sums[2] + sums[3])).reduce_sum();
-    for &value in &row[i..] {
-        total += value;
-    }
-    total
 }
 
 /// Adds `rows` rows, `step` apart, to the target.

@@ -21,13 +21,24 @@ struct Matrix {
     column_stride: usize,
 }
 
-/// What another array D does to the product.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Combine {
+/// What else happens to a product, with an array D or a number.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Combine<'v> {
     /// The sums start from D.
-    Add,
+    Add(&'v View),
     /// The sums are multiplied by D.
-    Multiply,
+    Multiply(&'v View),
+    /// The sums are multiplied by a number.
+    Scale(f64),
+}
+
+impl<'v> Combine<'v> {
+    pub(super) fn view(&self) -> Option<&'v View> {
+        match self {
+            Combine::Add(view) | Combine::Multiply(view) => Some(view),
+            Combine::Scale(_) => None,
+        }
+    }
 }
 
 /// Where D lies.
@@ -40,6 +51,8 @@ enum Other {
     AddMatrix(usize, usize),
     /// Multiplied: a matrix for every C, with this row stride.
     Multiply(usize, usize),
+    /// No array, but a factor.
+    Scale(f64),
 }
 
 /// C = D + A·B or D ⊙ A·B for every entry of a batch; entries may share C, whose contributions then add up in order.
@@ -83,9 +96,9 @@ pub(super) struct SharedFactor {
 
 impl Product {
     /// `a`, `b` and `c` are `[…, m, k]`, `[…, k, n]` and `[…, m, n]` with equal batch axes (stride 0 where repeated; a
-    /// stride 0 in `c` sums over the axis). The last axis of `c` must have stride 1. `other`, if any, has the shape of `c`
+    /// stride 0 in `c` sums over the axis). The last axis of `c` must have stride 1. An array to combine with has the shape of `c`
     /// and the stride 1 on the last axis; a row stride of 0 only when it is added.
-    pub(super) fn new(a: &View, b: &View, c: &View, other: Option<(Combine, &View)>) -> Self {
+    pub(super) fn new(a: &View, b: &View, c: &View, combine: Option<Combine<'_>>) -> Self {
         let axes = c.shape.len();
         let batch = axes - 2;
         let (mut m, mut k) = (a.shape[axes - 2], a.shape[axes - 1]);
@@ -97,7 +110,7 @@ impl Product {
         };
         let (mut ma, mut mb, mut mc) = (matrix(a), matrix(b), matrix(c));
         // Without one, any stand-in: its strides must not hinder merging.
-        let d = other.map_or(c, |(_, view)| view);
+        let d = combine.and_then(|combine| combine.view()).unwrap_or(c);
         let mut md = matrix(d);
         let (shape, strides) = collapse(
             &c.shape[..batch],
@@ -125,7 +138,7 @@ impl Product {
                         && sc == m * mc.row_stride
                         && sd == m * md.row_stride)))
                 || (sc == 0
-                    && other.is_none()
+                    && combine.is_none()
                     && (k == 1 || (sa == k * ma.column_stride && sb == k * mb.row_stride)))
         }) {
             let BatchAxis(size, [sa, sb, sc, sd]) = batch.remove(i);
@@ -166,13 +179,14 @@ impl Product {
             a: ma,
             b: mb,
             c: mc,
-            other: match other {
+            other: match combine {
                 None => Other::None,
-                Some((Combine::Multiply, view)) => Other::Multiply(view.buffer, md.row_stride),
-                Some((Combine::Add, view)) if md.row_stride == 0 || m == 1 => {
+                Some(Combine::Scale(factor)) => Other::Scale(factor),
+                Some(Combine::Multiply(view)) => Other::Multiply(view.buffer, md.row_stride),
+                Some(Combine::Add(view)) if md.row_stride == 0 || m == 1 => {
                     Other::AddRow(view.buffer)
                 }
-                Some((Combine::Add, view)) => Other::AddMatrix(view.buffer, md.row_stride),
+                Some(Combine::Add(view)) => Other::AddMatrix(view.buffer, md.row_stride),
             },
             panels: false,
             store: Store::Replace,
@@ -212,7 +226,7 @@ impl Product {
     /// Buffers read, and the one written.
     pub(super) fn buffers(&self) -> (impl Iterator<Item = usize>, usize) {
         let other = match self.other {
-            Other::None => None,
+            Other::None | Other::Scale(_) => None,
             Other::AddRow(buffer) | Other::AddMatrix(buffer, _) | Other::Multiply(buffer, _) => {
                 Some(buffer)
             }
@@ -235,7 +249,11 @@ impl Product {
             {
                 Some(buffer)
             }
-            Other::None | Other::AddRow(_) | Other::AddMatrix(..) | Other::Multiply(..) => None,
+            Other::None
+            | Other::AddRow(_)
+            | Other::AddMatrix(..)
+            | Other::Multiply(..)
+            | Other::Scale(_) => None,
         }
     }
 
@@ -255,6 +273,7 @@ impl Product {
             Other::AddRow(_) => " plus row",
             Other::AddMatrix(..) => " plus matrix",
             Other::Multiply(..) => " times matrix",
+            Other::Scale(_) => " scaled",
         };
         format!(
             "{} x [{} x {} x {}]{}{other}",
@@ -298,13 +317,14 @@ impl Product {
                     Start::Target
                 } else {
                     match self.other {
-                        Other::None | Other::Multiply(..) => Start::Zero,
+                        Other::None | Other::Multiply(..) | Other::Scale(_) => Start::Zero,
                         Other::AddRow(buffer) => Start::Row(memory.at(buffer, d)),
                         Other::AddMatrix(buffer, step) => Start::Matrix(memory.at(buffer, d), step),
                     }
                 },
                 finish: match self.other {
                     Other::Multiply(buffer, step) => Finish::Multiply(memory.at(buffer, d), step),
+                    Other::Scale(factor) => Finish::Scale(T::from_f64(factor)),
                     Other::None | Other::AddRow(_) | Other::AddMatrix(..) => Finish::Keep,
                 },
             }

@@ -54,6 +54,8 @@ pub enum Finish<T> {
     Keep,
     /// Each multiplied by an element of a matrix with contiguous rows, this many elements apart.
     Multiply(*const T, usize),
+    /// Each multiplied by this number.
+    Scale(T),
 }
 
 /// C = (start + A·B), finished: C is m × n with contiguous rows `c_row` apart, A is m × k, B is k × n.
@@ -204,7 +206,8 @@ unsafe fn multiply_one<T: Real, S: Simd>(product: &Product<T>) {
                             Finish::Multiply(data, step) if k_start + k_now >= k => {
                                 Finish::Multiply(data.add(row * step + column), step)
                             }
-                            Finish::Keep | Finish::Multiply(..) => Finish::Keep,
+                            Finish::Scale(factor) if k_start + k_now >= k => Finish::Scale(factor),
+                            Finish::Keep | Finish::Multiply(..) | Finish::Scale(_) => Finish::Keep,
                         },
                     };
                     strip.run::<S>(rows_now, masked);
@@ -368,11 +371,22 @@ impl<T: Real> Strip<T> {
                 a = a.wrapping_add(self.a_step);
                 b = b.wrapping_add(self.b_step);
             }
-            if let Finish::Multiply(data, step) = self.finish {
-                for r in 0..R {
-                    let row = load_row::<T, S, V>(data.add(r * step), last);
-                    for v in 0..V {
-                        sums[r][v] = sums[r][v] * row[v];
+            match self.finish {
+                Finish::Keep => {}
+                Finish::Multiply(data, step) => {
+                    for r in 0..R {
+                        let row = load_row::<T, S, V>(data.add(r * step), last);
+                        for v in 0..V {
+                            sums[r][v] = sums[r][v] * row[v];
+                        }
+                    }
+                }
+                Finish::Scale(factor) => {
+                    let factor = T::Lanes::<S>::splat(factor);
+                    for row in &mut sums {
+                        for sum in row {
+                            *sum = *sum * factor;
+                        }
                     }
                 }
             }
