@@ -158,17 +158,7 @@ fn main() {
         .collect();
     let mut outputs = make(block);
     let mut targets: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-    let mut report = batched.executable().profile(&one_block, &mut targets, 3);
-    for entry in &mut report {
-        entry.2 = 0.0;
-    }
-    const PASSES: usize = 30;
-    for _ in 0..PASSES {
-        let pass = batched.executable().profile(&one_block, &mut targets, 1);
-        for (entry, once) in report.iter_mut().zip(pass) {
-            entry.2 += once.2 / PASSES as f64;
-        }
-    }
+    let report = batched.executable().profile(&one_block, &mut targets, 30);
     let mut kinds: BTreeMap<String, (f64, usize, usize)> = BTreeMap::new();
     for (what, operations, seconds) in &report {
         let entry = kinds.entry(what.clone()).or_default();
