@@ -20,7 +20,7 @@ const TOKENS: usize = 3;
 const WIDTH: usize = 4;
 const CONDITIONING: usize = 3;
 
-/// Traces a layer of (x `[B, T, W]`, c `[B, M]`, s `[B]`, t `[B]`).
+/// Traces a layer of (x + (0, 2, 4, …) `[B, T, W]`, c `[B, M]`, s `[B]`, t `[B]`).
 fn layer_program(
     specs: Vec<ParameterSpec>,
     trace: impl for<'b> Fn(&Bound<'b>, Var<'b>, Var<'b>, Var<'b>, Var<'b>) -> Var<'b>,
@@ -32,7 +32,10 @@ fn layer_program(
         b.input("c", &[BATCH, CONDITIONING]),
     );
     let (s, t) = (b.input("s", &[BATCH]), b.input("t", &[BATCH]));
-    let output = trace(&p, x, c, s, t);
+    // Spread out: the third derivatives of a layer-norm grow with the seventh power of a row's reciprocal spread, and
+    // with them the error of central differences.
+    let spread = b.tensor((0..WIDTH).map(|i| 2.0 * i as f64).collect(), &[WIDTH]);
+    let output = trace(&p, x + spread, c, s, t);
     b.finish(&[("output", output)])
 }
 

@@ -364,3 +364,176 @@ fn whole_network_equals_the_interpreter() {
     let tangents = crate::jvp(&program, &[0, 2], Some(3));
     check(&tangents, 12);
 }
+
+/// Everything the executor folds into matrix products, and what looks like it but must not be folded.
+fn folded([p, q, r, n]: [usize; 4]) -> Program {
+    let b = Builder::new();
+    let x = b.input("x", &[p, q, r]);
+    let w = b.input("w", &[n, r]);
+    let v = b.input("v", &[r, n]);
+    let bias = b.input("bias", &[n]);
+    let same = b.input("same", &[p, q, n]);
+    let repeated = b.input("repeated", &[q, n]);
+    let rows = b.input("rows", &[p, 1, n]);
+    let read_twice = x.matmul(v);
+    let pre = x.matmul_t(w) + bias;
+    let parts = [x.matmul(v), x.matmul_t(w) * 0.25, same].map(|part| part.reshape(&[1, p, q, n]));
+    let twice = x.matmul(v * 2.0).reshape(&[1, p, q, n]);
+    b.finish(&[
+        ("bias", x.matmul_t(w) + bias),
+        ("residual", same + x.matmul(v)),
+        ("residual first", x.matmul(v) + same.tanh()),
+        ("two products", x.matmul(v) + x.matmul_t(w * 0.5)),
+        ("addend repeated", x.matmul(v) + repeated),
+        ("addend of one row each", x.matmul(v) + rows),
+        ("gate", x.matmul(v) * same),
+        ("gate repeated", repeated * x.matmul(v)),
+        ("scaled", x.matmul(v) * -0.3),
+        ("twice", read_twice * same + read_twice),
+        ("with itself", read_twice + read_twice),
+        ("gelu", pre.gelu()),
+        ("gelu and slope", pre.gelu() * 0.5 + pre.gelu_prime()),
+        ("slope", pre.gelu_prime() * same),
+        ("joined", b.concat(&parts, 0).permute(&[1, 2, 0, 3])),
+        ("joined, last axis", b.concat(&[x.matmul(v), same], 2)),
+        ("joined twice", b.concat(&[twice, twice], 0)),
+        ("joined and read", b.concat(&[read_twice, same], 1) * 2.0),
+    ])
+}
+
+/// Multi-head attention of x `[p, t, heads·e]` with its value weighted, as the networks trace it.
+fn attention([p, t, heads, e]: [usize; 4]) -> Program {
+    let b = Builder::new();
+    let width = heads * e;
+    let x = b.input("x", &[p, t, width]);
+    let w = b.input("w", &[3 * width, width]);
+    let bias = b.input("bias", &[3 * width]);
+    let out = b.input("out", &[width, width]);
+    let qkv = (x.matmul_t(w) + bias)
+        .reshape(&[p, t, 3, heads, e])
+        .permute(&[2, 0, 3, 1, 4]);
+    let part = |i: usize| qkv.slice(0, i, 1).reshape(&[p, heads, t, e]);
+    let scores = part(0).matmul_t(part(1)) * (1.0 / (e as f64).sqrt());
+    let mixed = scores.softmax().matmul(part(2));
+    let joined = mixed.permute(&[0, 2, 1, 3]).reshape(&[p, t, width]);
+    b.finish(&[("y", x + joined.matmul_t(out))])
+}
+
+/// Runs blocks of a program, whose first input alone is per block, against the interpreter on the whole batch.
+fn check_shared(make: impl Fn(usize) -> Program, block: usize, blocks: usize, seed: u64) {
+    let (program, whole) = (make(block), make(block * blocks));
+    let mut random = Random(seed);
+    let inputs: Vec<Vec<f64>> = (0..whole.inputs.len())
+        .map(|i| random.numbers(layout::count(whole.input_shape(i))))
+        .collect();
+    let expected = interpret(&whole, &inputs);
+    let mut roles = vec![InputRole::Shared; inputs.len()];
+    roles[0] = InputRole::PerBlock { axis: 0 };
+    let outputs: Vec<OutputRole> = (0..whole.outputs.len())
+        .map(|i| {
+            if whole.output_shape(i) == program.output_shape(i) {
+                OutputRole::Summed
+            } else {
+                OutputRole::PerBlock { axis: 0 }
+            }
+        })
+        .collect();
+    let batched = Batched::<f64>::compile(&program, roles, outputs);
+    let slices: Vec<&[f64]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut found: Vec<Vec<f64>> = expected.iter().map(|e| vec![f64::NAN; e.len()]).collect();
+    for _ in 0..2 {
+        let mut targets: Vec<&mut [f64]> = found.iter_mut().map(Vec::as_mut_slice).collect();
+        batched.run(block * blocks, &slices, &mut targets);
+        for (i, (e, f)) in expected.iter().zip(&found).enumerate() {
+            assert_close(&format!("output {i} of\n{program}"), e, f, 1e-11);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn folded_products_equal_the_interpreter(
+        p in 1usize..4, q in 1usize..24, r in 1usize..40, n in 1usize..70, seed in any::<u64>()
+    ) {
+        check(&folded([p, q, r, n]), seed);
+    }
+
+    #[test]
+    fn attention_and_its_derivatives_equal_the_interpreter(
+        p in 1usize..4, t in 1usize..24, heads in 1usize..4, e in 1usize..20, seed in any::<u64>()
+    ) {
+        let program = attention([p, t, heads, e]);
+        check(&program, seed);
+        check(&crate::vjp(&program, &[0, 1, 2, 3]), seed);
+        check(&crate::jvp(&program, &[0], Some(3)), seed);
+        check(&crate::jvp(&program, &[0, 1], None), seed);
+    }
+
+    #[test]
+    fn shared_factors_equal_the_interpreter(
+        block in 1usize..4, blocks in 1usize..4, t in 1usize..24, heads in 1usize..4, e in 1usize..20,
+        seed in any::<u64>()
+    ) {
+        check_shared(|p| attention([p, t, heads, e]), block, blocks, seed);
+        let gradient = |p: usize| {
+            let program = attention([p, t, heads, e]);
+            let b = Builder::new();
+            let inputs: Vec<Var> = (0..4)
+                .map(|i| b.input(&program.input_names[i], program.input_shape(i)))
+                .collect();
+            let loss = b.call(&program, &inputs)[0].square().sum(&[0, 1, 2]);
+            crate::grad(&b.finish(&[("loss", loss)]), &[1, 2, 3])
+        };
+        check_shared(gradient, block, blocks, seed);
+    }
+}
+
+#[test]
+fn attention_over_hundreds_of_tokens() {
+    let program = attention([1, 300, 2, 40]);
+    check(&program, 3);
+    check(&crate::vjp(&program, &[0, 1]), 4);
+}
+
+/// Prints the bits of a network's outputs; run by the test below with a tier of its own.
+#[test]
+#[ignore = "a part of the_same_bits_on_avx2_and_avx512"]
+fn print_bits() {
+    for output in run_network(2, 4, 84) {
+        let bits: Vec<u32> = output.into_iter().map(f32::to_bits).collect();
+        println!("bits {bits:?}");
+    }
+}
+
+#[test]
+fn the_same_bits_on_avx2_and_avx512() {
+    use boltzmap_kernels::Tier;
+    if !Tier::Avx512.is_available() {
+        eprintln!("skipped: this processor has no AVX-512");
+        return;
+    }
+    let bits = |tier: &str| -> Vec<String> {
+        let this = std::env::current_exe().expect("the path of this test");
+        let output = std::process::Command::new(this)
+            .args([
+                "exec::tests::print_bits",
+                "--exact",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("BOLTZMAP_SIMD", tier)
+            .output()
+            .expect("this test runs");
+        assert!(output.status.success(), "{tier}");
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter(|line| line.starts_with("bits "))
+            .map(str::to_owned)
+            .collect()
+    };
+    let narrow = bits("avx2");
+    assert_eq!(narrow.len(), 6, "loss, two outputs and three gradients");
+    assert!(narrow == bits("avx512"), "the tiers differ");
+}
