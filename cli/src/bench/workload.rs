@@ -163,8 +163,8 @@ impl Workload {
         ];
         let blocks = Blocks {
             forward: 16,
-            training: 16,
-            lagrangian: 8,
+            training: 32,
+            lagrangian: 16,
             jacobian: 2,
             tangents: 22,
         };
