@@ -1,6 +1,6 @@
 //! Times one training step of a transformer over atoms, as the executor sees it, and the largest of its steps.
 //!
-//! `cargo run --release -p boltzmap-autodiff --example transformer_step -- [batch] [block] [width] [profile|jvp|print|jacobian [tangents]]`
+//! `cargo run --release -p boltzmap-autodiff --example transformer_step -- [batch] [block] [width] [profile|jvp|print|jacobian|divergence|hutchinson|jacobian-profile [tangents]]`
 
 use boltzmap_autodiff::ir::Program;
 use boltzmap_autodiff::{
@@ -94,8 +94,17 @@ fn loss(block: usize, width: usize, with_jvp: bool) -> (Program, usize) {
     (b.finish(&[("loss", loss)]), n_parameters)
 }
 
-/// Log-determinants of the network's Jacobian in x, 66 tangents for each sample.
-fn jacobians(samples: usize, block: usize, width: usize, tangents: usize) {
+/// What is computed of the network's Jacobian in x.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wanted {
+    LogDeterminant,
+    Divergence,
+    Hutchinson,
+    Profile,
+}
+
+/// Jacobians in x, 66 elements for each sample.
+fn jacobians(wanted: Wanted, samples: usize, block: usize, width: usize, tangents: usize) {
     let b = Builder::new();
     let x = b.input("x", &[block, TOKENS, 3]);
     let condition = b.input("condition", &[block, 64]);
@@ -114,20 +123,64 @@ fn jacobians(samples: usize, block: usize, width: usize, tangents: usize) {
         })
         .collect();
     let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut best = f64::INFINITY;
-    for _ in 0..4 {
-        let start = Instant::now();
-        let log_dets = jacobian.log_abs_det(samples, &slices, None);
-        best = best.min(start.elapsed().as_secs_f64());
-        assert!(log_dets.iter().all(|(log_det, _)| log_det.is_finite()));
+    if wanted == Wanted::Profile {
+        for report in jacobian.profile(samples, &slices, 30) {
+            print_profile(&report);
+        }
+        return;
     }
-    let rate = jacobian.product_operations(samples) / best / 1e9;
+    let probes: Vec<f32> = (0..tangents).flat_map(|_| inputs[0].clone()).collect();
+    let mut best = f64::INFINITY;
+    for _ in 0..8 {
+        let start = Instant::now();
+        let results: Vec<f64> = match wanted {
+            Wanted::LogDeterminant => jacobian
+                .log_abs_det(samples, &slices, None)
+                .iter()
+                .map(|(log_det, _)| *log_det)
+                .collect(),
+            Wanted::Divergence => jacobian.trace(samples, &slices, None),
+            Wanted::Hutchinson | Wanted::Profile => {
+                jacobian.hutchinson_trace(samples, &slices, &probes, None)
+            }
+        };
+        best = best.min(start.elapsed().as_secs_f64());
+        assert!(results.iter().all(|result| result.is_finite()));
+    }
+    let operations = match wanted {
+        Wanted::LogDeterminant => jacobian.product_operations(samples),
+        Wanted::Divergence => jacobian.diagonal_product_operations(samples),
+        Wanted::Hutchinson | Wanted::Profile => f64::NAN,
+    };
     println!(
-        "{samples} log-determinants, blocks of {block} x {tangents} tangents, width {width}: {:.1} ms, {:.1} samples/s, \
-         {rate:.0} GFLOP/s",
+        "{wanted:?} of {samples} samples, blocks of {block} x {tangents} tangents, width {width}: {:.1} ms, {:.1} \
+         samples/s, {:.0} GFLOP/s",
         best * 1e3,
-        samples as f64 / best
+        samples as f64 / best,
+        operations / best / 1e9
     );
+}
+
+/// Steps of the same description together, the longest first.
+fn print_profile(report: &[(String, usize, f64)]) {
+    let mut kinds: std::collections::BTreeMap<String, (f64, usize, usize)> = Default::default();
+    for (what, operations, seconds) in report {
+        let entry = kinds.entry(what.clone()).or_default();
+        entry.0 += seconds;
+        entry.1 += 1;
+        entry.2 += operations;
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
+    let total: f64 = report.iter().map(|r| r.2).sum();
+    println!("one block: {:.2} ms in {} steps", total * 1e3, report.len());
+    for (what, (seconds, count, operations)) in kinds.iter().take(45) {
+        let rate = *operations as f64 / seconds / 1e9;
+        println!(
+            "{:8.1} us {count:3} x {rate:6.1} GFLOP/s  {what}",
+            seconds * 1e6
+        );
+    }
 }
 
 fn main() {
@@ -140,8 +193,15 @@ fn main() {
     };
     let (batch, block, width) = (number(1, 256), number(2, 32), number(3, 128));
     let mode = arguments.get(4).map_or("", String::as_str);
-    if mode == "jacobian" {
-        return jacobians(batch, block, width, number(5, 20));
+    let wanted = match mode {
+        "jacobian" => Some(Wanted::LogDeterminant),
+        "divergence" => Some(Wanted::Divergence),
+        "hutchinson" => Some(Wanted::Hutchinson),
+        "jacobian-profile" => Some(Wanted::Profile),
+        _ => None,
+    };
+    if let Some(wanted) = wanted {
+        return jacobians(wanted, batch, block, width, number(5, 20));
     }
     let start = Instant::now();
     let (program, n_parameters) = loss(block, width, mode == "jvp");
@@ -198,24 +258,7 @@ fn main() {
             })
             .collect();
         let report = executable.profile(&block_slices, &mut targets, 30);
-        let mut kinds: std::collections::BTreeMap<String, (f64, usize, usize)> = Default::default();
-        for (what, operations, seconds) in &report {
-            let entry = kinds.entry(what.clone()).or_default();
-            entry.0 += seconds;
-            entry.1 += 1;
-            entry.2 += operations;
-        }
-        let mut kinds: Vec<_> = kinds.into_iter().collect();
-        kinds.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
-        let total: f64 = report.iter().map(|r| r.2).sum();
-        println!("one block: {:.2} ms in {} steps", total * 1e3, report.len());
-        for (what, (seconds, count, operations)) in kinds.iter().take(45) {
-            let rate = *operations as f64 / seconds / 1e9;
-            println!(
-                "{:8.1} us {count:3} x {rate:6.1} GFLOP/s  {what}",
-                seconds * 1e6
-            );
-        }
+        print_profile(&report);
         return;
     }
     let mut best = f64::INFINITY;

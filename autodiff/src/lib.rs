@@ -21,6 +21,7 @@
 pub mod builder;
 pub mod check;
 pub mod exec;
+mod factored;
 pub mod interpret;
 pub mod ir;
 pub mod jacobian;

@@ -1,6 +1,7 @@
 //! Splits a differentiated program into what depends on the inputs only and what is linear in the tangents.
 
 use crate::builder::Builder;
+use crate::factored::is_view;
 use crate::ir::{Op, Program, ValueId};
 use crate::jvp::jvp;
 use crate::var::Var;
@@ -30,7 +31,8 @@ pub(crate) fn depends_on(program: &Program, inputs: &[usize]) -> Vec<bool> {
 }
 
 /// Linearizes a program in the inputs `wrt`: the primal program evaluates every nonlinearity once, the linear one maps
-/// tangents (with leading axis K for `tangents: Some(K)`) to output tangents from the residuals kept.
+/// tangents (with leading axis K for `tangents: Some(K)`) to output tangents from the residuals kept. Reshapes, slices and
+/// repetitions of residuals are left to the linear program.
 pub fn linearize(program: &Program, wrt: &[usize], tangents: Option<usize>) -> Linearized {
     let derivative = jvp(program, wrt, tangents);
     let originals = program.inputs.len();
@@ -43,7 +45,17 @@ pub fn linearize(program: &Program, wrt: &[usize], tangents: Option<usize>) -> L
         )
     };
     let mut residuals: Vec<ValueId> = Vec::new();
+    let source = |mut v: ValueId| {
+        while let (op, false) = (&derivative.instructions[v.index()].op, linear[v.index()]) {
+            match is_view(op) {
+                true => v = op.operands()[0],
+                false => break,
+            }
+        }
+        v
+    };
     let mut keep = |v: ValueId| {
+        let v = source(v);
         if !linear[v.index()] && !is_constant(v) && !residuals.contains(&v) {
             residuals.push(v);
         }
@@ -93,7 +105,9 @@ pub fn linearize(program: &Program, wrt: &[usize], tangents: Option<usize>) -> L
             Some(builder.input(&derivative.input_names[i], derivative.input_shape(i)));
     }
     for (position, instruction) in derivative.instructions.iter().enumerate() {
-        let computed = linear[position] || is_constant(ValueId(position as u32));
+        let view =
+            is_view(&instruction.op) && values[instruction.op.operands()[0].index()].is_some();
+        let computed = linear[position] || view || is_constant(ValueId(position as u32));
         if values[position].is_none() && computed {
             let op = instruction.op.map_operands(|v| known(&values, v).id);
             values[position] = Some(builder.emit(op, &instruction.shape));
@@ -117,4 +131,39 @@ pub fn linearize(program: &Program, wrt: &[usize], tangents: Option<usize>) -> L
 
 fn known<'b>(values: &[Option<Var<'b>>], v: ValueId) -> Var<'b> {
     values[v.index()].expect("the value belongs to this half of the program")
+}
+
+/// A program linear in the inputs `linear_inputs` (jointly), for many tangents at once: these inputs and all outputs get
+/// the axes `lead` in front. The order of the inputs stays.
+pub(crate) fn lift(program: &Program, linear_inputs: &[usize], lead: &[usize]) -> Program {
+    let mut lifted = program.clone();
+    for &size in lead.iter().rev() {
+        let derivative = jvp(&lifted, linear_inputs, Some(size));
+        let (inputs, outputs) = (lifted.inputs.len(), lifted.outputs.len());
+        let builder = Builder::new();
+        let mut tangents: Vec<Option<Var>> = vec![None; linear_inputs.len()];
+        let mut arguments: Vec<Var> = (0..inputs)
+            .map(|i| {
+                let (name, shape) = (&lifted.input_names[i], lifted.input_shape(i));
+                match linear_inputs.iter().position(|&other| other == i) {
+                    Some(position) => {
+                        let shape = derivative.input_shape(inputs + position);
+                        tangents[position] = Some(builder.input(name, shape));
+                        builder.constant(0.0, lifted.input_shape(i))
+                    }
+                    None => builder.input(name, shape),
+                }
+            })
+            .collect();
+        arguments.extend(tangents.into_iter().flatten());
+        let results = builder.call(&derivative, &arguments);
+        let named: Vec<(&str, Var)> = lifted
+            .output_names
+            .iter()
+            .map(String::as_str)
+            .zip(results[outputs..].iter().copied())
+            .collect();
+        lifted = builder.finish(&named);
+    }
+    debug_verify(lifted)
 }

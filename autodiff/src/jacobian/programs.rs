@@ -1,0 +1,630 @@
+//! The programs behind a Jacobian: one that evaluates the map and everything all tangents share, once for a block of
+//! samples, and one that carries a chunk of tangents.
+
+use super::batch_axis::batch_axes;
+use crate::builder::Builder;
+use crate::factored::{Factored, Form, LEAD, Tangents, Term, is_view};
+use crate::ir::{Op, Program, ValueId};
+use crate::linearize::{depends_on, lift, linearize};
+use crate::shape::element_count;
+use crate::transpose::transpose;
+use crate::var::Var;
+use std::collections::HashMap;
+
+/// Where an input of a chunk's program comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Source {
+    /// This input of the original program.
+    Original(usize),
+    /// This output of the primal program.
+    Kept(usize),
+    /// The chunk's tokens of this output of the primal program, whose first axis runs over all tokens.
+    KeptTokens(usize),
+    /// `[n, T]`, 1 where a tangent's token is.
+    Place,
+    /// Tangents `[K, …]` of the state.
+    Tangents,
+}
+
+/// What is computed of J.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Wanted {
+    /// J_kk of a chunk's k: output `[n, C, B]`.
+    Diagonal,
+    /// Columns of a chunk: output `[B, D, n·C]`.
+    Matrix,
+}
+
+/// Programs of one block of samples.
+#[derive(Debug)]
+pub(super) struct Programs {
+    /// Inputs: the originals. Outputs: the map's, then what is kept for the chunks.
+    pub(super) primal: Program,
+    /// Of every input of the chunks' programs.
+    pub(super) sources: Vec<Source>,
+    /// One for each size of chunk, with one output.
+    pub(super) chunks: Vec<Program>,
+}
+
+/// K arbitrary tangents at a time: the output is J v `[K, B, …]`.
+pub(super) fn arbitrary(program: &Program, input: usize, tangents: usize) -> Programs {
+    let parts = linearize(program, &[input], Some(tangents));
+    let mut primal = parts.primal;
+    let mut sources = Vec::new();
+    let (mut outputs, mut names) = (
+        vec![primal.outputs[0]],
+        vec![primal.output_names[0].clone()],
+    );
+    for (output, name) in primal.outputs.iter().zip(&primal.output_names).skip(1) {
+        match primal.instructions[output.index()].op {
+            Op::Input(number) => sources.push(Source::Original(number)),
+            _ => {
+                sources.push(Source::Kept(outputs.len()));
+                outputs.push(*output);
+                names.push(name.clone());
+            }
+        }
+    }
+    sources.push(Source::Tangents);
+    (primal.outputs, primal.output_names) = (outputs, names);
+    Programs {
+        primal,
+        sources,
+        chunks: vec![parts.linear],
+    }
+}
+
+/// All basis vectors e_(τ,c) of a state `[B, T, …]`, n tokens at a time for every n in `sizes`.
+///
+/// Tangents go forwards from the input, cotangents backwards from the output, both as small factors
+/// ([`crate::factored`]) computed with the primal for all basis vectors at once. Cotangents go back as far as they stay
+/// small; the values where they end are the *cut*, and J_kl is the sum over the cut of ⟨cotangent k, tangent l⟩. Only
+/// what lies between the end of the small tangents and the cut is evaluated with whole arrays, chunk by chunk.
+pub(super) fn local(program: &Program, input: usize, sizes: &[usize], wanted: Wanted) -> Programs {
+    let shape = program.input_shape(input).to_vec();
+    let tangents = Tangents {
+        tokens: shape.get(1).copied().unwrap_or(1),
+        channels: shape.iter().skip(2).product(),
+    };
+    let parts = linearize(program, &[input], None);
+    let builder = Builder::new();
+    let inputs: Vec<Var> = (0..program.inputs.len())
+        .map(|i| builder.input(&program.input_names[i], program.input_shape(i)))
+        .collect();
+    let results = builder.call(&parts.primal, &inputs);
+    let analysis = Analysis::new(
+        &builder,
+        &parts.linear,
+        parts.residual_count,
+        &results[1..],
+        tangents,
+        shape[0],
+    );
+    let dense = analysis.dense_part();
+    let mut kept: Vec<Var> = vec![results[0]];
+    let mut sources = Vec::new();
+    let mut chunks = Vec::new();
+    for &size in sizes {
+        let (chunk, its_sources) = analysis.chunk(&dense, size, wanted, &mut kept);
+        debug_assert!(chunks.is_empty() || sources == its_sources);
+        sources = its_sources;
+        chunks.push(chunk);
+    }
+    let names: Vec<String> = (1..kept.len()).map(|i| format!("kept_{i}")).collect();
+    let outputs: Vec<(&str, Var)> = std::iter::once(program.output_names[0].as_str())
+        .chain(names.iter().map(String::as_str))
+        .zip(kept)
+        .collect();
+    Programs {
+        primal: builder.finish(&outputs),
+        sources,
+        chunks,
+    }
+}
+
+/// What is known of every value of the linear program.
+struct Analysis<'p, 'b> {
+    builder: &'b Builder,
+    linear: &'p Program,
+    tangents: Tangents,
+    batch: usize,
+    batch_axes: Vec<Option<usize>>,
+    /// Whether a value depends on the tangent.
+    depends: Vec<bool>,
+    /// Coefficients, and tangents that are small; `None` where whole arrays are needed.
+    forms: Vec<Option<Form<'b>>>,
+    /// Cotangents at the cut, by value.
+    cut: Vec<(ValueId, Factored<'b>)>,
+}
+
+/// The part of the linear program that works on whole arrays.
+struct DensePart<'b> {
+    /// Inputs: entries, coefficients. Outputs: the cut's values that are not small.
+    program: Program,
+    entries: Vec<ValueId>,
+    coefficients: Vec<Var<'b>>,
+    outputs: Vec<ValueId>,
+}
+
+impl<'p, 'b> Analysis<'p, 'b> {
+    fn new(
+        builder: &'b Builder,
+        linear: &'p Program,
+        tangent_input: usize,
+        residuals: &[Var<'b>],
+        tangents: Tangents,
+        batch: usize,
+    ) -> Self {
+        let mut analysis = Self {
+            builder,
+            linear,
+            tangents,
+            batch,
+            batch_axes: batch_axes(linear, tangent_input),
+            depends: depends_on(linear, &[tangent_input]),
+            forms: Vec::new(),
+            cut: Vec::new(),
+        };
+        analysis.forwards(tangent_input, residuals);
+        analysis.backwards(tangent_input);
+        analysis
+    }
+
+    fn forwards(&mut self, tangent_input: usize, residuals: &[Var<'b>]) {
+        for (position, instruction) in self.linear.instructions.iter().enumerate() {
+            let shape = &instruction.shape;
+            let form = match &instruction.op {
+                Op::Input(i) if *i == tangent_input => {
+                    Some(Form::Linear(self.tangents.basis(self.builder, shape)))
+                }
+                Op::Input(i) => Some(Form::Known(residuals[*i])),
+                op if !self.depends[position] => {
+                    let op = op.map_operands(|v| self.coefficient(v).id);
+                    Some(Form::Known(self.builder.emit(op, shape)))
+                }
+                op => {
+                    let operands: Option<Vec<Form<'b>>> = op
+                        .operands()
+                        .iter()
+                        .map(|v| self.forms[v.index()].clone())
+                        .collect();
+                    operands.and_then(|operands| {
+                        self.tangents.apply(self.builder, op, &operands, shape)
+                    })
+                }
+            };
+            self.forms.push(form);
+        }
+    }
+
+    /// A value that does not depend on the tangent.
+    fn coefficient(&self, v: ValueId) -> Var<'b> {
+        match &self.forms[v.index()] {
+            Some(Form::Known(value)) => *value,
+            _ => unreachable!("a coefficient does not depend on the tangent"),
+        }
+    }
+
+    fn backwards(&mut self, tangent_input: usize) {
+        let n = self.linear.instructions.len();
+        let mut cotangents: Vec<Vec<Term<'b>>> = vec![Vec::new(); n];
+        // Values read by something that is evaluated forwards.
+        let mut needed = vec![false; n];
+        let output = self.linear.outputs[0];
+        cotangents[output.index()] = self
+            .tangents
+            .basis(self.builder, self.linear.shape(output))
+            .terms;
+        for position in (0..n).rev() {
+            let instruction = &self.linear.instructions[position];
+            if !self.depends[position] || (cotangents[position].is_empty() && !needed[position]) {
+                continue;
+            }
+            let terms = std::mem::take(&mut cotangents[position]);
+            let cotangent = Factored {
+                shape: instruction.shape.clone(),
+                terms,
+            };
+            let pulled = if needed[position] || instruction.op == Op::Input(tangent_input) {
+                None
+            } else {
+                self.pull_back(&instruction.op, &cotangent)
+            };
+            match pulled {
+                Some(parts) => {
+                    for (operand, part) in parts {
+                        cotangents[operand.index()].extend(part.terms);
+                    }
+                }
+                None => {
+                    for operand in instruction.op.operands() {
+                        needed[operand.index()] = true;
+                    }
+                    if !cotangent.terms.is_empty() {
+                        self.cut.push((ValueId(position as u32), cotangent));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Cotangents of an operation's operands, if they are small and tell samples apart.
+    fn pull_back(&self, op: &Op, cotangent: &Factored<'b>) -> Option<Vec<(ValueId, Factored<'b>)>> {
+        let operands = op.operands();
+        let fragment = Builder::new();
+        let arguments: Vec<Var> = operands
+            .iter()
+            .enumerate()
+            .map(|(i, v)| match self.linear.instructions[v.index()].op {
+                // Transposition must see zeros.
+                Op::Constant(number) => fragment.constant(number, self.linear.shape(*v)),
+                _ => fragment.input(&i.to_string(), self.linear.shape(*v)),
+            })
+            .collect();
+        let mut next = arguments.iter();
+        let result = fragment.emit(
+            op.map_operands(|_| next.next().expect("one argument per operand").id),
+            &cotangent.shape,
+        );
+        let fragment = fragment.finish(&[("result", result)]);
+        let is_input = |i: usize| {
+            !matches!(
+                self.linear.instructions[operands[i].index()].op,
+                Op::Constant(_)
+            )
+        };
+        let inputs: Vec<usize> = (0..operands.len()).filter(|&i| is_input(i)).collect();
+        let depends = |i: usize| self.depends[operands[i].index()];
+        let (linear, known): (Vec<usize>, Vec<usize>) =
+            inputs.iter().copied().partition(|&i| depends(i));
+        if self.batch > 1
+            && linear
+                .iter()
+                .any(|&i| self.batch_axes[operands[i].index()].is_none())
+        {
+            return None;
+        }
+        let linear_inputs: Vec<usize> = (0..inputs.len()).filter(|&i| depends(inputs[i])).collect();
+        let transposed = transpose(&fragment, &linear_inputs);
+        let mut forms: Vec<Option<Form<'b>>> = Vec::new();
+        for instruction in &transposed.instructions {
+            let form = match &instruction.op {
+                Op::Input(i) => Some(match known.get(*i) {
+                    Some(&number) => Form::Known(self.coefficient(operands[number])),
+                    None => Form::Linear(cotangent.clone()),
+                }),
+                op => {
+                    let arguments: Option<Vec<Form<'b>>> = op
+                        .operands()
+                        .iter()
+                        .map(|v| forms[v.index()].clone())
+                        .collect();
+                    arguments.and_then(|arguments| {
+                        if arguments.iter().all(|a| matches!(a, Form::Known(_))) {
+                            let mut next = arguments.iter();
+                            let op = op.map_operands(|_| match next.next() {
+                                Some(Form::Known(value)) => value.id,
+                                _ => unreachable!("every argument is known"),
+                            });
+                            Some(Form::Known(self.builder.emit(op, &instruction.shape)))
+                        } else {
+                            self.tangents
+                                .apply(self.builder, op, &arguments, &instruction.shape)
+                        }
+                    })
+                }
+            };
+            forms.push(form);
+        }
+        linear
+            .iter()
+            .zip(&transposed.outputs)
+            .map(|(&number, output)| match &forms[output.index()] {
+                Some(Form::Linear(part)) => Some((operands[number], part.clone())),
+                Some(Form::Known(zero)) if zero.is_zero() => {
+                    let shape = self.linear.shape(operands[number]).to_vec();
+                    let terms = Vec::new();
+                    Some((operands[number], Factored { shape, terms }))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn small_tangent(&self, v: ValueId) -> Option<&Factored<'b>> {
+        match &self.forms[v.index()] {
+            Some(Form::Linear(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The instructions between small tangents and the cut.
+    fn dense_part(&self) -> DensePart<'b> {
+        let n = self.linear.instructions.len();
+        let mut needed = vec![false; n];
+        let outputs: Vec<ValueId> = self
+            .cut
+            .iter()
+            .map(|(v, _)| *v)
+            .filter(|v| self.forms[v.index()].is_none())
+            .collect();
+        outputs.iter().for_each(|v| needed[v.index()] = true);
+        let mut entries: Vec<ValueId> = Vec::new();
+        for position in (0..n).rev().filter(|&i| self.forms[i].is_none()) {
+            if needed[position] {
+                for operand in self.linear.instructions[position].op.operands() {
+                    needed[operand.index()] = true;
+                    if self.small_tangent(operand).is_some() && !entries.contains(&operand) {
+                        entries.push(operand);
+                    }
+                }
+            }
+        }
+        let builder = Builder::new();
+        let mut values: Vec<Option<Var>> = vec![None; n];
+        for (i, entry) in entries.iter().enumerate() {
+            values[entry.index()] =
+                Some(builder.input(&format!("entry_{i}"), self.linear.shape(*entry)));
+        }
+        // Coefficients: inputs, except constants and views of others.
+        let mut reads = needed.clone();
+        for position in (0..n).rev() {
+            let op = &self.linear.instructions[position].op;
+            if reads[position] && !self.depends[position] && is_view(op) {
+                reads[op.operands()[0].index()] = true;
+            }
+        }
+        let mut coefficients = Vec::new();
+        for (position, instruction) in self.linear.instructions.iter().enumerate() {
+            if !reads[position] || values[position].is_some() {
+                continue;
+            }
+            let op = &instruction.op;
+            let repeated = is_view(op) || matches!(op, Op::Constant(_) | Op::ConstantTensor(_));
+            values[position] = Some(if self.depends[position] || repeated {
+                let op = op.map_operands(|v| match values[v.index()] {
+                    Some(value) => value.id,
+                    None => unreachable!("operands of what is read are read"),
+                });
+                builder.emit(op, &instruction.shape)
+            } else {
+                coefficients.push(self.coefficient(ValueId(position as u32)));
+                let name = format!("coefficient_{}", coefficients.len());
+                builder.input(&name, &instruction.shape)
+            });
+        }
+        let names: Vec<String> = (0..outputs.len()).map(|i| format!("cut_{i}")).collect();
+        let named: Vec<(&str, Var)> = names
+            .iter()
+            .map(String::as_str)
+            .zip(outputs.iter().filter_map(|v| values[v.index()]))
+            .collect();
+        DensePart {
+            program: builder.finish(&named),
+            entries,
+            coefficients,
+            outputs,
+        }
+    }
+
+    /// The program of n tokens' tangents, and the sources of its inputs.
+    fn chunk(
+        &self,
+        dense: &DensePart<'b>,
+        n: usize,
+        wanted: Wanted,
+        kept: &mut Vec<Var<'b>>,
+    ) -> (Program, Vec<Source>) {
+        let Tangents { tokens, channels } = self.tangents;
+        let builder = Builder::new();
+        let mut imports = Imports {
+            builder: &builder,
+            kept,
+            tokens,
+            n,
+            seen: HashMap::new(),
+            sources: Vec::new(),
+        };
+        let place = (tokens > 1).then(|| {
+            imports.sources.push(Source::Place);
+            builder.input("place", &[n, tokens])
+        });
+        let mut arguments: Vec<Var> = Vec::new();
+        for entry in &dense.entries {
+            if let Some(value) = self.small_tangent(*entry) {
+                arguments.push(imports.dense(self.tangents, value, place));
+            }
+        }
+        for coefficient in &dense.coefficients {
+            arguments.push(imports.shared(*coefficient));
+        }
+        let entries: Vec<usize> = (0..dense.entries.len()).collect();
+        let lifted = lift(&dense.program, &entries, &[n, channels]);
+        let results = builder.call(&lifted, &arguments);
+        let mut total: Option<Var> = None;
+        for (v, cotangent) in &self.cut {
+            let tangent = match dense.outputs.iter().position(|other| other == v) {
+                Some(number) => results[number],
+                None => match self.small_tangent(*v) {
+                    Some(value) => imports.dense(self.tangents, value, place),
+                    None => unreachable!("a value of the cut is small or an output"),
+                },
+            };
+            let axis = self.batch_axes[v.index()].filter(|_| self.batch > 1);
+            let product = match wanted {
+                Wanted::Diagonal => {
+                    let summed: Vec<usize> = (LEAD..tangent.rank())
+                        .filter(|&i| Some(i) != axis.map(|axis| axis + LEAD))
+                        .collect();
+                    (tangent * imports.dense(self.tangents, cotangent, place))
+                        .sum(&summed)
+                        .reshape(&[n, channels, self.batch])
+                }
+                Wanted::Matrix => self.entries_of_matrix(tangent, cotangent, axis, &mut imports),
+            };
+            total = Some(total.map_or(product, |total| total + product));
+        }
+        let shape = match wanted {
+            Wanted::Diagonal => [n, channels, self.batch],
+            Wanted::Matrix => [self.batch, tokens * channels, n * channels],
+        };
+        let total = total.unwrap_or_else(|| builder.constant(0.0, &shape));
+        let sources = std::mem::take(&mut imports.sources);
+        (builder.finish(&[("jacobian", total)]), sources)
+    }
+
+    /// ⟨cotangent k, tangent l⟩ for all k and the chunk's l: `[B, D, n·C]`.
+    fn entries_of_matrix<'c>(
+        &self,
+        tangent: Var<'c>,
+        cotangent: &Factored<'b>,
+        batch_axis: Option<usize>,
+        imports: &mut Imports<'_, 'b, 'c>,
+    ) -> Var<'c> {
+        let Tangents { tokens, channels } = self.tangents;
+        let rank = cotangent.shape.len();
+        let columns = imports.n * channels;
+        let mut total: Option<Var<'c>> = None;
+        let mut supports: Vec<Option<usize>> =
+            cotangent.terms.iter().map(|term| term.support).collect();
+        supports.sort_unstable();
+        supports.dedup();
+        for support in supports {
+            let terms: Vec<&Term<'b>> = cotangent
+                .terms
+                .iter()
+                .filter(|term| term.support == support)
+                .collect();
+            let rest: Vec<usize> = (0..rank)
+                .filter(|&axis| Some(axis) != batch_axis && Some(axis) != support)
+                .map(|axis| axis + LEAD)
+                .collect();
+            let size = element_count(&cotangent.shape)
+                / self.batch
+                / support.map_or(1, |axis| cotangent.shape[axis]);
+            let batch = batch_axis.map(|axis| axis + LEAD);
+            let rows = terms
+                .iter()
+                .map(|term| {
+                    self.tangents
+                        .product(term, &cotangent.shape)
+                        .unwrap_or_else(|| {
+                            let mut full = [&[tokens, channels][..], &cotangent.shape].concat();
+                            support.iter().for_each(|axis| full[LEAD + axis] = 1);
+                            self.builder.constant(1.0, &full)
+                        })
+                })
+                .reduce(|a, b| a + b);
+            let Some(rows) = rows else { continue };
+            let product = match support.map(|axis| axis + LEAD) {
+                // Token by token: only the tangents' entries at the cotangent's token count.
+                Some(axis) => {
+                    let order: Vec<usize> = batch
+                        .into_iter()
+                        .chain([0, 1])
+                        .chain(rest.iter().copied())
+                        .chain([axis])
+                        .collect();
+                    let rows = rows
+                        .permute(&order)
+                        .reshape(&[self.batch, tokens, channels, size]);
+                    let order: Vec<usize> =
+                        batch.into_iter().chain([axis, 0, 1]).chain(rest).collect();
+                    let tangent = tangent
+                        .permute(&order)
+                        .reshape(&[self.batch, tokens, columns, size]);
+                    imports.shared(rows).matmul_t(tangent)
+                }
+                None => {
+                    let order: Vec<usize> = batch.into_iter().chain([0, 1]).chain(rest).collect();
+                    let rows = rows
+                        .permute(&order)
+                        .reshape(&[self.batch, tokens * channels, size]);
+                    let tangent = tangent
+                        .permute(&order)
+                        .reshape(&[self.batch, columns, size]);
+                    imports.shared(rows).matmul_t(tangent)
+                }
+            };
+            let product = product.reshape(&[self.batch, tokens * channels, columns]);
+            total = Some(total.map_or(product, |total| total + product));
+        }
+        total.unwrap_or_else(|| {
+            imports
+                .builder
+                .constant(0.0, &[self.batch, tokens * channels, columns])
+        })
+    }
+}
+
+/// Values of the primal program that a chunk's program reads.
+struct Imports<'k, 'b, 'c> {
+    builder: &'c Builder,
+    kept: &'k mut Vec<Var<'b>>,
+    tokens: usize,
+    n: usize,
+    seen: HashMap<(ValueId, bool), Var<'c>>,
+    sources: Vec<Source>,
+}
+
+impl<'b, 'c> Imports<'_, 'b, 'c> {
+    /// A factor, cut to the chunk's tokens if it depends on them.
+    fn factor(&mut self, value: Var<'b>) -> Var<'c> {
+        let cut = self.tokens > 1 && value.shape()[0] == self.tokens;
+        self.import(value, cut)
+    }
+
+    /// The chunk's tangents written out, `[n, C, shape…]`.
+    fn dense(
+        &mut self,
+        tangents: Tangents,
+        value: &Factored<'b>,
+        place: Option<Var<'c>>,
+    ) -> Var<'c> {
+        let (n, builder) = (self.n, self.builder);
+        tangents.dense(value, n, builder, place, |factor| self.factor(factor))
+    }
+
+    /// A value that is the same for all chunks.
+    fn shared(&mut self, value: Var<'b>) -> Var<'c> {
+        self.import(value, false)
+    }
+
+    fn import(&mut self, value: Var<'b>, cut: bool) -> Var<'c> {
+        if let Some(&known) = self.seen.get(&(value.id, cut)) {
+            return known;
+        }
+        let mut shape = value.shape();
+        if cut {
+            shape[0] = self.n;
+        }
+        let op = value.builder().with_instruction(value.id, |i| i.op.clone());
+        let imported = match op {
+            Op::Constant(number) => self.builder.constant(number, &shape),
+            Op::Input(number) if !cut => {
+                self.sources.push(Source::Original(number));
+                self.builder.input(&format!("original_{number}"), &shape)
+            }
+            _ => {
+                let number = self
+                    .kept
+                    .iter()
+                    .skip(1)
+                    .position(|other| other.id == value.id)
+                    .map_or(self.kept.len(), |position| position + 1);
+                if number == self.kept.len() {
+                    self.kept.push(value);
+                }
+                self.sources.push(if cut {
+                    Source::KeptTokens(number)
+                } else {
+                    Source::Kept(number)
+                });
+                let name = format!("kept_{number}_{}", self.sources.len());
+                self.builder.input(&name, &shape)
+            }
+        };
+        self.seen.insert((value.id, cut), imported);
+        imported
+    }
+}
