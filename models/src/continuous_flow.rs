@@ -1,7 +1,7 @@
 //! The continuous flow: the ordinary differential equation dx/dt = v(x, t) integrated together with
 //! d log q/dt = −tr ∂v/∂x, the trace exact. The truth that few-step maps are compared with.
 
-use boltzmap_autodiff::exec::Executable;
+use boltzmap_autodiff::jacobian::Jacobian;
 use boltzmap_kernels::real::Real;
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::control::Control;
 use crate::deploy::{count_states, require_finite};
 use crate::error::ModelError;
 use crate::flow_map::FlowMap;
-use crate::jacobian_programs::exact_divergence_program;
+use crate::jacobians::velocity_jacobian;
 use crate::ode::{Statistics, Tableau, Tolerances, integrate_adaptive, integrate_fixed};
 use crate::parameters::Parameters;
 
@@ -42,7 +42,7 @@ pub struct FlowSamples<T> {
 pub struct ContinuousFlow<T: Real> {
     map: FlowMap,
     parameters: Parameters<T>,
-    program: Executable<T>,
+    velocity: Jacobian<T>,
     block: usize,
     end: f64,
     integrator: Integrator,
@@ -74,7 +74,7 @@ impl<T: Real> ContinuousFlow<T> {
         Ok(Self {
             map: map.clone(),
             parameters: parameters.clone(),
-            program: Executable::compile(&exact_divergence_program(map, block)),
+            velocity: velocity_jacobian(map, block),
             block,
             end: 1.0 - epsilon,
             integrator,
@@ -187,10 +187,8 @@ impl<T: Real> ContinuousFlow<T> {
             let source = i.min(count - 1);
             target[..size].copy_from_slice(&states[source * size..(source + 1) * size]);
         }
-        let mut arena = self.program.arena();
         let parameters = self.parameters.slices();
         let (mut x, mut velocity) = (vec![T::zero(); block * size], vec![T::zero(); block * size]);
-        let mut divergence = vec![T::zero(); block];
         let system = |t: f64, y: &[T], slope: &mut [T]| {
             control.check()?;
             for (x, row) in x.chunks_exact_mut(size).zip(y.chunks_exact(row)) {
@@ -199,11 +197,10 @@ impl<T: Real> ContinuousFlow<T> {
             let times = vec![T::from_f64(t); block];
             let mut inputs = parameters.clone();
             inputs.extend([x.as_slice(), &times]);
-            self.program
-                .run_into(&mut arena, &inputs, &mut [&mut velocity, &mut divergence]);
+            let divergence = self.velocity.trace(block, &inputs, Some(&mut velocity));
             for (i, row) in slope.chunks_exact_mut(row).enumerate() {
                 row[..size].copy_from_slice(&velocity[i * size..(i + 1) * size]);
-                row[size] = divergence[i];
+                row[size] = T::from_f64(divergence[i]);
             }
             Ok(())
         };

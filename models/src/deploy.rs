@@ -1,20 +1,19 @@
 //! Few-step sampling with the flow map, its likelihood by the head, and the exact likelihood of the same samples.
 
-use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
-use boltzmap_kernels::linalg::log_abs_det_in_place;
+use boltzmap_autodiff::exec::{Batched, OutputRole};
+use boltzmap_autodiff::jacobian::Jacobian;
 use boltzmap_kernels::real::Real;
-use rayon::prelude::*;
 
 use crate::control::Control;
 use crate::error::ModelError;
 use crate::flow_map::FlowMap;
-use crate::jacobian_programs::exact_step_program;
+use crate::jacobians::{input_roles, step_jacobian};
 use crate::parameters::Parameters;
 use crate::schedule::Schedule;
 
 /// States per block of the sampler: large enough for tall products, small enough for the cache.
 const SAMPLER_BLOCK: usize = 16;
-/// States per block when every state carries d tangents.
+/// States per block when every state carries tangents.
 const JACOBIAN_BLOCK: usize = 1;
 /// Blocks between two progress reports.
 const BLOCKS_PER_REPORT: usize = 64;
@@ -67,22 +66,20 @@ pub struct FewStepSampler<T: Real> {
     step: Batched<T>,
 }
 
-/// Runs the same steps with all d tangents of each, for exact determinants.
+/// Runs the same steps with the Jacobian of each, for exact determinants.
 pub struct ExactSampler<T: Real> {
     map: FlowMap,
     parameters: Parameters<T>,
     schedule: Schedule,
     step: Batched<T>,
+    jacobian: Jacobian<T>,
 }
 
-/// Roles of (parameters…, state and times): the former shared by all blocks, the latter cut along the batch.
-pub(crate) fn input_roles(parameters: usize, per_block: usize) -> Vec<InputRole> {
-    let mut roles = vec![InputRole::Shared; parameters];
-    roles.extend(std::iter::repeat_n(
-        InputRole::PerBlock { axis: 0 },
-        per_block,
-    ));
-    roles
+/// The step of a flow map over a batch: (parameters…, x, s, t) to (state, log-determinant by the head).
+fn compiled_step<T: Real>(map: &FlowMap) -> Batched<T> {
+    let outputs = vec![OutputRole::PerBlock { axis: 0 }; 2];
+    let inputs = input_roles(map.layout().count(), 3);
+    Batched::compile(&map.step_program(SAMPLER_BLOCK), inputs, outputs)
 }
 
 /// Number of states in an array.
@@ -124,13 +121,11 @@ pub(crate) fn require_finite<T: Real>(
 impl<T: Real> FewStepSampler<T> {
     /// Compiles the step.
     pub fn new(map: &FlowMap, parameters: &Parameters<T>, schedule: &Schedule) -> Self {
-        let outputs = vec![OutputRole::PerBlock { axis: 0 }; 2];
-        let program = map.step_program(SAMPLER_BLOCK);
         Self {
             map: map.clone(),
             parameters: parameters.clone(),
             schedule: schedule.clone(),
-            step: Batched::compile(&program, input_roles(map.layout().count(), 3), outputs),
+            step: compiled_step(map),
         }
     }
 
@@ -218,13 +213,12 @@ impl<T: Real> FewStepSampler<T> {
 impl<T: Real> ExactSampler<T> {
     /// Compiles the step with its Jacobian. Tangents run in `T`; determinants are factorised in f64.
     pub fn new(map: &FlowMap, parameters: &Parameters<T>, schedule: &Schedule) -> Self {
-        let outputs = vec![OutputRole::PerBlock { axis: 0 }; 3];
-        let program = exact_step_program(map, JACOBIAN_BLOCK);
         Self {
             map: map.clone(),
             parameters: parameters.clone(),
             schedule: schedule.clone(),
-            step: Batched::compile(&program, input_roles(map.layout().count(), 3), outputs),
+            step: compiled_step(map),
+            jacobian: step_jacobian(map, JACOBIAN_BLOCK),
         }
     }
 
@@ -243,20 +237,11 @@ impl<T: Real> ExactSampler<T> {
                 });
             }
         }
-        let d = self.map.dimension();
         let mut inputs = self.parameters.slices();
         inputs.extend([x, s, t]);
         let (mut states, mut log_det) = (vec![T::zero(); x.len()], vec![T::zero(); n]);
-        let mut jacobians = vec![T::zero(); n * d * d];
-        self.step
-            .run(n, &inputs, &mut [&mut states, &mut log_det, &mut jacobians]);
-        let determinants: Vec<(f64, f64)> = jacobians
-            .par_chunks_exact(d * d)
-            .map(|jacobian| {
-                let mut jacobian: Vec<f64> = jacobian.iter().map(|&v| Real::as_f64(v)).collect();
-                log_abs_det_in_place(&mut jacobian, d)
-            })
-            .collect();
+        self.step.run(n, &inputs, &mut [&mut states, &mut log_det]);
+        let determinants = self.jacobian.log_abs_det(n, &inputs, None);
         let log_det_exact: Vec<f64> = determinants.iter().map(|d| d.0).collect();
         require_finite("the log-determinant of a step", &log_det_exact, 1, 0)?;
         Ok(ExactStep {

@@ -11,7 +11,7 @@ pub mod control;
 pub mod deploy;
 pub mod error;
 pub mod flow_map;
-pub mod jacobian_programs;
+pub mod jacobians;
 pub mod layers;
 pub mod network;
 pub mod ode;
