@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from typing import NamedTuple
 
 from common import Specification, limit_threads, serve
 
@@ -27,8 +28,26 @@ def linear(p, name, x):
     return F.linear(x, p[name + ".weight"], p[name + ".bias"])
 
 
-def norm(x):
-    return F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPSILON)
+class Style(NamedTuple):
+    """Which of the library's fused functions are used."""
+
+    attention: bool
+    norm: bool
+
+
+FUSED = Style(attention=True, norm=True)
+# The fused attention has no forward-mode derivative.
+PLAIN = Style(attention=False, norm=True)
+# Reverse mode through the forward-mode derivative of F.layer_norm gives wrong gradients without an error: it takes mean
+# and deviation for constants (pytorch/pytorch issue 196700 shows the same for nested forward mode).
+WRITTEN = Style(attention=False, norm=False)
+
+
+def norm(x, style):
+    if style.norm:
+        return F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPSILON)
+    centred = x - x.mean(-1, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + LAYER_NORM_EPSILON)
 
 
 def time_features(frequencies, t):
@@ -44,15 +63,15 @@ def conditioning(p, frequencies, s, t):
     return F.silu(linear(p, "times.output", F.silu(linear(p, "times.features", features))))
 
 
-def modulated(x, shift, scale):
-    return norm(x) * (1.0 + scale) + shift
+def modulated(x, shift, scale, style):
+    return norm(x, style) * (1.0 + scale) + shift
 
 
-def attention(p, name, heads, x, fused, causal=False):
+def attention(p, name, heads, x, style, causal=False):
     batch, tokens, width = x.shape
     qkv = linear(p, name + ".qkv", x).view(batch, tokens, 3, heads, width // heads)
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    if fused:
+    if style.attention:
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     else:
         scores = (q * (1.0 / math.sqrt(width // heads))) @ k.transpose(-1, -2)
@@ -67,31 +86,31 @@ def feed_forward(p, name, x):
     return linear(p, name + ".output", F.gelu(linear(p, name + ".hidden", x)))
 
 
-def dit(network, p, x, s, t, fused):
+def dit(network, p, x, s, t, style):
     c = conditioning(p, network["time_frequencies"], s, t)
     h = linear(p, "embedding", x) + p["token_embedding"]
     for layer in range(network["layers"]):
         block = f"blocks.{layer}"
         m = linear(p, block + ".modulation", c)[:, None, :].chunk(6, -1)
-        h = h + m[2] * attention(p, block + ".attention", network["heads"], modulated(h, m[0], m[1]), fused)
-        h = h + m[5] * feed_forward(p, block + ".feed_forward", modulated(h, m[3], m[4]))
+        h = h + m[2] * attention(p, block + ".attention", network["heads"], modulated(h, m[0], m[1], style), style)
+        h = h + m[5] * feed_forward(p, block + ".feed_forward", modulated(h, m[3], m[4], style))
     shift, scale = linear(p, "final.modulation", c)[:, None, :].chunk(2, -1)
-    h = modulated(h, shift, scale)
+    h = modulated(h, shift, scale, style)
     return linear(p, "final.velocity", h), linear(p, "final.divergence", h)
 
 
-def mlp(network, p, x, s, t, fused):
+def mlp(network, p, x, s, t, style):
     c = conditioning(p, network["time_frequencies"], s, t)
     h = linear(p, "embedding", x.flatten(1))
     for block in range(network["blocks"]):
         m = linear(p, f"blocks.{block}.modulation", c).chunk(3, -1)
-        h = h + m[2] * feed_forward(p, f"blocks.{block}.feed_forward", modulated(h, m[0], m[1]))
+        h = h + m[2] * feed_forward(p, f"blocks.{block}.feed_forward", modulated(h, m[0], m[1], style))
     shift, scale = linear(p, "final.modulation", c).chunk(2, -1)
-    h = modulated(h, shift, scale)
+    h = modulated(h, shift, scale, style)
     return linear(p, "final.velocity", h).view_as(x), linear(p, "final.divergence", h).view_as(x)
 
 
-def tarflow(network, p, x, fused):
+def tarflow(network, p, x, style):
     """z and log|det ∂z/∂x| of one causal block."""
     if network["reversed"]:
         x = x.flip(1)
@@ -99,8 +118,8 @@ def tarflow(network, p, x, fused):
     h = linear(p, "embedding", x) + position
     for layer in range(network["layers"]):
         block = f"blocks.{layer}"
-        h = h + attention(p, block + ".attention", network["heads"], norm(h), fused, causal=True)
-        h = h + feed_forward(p, block + ".feed_forward", norm(h))
+        h = h + attention(p, block + ".attention", network["heads"], norm(h, style), style, causal=True)
+        h = h + feed_forward(p, block + ".feed_forward", norm(h, style))
     log_scale, shift = F.pad(linear(p, "output", h)[:, :-1], (0, 0, 1, 0)).chunk(2, -1)
     z = (x - shift) * torch.exp(-log_scale)
     if network["reversed"]:
@@ -119,14 +138,14 @@ def column(t):
     return t[:, None, None]
 
 
-def corrections(p, x, s, t, fused):
+def corrections(p, x, s, t, style):
     network = specification.model
     function = {"dit": dit, "mlp": mlp}[network["kind"]]
-    return function(network, p, x * column(variance(s).rsqrt()), s, t, fused)
+    return function(network, p, x * column(variance(s).rsqrt()), s, t, style)
 
 
-def step_map(p, x, s, t, fused):
-    n, h = corrections(p, x, s, t, fused)
+def step_map(p, x, s, t, style):
+    n, h = corrections(p, x, s, t, style)
     variance_s, variance_t = variance(s), variance(t)
     elapsed = column(t - s)
     state = x * column((variance_t / variance_s).sqrt()) + elapsed * n
@@ -134,14 +153,14 @@ def step_map(p, x, s, t, fused):
     return state, terms.sum((1, 2))
 
 
-def velocity(p, x, t, fused):
-    return x * column((2.0 * t - 1.0) / variance(t)) + corrections(p, x, t, t, fused)[0]
+def velocity(p, x, t, style):
+    return x * column((2.0 * t - 1.0) / variance(t)) + corrections(p, x, t, t, style)[0]
 
 
-def diagonal_loss(p, data, noise, time, fused):
+def diagonal_loss(p, data, noise, time, style):
     t = column(time)
     x = t * data + (1.0 - t) * noise
-    n, h = corrections(p, x, time, time, fused)
+    n, h = corrections(p, x, time, time, style)
     spread = variance(t)
     residual = data - noise - x * ((2.0 * t - 1.0) / spread) - n
     flow_matching = residual.square().mean()
@@ -150,12 +169,12 @@ def diagonal_loss(p, data, noise, time, fused):
     return flow_matching + divergence, flow_matching, divergence
 
 
-def lagrangian_loss(p, teacher, data, noise, start, end, fused):
+def lagrangian_loss(p, teacher, data, noise, start, end, style):
     s, t = column(start), column(end)
     x = s * data + (1.0 - s) * noise
 
     def along_t(time):
-        return corrections(p, x, start, time, False)
+        return corrections(p, x, start, time, WRITTEN)
 
     (n, h), (n_rate, h_rate) = jvp(along_t, (end,), (torch.ones_like(end),))
     spread = variance(t)
@@ -163,15 +182,15 @@ def lagrangian_loss(p, teacher, data, noise, start, end, fused):
     interval = t - s
     with torch.no_grad():
         argument = (gaussian + interval * n).detach()
-        n_target, h_target = corrections(teacher, argument, end, end, fused)
+        n_target, h_target = corrections(teacher, argument, end, end, style)
         target = (argument - gaussian) * ((2.0 * t - 1.0) / spread) + n_target
     map_term = (n + interval * n_rate - target).square().mean()
     divergence = (h + interval * h_rate - h_target).square().mean()
     return map_term + divergence, map_term, divergence
 
 
-def likelihood_loss(p, x, fused):
-    z, log_det = tarflow(specification.model, p, x, fused)
+def likelihood_loss(p, x, style):
+    z, log_det = tarflow(specification.model, p, x, style)
     size = x.shape[1] * x.shape[2]
     gaussian = 0.5 * z.square().sum((1, 2)) + 0.5 * size * math.log(2.0 * math.pi)
     return ((gaussian - log_det).mean() / size,)
@@ -300,14 +319,14 @@ def divergence_forward(p, x, t, chunk):
 
     def along(direction):
         tangent = direction.expand_as(x)
-        return (jvp(lambda x: velocity(p, x, t, False), (x,), (tangent,))[1] * direction).sum((1, 2))
+        return (jvp(lambda x: velocity(p, x, t, PLAIN), (x,), (tangent,))[1] * direction).sum((1, 2))
 
     return vmap(along, chunk_size=chunk)(directions).sum(0)
 
 
 def divergence_reverse(p, x, t, chunk):
     directions = basis(*x.shape[1:])
-    _, pull = vjp(lambda x: velocity(p, x, t, False), x)
+    _, pull = vjp(lambda x: velocity(p, x, t, PLAIN), x)
 
     def along(direction):
         return (pull(direction.expand_as(x))[0] * direction).sum((1, 2))
@@ -317,27 +336,27 @@ def divergence_reverse(p, x, t, chunk):
 
 def jacobian_forward(p, x, s, t, chunk):
     def along(direction):
-        return jvp(lambda x: step_map(p, x, s, t, False)[0], (x,), (direction.expand_as(x),))[1]
+        return jvp(lambda x: step_map(p, x, s, t, PLAIN)[0], (x,), (direction.expand_as(x),))[1]
 
     columns = vmap(along, chunk_size=chunk)(basis(*x.shape[1:])).flatten(2)  # [D, n, D]
     return torch.linalg.slogdet(columns.permute(1, 2, 0))[1]
 
 
 def jacobian_reverse(p, x, s, t, chunk):
-    _, pull = vjp(lambda x: step_map(p, x, s, t, False)[0], x)
+    _, pull = vjp(lambda x: step_map(p, x, s, t, PLAIN)[0], x)
     rows = vmap(lambda d: pull(d.expand_as(x))[0], chunk_size=chunk)(basis(*x.shape[1:])).flatten(2)
     return torch.linalg.slogdet(rows.permute(1, 0, 2))[1]
 
 
 def hutchinson_forward(p, x, t, probes):
     def along(probe):
-        return (jvp(lambda x: velocity(p, x, t, False), (x,), (probe,))[1] * probe).sum((1, 2))
+        return (jvp(lambda x: velocity(p, x, t, PLAIN), (x,), (probe,))[1] * probe).sum((1, 2))
 
     return vmap(along)(probes).mean(0)
 
 
 def hutchinson_reverse(p, x, t, probes):
-    _, pull = vjp(lambda x: velocity(p, x, t, False), x)
+    _, pull = vjp(lambda x: velocity(p, x, t, PLAIN), x)
     return vmap(lambda probe: (pull(probe)[0] * probe).sum((1, 2)))(probes).mean(0)
 
 
@@ -363,8 +382,8 @@ def flow_map_candidates(task):
     batch, jacobian = specification.batch_inputs, specification.jacobian_inputs
     if task == "forward":
         inputs, names = batch("x", "s", "t"), ["state", "log_det"]
-        fused = lambda p, x, s, t: step_map(p, x, s, t, True)  # noqa: E731
-        plain = lambda p, x, s, t: step_map(p, x, s, t, False)  # noqa: E731
+        fused = lambda p, x, s, t: step_map(p, x, s, t, FUSED)  # noqa: E731
+        plain = lambda p, x, s, t: step_map(p, x, s, t, PLAIN)  # noqa: E731
         candidates = {
             "fused attention": inference(fused, names, inputs),
             "plain attention": inference(plain, names, inputs),
@@ -377,23 +396,23 @@ def flow_map_candidates(task):
         inputs = batch("x", "noise", "t")
         return {
             label: training(
-                lambda p, *a, fused=fused: diagonal_loss(p, *a, fused), LOSS_NAMES[task], inputs
+                lambda p, *a, style=style: diagonal_loss(p, *a, style), LOSS_NAMES[task], inputs
             )
-            for label, fused in (("fused attention", True), ("plain attention", False))
+            for label, style in (("fused attention", FUSED), ("plain attention", PLAIN))
         }
     if task == "lagrangian-step":
         inputs = batch("x", "noise", "s", "t")
         return {
             label: training(
-                lambda p, q, *a, fused=fused: lagrangian_loss(p, q, *a, fused), LOSS_NAMES[task], inputs, True
+                lambda p, q, *a, style=style: lagrangian_loss(p, q, *a, style), LOSS_NAMES[task], inputs, True
             )
-            for label, fused in (("fused attention in the target", True), ("plain attention", False))
+            for label, style in (("fused attention in the target", FUSED), ("plain attention", PLAIN))
         }
     if task == "jvp":
 
         def along(p, x, s, t, d_x, d_t):
             (state, log_det), (d_state, d_log_det) = jvp(
-                lambda x, t: step_map(p, x, s, t, False), (x, t), (d_x, d_t)
+                lambda x, t: step_map(p, x, s, t, PLAIN), (x, t), (d_x, d_t)
             )
             return state, log_det, d_state, d_log_det
 
@@ -416,25 +435,25 @@ def flow_map_candidates(task):
 
 def tarflow_candidates(task):
     network, batch = specification.model, specification.batch_inputs
-    modes = (("fused attention", True), ("plain attention", False))
+    modes = (("fused attention", FUSED), ("plain attention", PLAIN))
     if task == "forward":
         names, inputs = ["z", "log_det"], batch("x")
         candidates = {}
-        for label, fused in modes:
-            function = lambda p, x, fused=fused: tarflow(network, p, x, fused)  # noqa: E731
+        for label, style in modes:
+            function = lambda p, x, style=style: tarflow(network, p, x, style)  # noqa: E731
             candidates[label] = inference(function, names, inputs)
             if variant == "compile":
                 candidates[label + ", freezing"] = inference(function, names, inputs, torch.no_grad, True)
         return candidates
     if task == "training-step":
         return {
-            label: training(lambda p, x, fused=fused: likelihood_loss(p, x, fused), ["loss"], batch("x"))
-            for label, fused in modes
+            label: training(lambda p, x, style=style: likelihood_loss(p, x, style), ["loss"], batch("x"))
+            for label, style in modes
         }
     if task == "jvp":
 
         def along(p, x, d_x):
-            (z, log_det), (d_z, d_log_det) = jvp(lambda x: tarflow(network, p, x, False), (x,), (d_x,))
+            (z, log_det), (d_z, d_log_det) = jvp(lambda x: tarflow(network, p, x, PLAIN), (x,), (d_x,))
             return z, log_det, d_z, d_log_det
 
         names = ["z", "log_det", "d_z", "d_log_det"]

@@ -1,11 +1,14 @@
-//! One training step and one audited step of the default network:
+//! One training step and one audited step of the default network, and a TarFlow block with its inverse:
 //! `cargo bench -p boltzmap-benches --bench engine`.
 
+use boltzmap_autodiff::exec::Executable;
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::control::Control;
 use boltzmap_models::deploy::{ExactSampler, FewStepSampler};
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
-use boltzmap_models::network::{DitConfig, NetworkConfig};
+use boltzmap_models::network::{
+    DitConfig, NetworkConfig, TarFlowBlock, TarFlowConfig, TarFlowInverse,
+};
 use boltzmap_models::parameters::Parameters;
 use boltzmap_models::schedule::Schedule;
 use boltzmap_models::subspace::Subspace;
@@ -120,5 +123,39 @@ fn training(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, training);
+fn tarflow(criterion: &mut Criterion) {
+    const BATCH: usize = 16;
+    let config = TarFlowConfig {
+        tokens: 33,
+        channels: 3,
+        width: 256,
+        layers: 6,
+        heads: 4,
+        mlp_ratio: 4,
+        reversed: false,
+    };
+    let block = TarFlowBlock::new(config).expect("valid sizes");
+    let parameters = Parameters::<f32>::initialize(block.layout(), 1);
+    let mut x = vec![0.0f32; BATCH * 33 * 3];
+    Stream::new(3, 0, 0).fill_standard_normal(&mut x);
+    let mut group = criterion.benchmark_group("TarFlow block 256 wide, 6 layers, 33 tokens");
+    group
+        .sample_size(20)
+        .throughput(Throughput::Elements(BATCH as u64));
+    let program = Executable::<f32>::compile(&block.forward_program(BATCH));
+    let mut arena = program.arena();
+    let (mut z, mut log_det) = (vec![0.0; x.len()], vec![0.0; BATCH]);
+    let mut inputs = parameters.slices();
+    inputs.push(&x);
+    group.bench_function("forward, 16 samples, one thread", |bench| {
+        bench.iter(|| program.run_into(&mut arena, &inputs, &mut [&mut z, &mut log_det]));
+    });
+    let mut inverse = TarFlowInverse::new(&block, &parameters, BATCH).expect("a positive batch");
+    group.bench_function("inverse, 16 samples, one thread", |bench| {
+        bench.iter(|| inverse.run(&x));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, training, tarflow);
 criterion_main!(benches);
