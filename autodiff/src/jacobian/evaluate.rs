@@ -1,10 +1,11 @@
 //! Runs the programs of a Jacobian over the blocks of a batch, on rayon's threads.
 
 use super::programs::{Programs, Source};
-use crate::exec::{Arena, Executable, InputRole, gather_block};
+use crate::exec::{Arena, Executable, InputRole, Prepared, gather_block};
+use crate::ir::Program;
 use boltzmap_kernels::Real;
 use rayon::prelude::*;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 /// Compiled programs of one block of samples: the primal one, run once, and one or two for chunks of tangents.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Evaluator<T: Real> {
     /// `[T, T]`, the rows of the identity that chunks see as places.
     identity: Vec<T>,
     workers: Mutex<Vec<Worker<T>>>,
+    /// For the primal program, then for each chunk's.
+    prepared: Mutex<Vec<Vec<Prepared<T>>>>,
 }
 
 /// What one task needs.
@@ -39,6 +42,7 @@ pub(super) struct Worker<T> {
 pub(super) struct Block<'a, T: Real> {
     evaluator: &'a Evaluator<T>,
     inputs: &'a [&'a [T]],
+    prepared: &'a [Prepared<T>],
     /// Number of its first sample.
     pub(super) first: usize,
     /// Its samples; the rest of a last block repeats the last one.
@@ -54,14 +58,26 @@ impl<T: Real> Evaluator<T> {
     ) -> Self {
         let mut identity = vec![T::zero(); tokens * tokens];
         (0..tokens).for_each(|i| identity[i * (tokens + 1)] = T::one());
+        let is_shared = |i: usize| roles[i] == InputRole::Shared;
+        let compile = |program: &Program, shared: &[bool]| {
+            Executable::compile_shared(program, &vec![false; program.outputs.len()], shared)
+        };
+        let originals: Vec<bool> = (0..roles.len()).map(is_shared).collect();
+        let of_chunk: Vec<bool> = programs
+            .sources
+            .iter()
+            .map(|source| matches!(*source, Source::Original(i) if is_shared(i)))
+            .collect();
+        let chunks = programs.chunks.iter();
         Self {
-            primal: Executable::compile(&programs.primal),
-            chunks: programs.chunks.iter().map(Executable::compile).collect(),
+            primal: compile(&programs.primal, &originals),
+            chunks: chunks.map(|chunk| compile(chunk, &of_chunk)).collect(),
             sources: programs.sources.clone(),
             roles: roles.to_vec(),
             block,
             identity,
             workers: Mutex::default(),
+            prepared: Mutex::default(),
         }
     }
 
@@ -79,9 +95,11 @@ impl<T: Real> Evaluator<T> {
         passes: usize,
     ) -> [Vec<(String, usize, f64)>; 2] {
         let mut worker = self.worker();
+        let prepared = self.prepare(inputs);
         let block = Block {
             evaluator: self,
             inputs,
+            prepared: &prepared,
             first: 0,
             samples: self.block.min(n_samples),
         };
@@ -96,6 +114,28 @@ impl<T: Real> Evaluator<T> {
         let mut output = worker.outputs[0].clone();
         let chunk = self.chunks[0].profile(&own, &mut [output.as_mut_slice()], passes);
         [primal, chunk]
+    }
+
+    /// What all blocks have in common.
+    fn prepare(&self, inputs: &[&[T]]) -> Vec<Prepared<T>> {
+        let pooled = pool(&self.prepared).pop();
+        let mut prepared = pooled.unwrap_or_else(|| {
+            let programs = std::iter::once(&self.primal).chain(&self.chunks);
+            programs.map(Executable::prepared).collect()
+        });
+        self.primal.prepare(inputs, &mut prepared[0]);
+        let of_chunk: Vec<&[T]> = self
+            .sources
+            .iter()
+            .map(|source| match *source {
+                Source::Original(i) => inputs[i],
+                Source::Kept(_) | Source::KeptTokens(_) | Source::Place | Source::Tangents => &[],
+            })
+            .collect();
+        for (chunk, prepared) in self.chunks.iter().zip(&mut prepared[1..]) {
+            chunk.prepare(&of_chunk, prepared);
+        }
+        prepared
     }
 
     fn worker(&self) -> Worker<T> {
@@ -182,31 +222,33 @@ impl<T: Real> Evaluator<T> {
                 spare.as_mut_slice()
             }
         };
+        let prepared = self.prepare(inputs);
         results
             .par_chunks_mut(self.block * per_sample)
             .zip(y.par_chunks_mut(self.block * dimension))
             .enumerate()
             .for_each(|(number, (results, y))| {
-                let pool = || {
-                    self.workers
-                        .lock()
-                        .unwrap_or_else(|poisoned| poisoned.into_inner())
-                };
-                let pooled = pool().pop();
+                let pooled = pool(&self.workers).pop();
                 let mut worker = pooled.unwrap_or_else(|| self.worker());
                 let first = number * self.block;
                 let block = Block {
                     evaluator: self,
                     inputs,
+                    prepared: &prepared,
                     first,
                     samples: self.block.min(n_samples - first),
                 };
                 block.run_primal(n_samples, &mut worker);
                 work(&block, &mut worker, results);
                 y.copy_from_slice(&worker.kept[0][..y.len()]);
-                pool().push(worker);
+                pool(&self.workers).push(worker);
             });
+        pool(&self.prepared).push(prepared);
     }
+}
+
+fn pool<V>(pool: &Mutex<Vec<V>>) -> MutexGuard<'_, Vec<V>> {
+    pool.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl<T: Real> Block<'_, T> {
@@ -229,7 +271,13 @@ impl<T: Real> Block<'_, T> {
             .map(|i| self.original(&worker.inputs, i))
             .collect();
         let mut outputs: Vec<&mut [T]> = worker.kept.iter_mut().map(Vec::as_mut_slice).collect();
-        primal.run_into(&mut worker.arena, &inputs, &mut outputs);
+        primal.run_prepared(
+            &mut worker.arena,
+            &self.prepared[0],
+            &inputs,
+            &mut outputs,
+            false,
+        );
     }
 
     fn original<'w>(&'w self, own: &'w [Vec<T>], i: usize) -> &'w [T] {
@@ -273,7 +321,13 @@ impl<T: Real> Block<'_, T> {
         let mut output = std::mem::take(&mut worker.outputs[which]);
         if let Some(arena) = &mut arena {
             let inputs = self.chunk_inputs(worker, which, first_token);
-            self.evaluator.chunks[which].run_into(arena, &inputs, &mut [output.as_mut_slice()]);
+            self.evaluator.chunks[which].run_prepared(
+                arena,
+                &self.prepared[1 + which],
+                &inputs,
+                &mut [output.as_mut_slice()],
+                false,
+            );
         }
         worker.chunk_arenas[which] = arena;
         worker.outputs[which] = output;
