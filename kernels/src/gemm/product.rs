@@ -3,7 +3,7 @@
 //! C is cut into tiles of a few rows by two vectors of columns that stay in registers while the sum over k runs. A is
 //! read one element at a time, wherever its strides put it, so neither A nor a transposed A is ever copied. B is read
 //! in whole vectors along its rows: in place where its rows are contiguous, else from a copy of one panel of columns.
-//! A factor that many products share can be laid out in panels beforehand ([`pack_panels`]).
+//! A factor that many products share can be laid out in panels beforehand ([`pack_panels`](super::pack_panels)).
 //!
 //! Every element of C is one chain of multiply-adds over k in increasing order, from its start on. The chain does not
 //! depend on the tile it falls in, on how k is cut, or on the width of the vectors, so the AVX2 and AVX-512 tiers give
@@ -30,7 +30,7 @@ pub struct Factor<T> {
 pub enum RightFactor<T> {
     /// As it lies.
     Strided(Factor<T>),
-    /// As [`pack_panels`] laid it out, on the tier now active.
+    /// As [`pack_panels`](super::pack_panels) laid it out, on the tier now active.
     Panels(*const T),
 }
 
