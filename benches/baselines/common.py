@@ -2,7 +2,9 @@
 
 The process reads one JSON object per line and answers each with one:
 
-    {"op": "prepare", "task": NAME}     build every candidate, keep the fastest, write its results
+    {"op": "prepare", "task": NAME, "candidate_seconds": N}
+                                        build every candidate, keep the fastest, write its results; a candidate that
+                                        takes longer than N seconds to build and try is given up
     {"op": "sample", "calls": K}        seconds of one call, the mean of K
     {"op": "memory", "task": NAME}      peak memory of the task, in a process that did nothing else
     {"op": "exit"}
@@ -13,9 +15,11 @@ Nothing runs between two answers, so that only one side computes at a time.
 import gc
 import json
 import os
+import signal
 import sys
 import time
 import traceback
+from contextlib import contextmanager
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -93,7 +97,27 @@ def first_line(error):
     return text.splitlines()[0][:300]
 
 
-def tune(candidates):
+class TooLong(Exception):
+    """A candidate took longer than it may."""
+
+
+@contextmanager
+def time_limit(seconds):
+    """Raises TooLong in the block once the seconds are over (in compiled code: when that returns to Python)."""
+
+    def stop(_signal, _frame):
+        raise TooLong(f"given up after {seconds:g} seconds of compiling and trying")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def tune(candidates, candidate_seconds):
     """Builds every candidate, times it briefly and returns (name, call, outputs, report) of the fastest.
 
     A candidate is a function without arguments that returns (call, outputs); `outputs` holds the results to compare.
@@ -102,11 +126,12 @@ def tune(candidates):
     for name, build in candidates.items():
         gc.collect()
         try:
-            call, outputs = build()
-            first = seconds_of(call, 1)
-            # Short calls are repeated until 0.2 s have passed; long ones are believed after two.
-            repeats = 1 if first > 2.0 else max(2, min(10, int(0.2 / max(first, 1e-6))))
-            took = min(first, *(seconds_of(call, 1) for _ in range(repeats)))
+            with time_limit(candidate_seconds):
+                call, outputs = build()
+                first = seconds_of(call, 1)
+                # Short calls are repeated until 0.2 s have passed; long ones are believed after two.
+                repeats = 1 if first > 2.0 else max(2, min(10, int(0.2 / max(first, 1e-6))))
+                took = min(first, *(seconds_of(call, 1) for _ in range(repeats)))
         except Exception as error:  # noqa: BLE001: a library that lacks a derivative is a result, not a crash
             traceback.print_exc()
             report[name] = first_line(error)
@@ -145,7 +170,7 @@ def serve(specification, versions, make, warm_up, release=lambda: None):
                 if not candidates:
                     reply(ok=False, error="this baseline has no such task")
                     continue
-                name, call, outputs, report = tune(candidates)
+                name, call, outputs, report = tune(candidates, request["candidate_seconds"])
                 number += 1
                 path = os.path.join(specification.directory, f"outputs-{os.getpid()}-{number}.safetensors")
                 arrays = {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in outputs.items()}

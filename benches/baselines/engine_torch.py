@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from functools import partial
 from typing import NamedTuple
 
 from common import Specification, limit_threads, serve
@@ -269,9 +270,9 @@ class Training:
         return outputs
 
 
-def training(loss, names, inputs, teacher=False):
+def training(loss, names, inputs, teacher=False, **options):
     def build():
-        step = Training(compiled(loss), names, tensors(inputs), teacher)
+        step = Training(compiled(loss, **options), names, tensors(inputs), teacher)
         outputs = step.compare()
         return step.step, outputs
 
@@ -391,15 +392,21 @@ def flow_map_candidates(task):
         if variant == "compile":
             candidates["fused attention, freezing"] = inference(fused, names, inputs, torch.no_grad, True)
             candidates["plain attention, freezing"] = inference(plain, names, inputs, torch.no_grad, True)
+            tuned = {"grad_mode": torch.no_grad, "freezing": True, "mode": "max-autotune-no-cudagraphs"}
+            candidates["fused attention, freezing, max-autotune"] = inference(fused, names, inputs, **tuned)
         return candidates
     if task == "training-step":
         inputs = batch("x", "noise", "t")
-        return {
-            label: training(
-                lambda p, *a, style=style: diagonal_loss(p, *a, style), LOSS_NAMES[task], inputs
-            )
+        loss = lambda p, *a, style: diagonal_loss(p, *a, style)  # noqa: E731
+        candidates = {
+            label: training(partial(loss, style=style), LOSS_NAMES[task], inputs)
             for label, style in (("fused attention", FUSED), ("plain attention", PLAIN))
         }
+        if variant == "compile":
+            candidates["fused attention, max-autotune"] = training(
+                partial(loss, style=FUSED), LOSS_NAMES[task], inputs, mode="max-autotune-no-cudagraphs"
+            )
+        return candidates
     if task == "lagrangian-step":
         inputs = batch("x", "noise", "s", "t")
         return {

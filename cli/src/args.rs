@@ -413,10 +413,13 @@ pub struct EngineBenchArguments {
     /// Samples in divergence, log-det and hutchinson [default: 64, fewer or more for some workloads]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub jacobian_samples: Option<usize>,
+    /// Seconds that a baseline may take to compile and try one of its ways to do a task
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::builder::RangedU64ValueParser::<u32>::new().range(1..=86_400))]
+    pub candidate_seconds: u32,
     /// Samples per block of our forward, jvp and training steps, to tune the engine
     #[arg(long, value_name = "N", hide = true, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub block: Option<usize>,
-    /// Write everything measured as JSON
+    /// Write everything measured as JSON; rows are added as they are measured
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Compare our times with those of an earlier --json file

@@ -37,10 +37,10 @@ pub fn note(text: &str) {
 #[error("interrupted; go on with --resume")]
 pub struct Interrupted;
 
-/// Work that keeps nothing was stopped by Ctrl-C.
+/// Work that cannot go on later was stopped by Ctrl-C; the text says what was kept.
 #[derive(Debug, Error)]
-#[error("interrupted; nothing was kept")]
-pub struct Abandoned;
+#[error("interrupted; {0}")]
+pub struct Abandoned(pub String);
 
 /// Makes Ctrl-C set a flag that long work looks at; a second one exits at once.
 pub fn install_interrupt_handler() -> Result<()> {

@@ -177,8 +177,12 @@ impl Baseline {
     ///
     /// # Errors
     /// If none runs.
-    pub fn prepare(&mut self, task: Task) -> Result<Ready> {
-        let reply = self.ask(&json!({"op": "prepare", "task": task.name()}))?;
+    pub fn prepare(&mut self, task: Task, candidate_seconds: u32) -> Result<Ready> {
+        let reply = self.ask(&json!({
+            "op": "prepare",
+            "task": task.name(),
+            "candidate_seconds": candidate_seconds,
+        }))?;
         let path = PathBuf::from(reply["outputs"].as_str().unwrap_or_default());
         let file = Checkpoint::read(&path)?;
         // Nothing reads the file again; a leftover goes with the directory.

@@ -26,10 +26,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::args::{BaselineKind, EngineBenchArguments};
 use crate::commands::print;
 use crate::progress::{self, Abandoned, Interrupted, note};
-use crate::run_dir::{COMMIT, Provenance, check_writable};
+use crate::run_dir::check_writable;
 use baseline::{Baseline, VARIANTS, Variant};
-use machine::Machine;
-use record::{BaselineRow, FORMAT, Record, Roof, Row};
+use record::{BaselineRow, Record, Roof, Row};
 use statistics::{Series, calls_per_sample, median};
 use workload::{Inputs, Task, Workload};
 
@@ -46,6 +45,8 @@ struct Plan {
     threads: usize,
     variants: Vec<Variant>,
     python: PathBuf,
+    candidate_seconds: u32,
+    json: Option<PathBuf>,
 }
 
 impl Plan {
@@ -93,6 +94,8 @@ impl Plan {
                 .python
                 .clone()
                 .unwrap_or_else(|| PathBuf::from(baseline::DEFAULT_PYTHON)),
+            candidate_seconds: arguments.candidate_seconds,
+            json: arguments.json.clone(),
         })
     }
 
@@ -113,10 +116,19 @@ pub fn engine(arguments: &EngineBenchArguments) -> Result<()> {
     }
     let old = arguments.compare.as_deref().map(Record::read).transpose()?;
     progress::install_interrupt_handler()?;
-    let record = measure(&plan).map_err(|error| match error.is::<Interrupted>() {
-        true => Abandoned.into(),
-        false => error,
-    })?;
+    let mut record = Record::empty(plan.repeats, plan.threads);
+    if let Err(error) = measure(&plan, &mut record) {
+        return Err(match (error.is::<Interrupted>(), &plan.json) {
+            (false, _) => error,
+            (true, Some(path)) if !record.rows.is_empty() => Abandoned(format!(
+                "the {} rows measured until now are in {}",
+                record.rows.len(),
+                path.display()
+            ))
+            .into(),
+            (true, _) => Abandoned("nothing was kept".into()).into(),
+        });
+    }
     let machine = &record.machine;
     let mut text = format!(
         "{}, {} threads of {} processors, {}; {}; medians of {}\n\n",
@@ -137,9 +149,6 @@ pub fn engine(arguments: &EngineBenchArguments) -> Result<()> {
     if !notes.is_empty() {
         text.push('\n');
         text += &notes;
-    }
-    if let Some(path) = &arguments.json {
-        record.write(path)?;
     }
     let mut slower = 0;
     if let Some(old) = &old {
@@ -162,16 +171,8 @@ pub fn memory(workload: &str, task: Task) -> Result<()> {
     print(&format!("{}\n", memory::measure(workload, task)?))
 }
 
-fn measure(plan: &Plan) -> Result<Record> {
-    let mut record = Record {
-        format: FORMAT,
-        date: Provenance::now(0).date,
-        commit: COMMIT.to_owned(),
-        repeats: plan.repeats,
-        machine: Machine::here(plan.threads),
-        rows: Vec::new(),
-        skipped: Vec::new(),
-    };
+/// Adds a row per task to the record.
+fn measure(plan: &Plan, record: &mut Record) -> Result<()> {
     let pool = thread_pool(plan.threads)?;
     for workload in &plan.workloads {
         let tasks: Vec<Task> = workload
@@ -185,7 +186,7 @@ fn measure(plan: &Plan) -> Result<Record> {
         }
         note(&format!("{}: {}", workload.name, workload.title));
         let inputs = workload.inputs();
-        let mut sides = Sides::start(plan, workload, &inputs, &mut record)?;
+        let mut sides = Sides::start(plan, workload, &inputs, record)?;
         for task in tasks {
             progress::check_interrupt()?;
             let row = measure_row(plan, workload, &inputs, task, &mut sides, &pool)?;
@@ -196,9 +197,13 @@ fn measure(plan: &Plan) -> Result<Record> {
                 statistics::readable(row.ours.median)
             ));
             record.rows.push(row);
+            // Long measurements are worth keeping even if a later one is interrupted.
+            if let Some(path) = &plan.json {
+                record.write(path)?;
+            }
         }
     }
-    Ok(record)
+    Ok(())
 }
 
 fn thread_pool(threads: usize) -> Result<ThreadPool> {
@@ -281,7 +286,7 @@ fn measure_row(
     let mut prepared = pool.install(|| ours::prepare(workload, inputs, task))?;
     let mut others = Vec::new();
     for number in 0..sides.running.len() {
-        let side = prepare_side(&mut sides.running[number], task, &prepared.outputs)?;
+        let side = prepare_side(plan, &mut sides.running[number], task, &prepared.outputs)?;
         others.push((number, side));
     }
     let mut call = || pool.install(|| (prepared.call)());
@@ -360,7 +365,12 @@ fn measure_row(
 }
 
 /// Lets a baseline build a task and compares what it computed.
-fn prepare_side(side: &mut Baseline, task: Task, ours: &ours::Outputs) -> Result<BaselineRow> {
+fn prepare_side(
+    plan: &Plan,
+    side: &mut Baseline,
+    task: Task,
+    ours: &ours::Outputs,
+) -> Result<BaselineRow> {
     let name = side.variant().name;
     note(&format!("  {} of {name}", task.name()));
     let mut row = BaselineRow {
@@ -372,7 +382,7 @@ fn prepare_side(side: &mut Baseline, task: Task, ours: &ours::Outputs) -> Result
         problem: None,
         peak_memory: None,
     };
-    match side.prepare(task) {
+    match side.prepare(task, plan.candidate_seconds) {
         Ok(ready) => {
             row.strategy = ready.strategy;
             row.candidates = ready.candidates;

@@ -16,7 +16,7 @@ use boltzmap_objectives::losses::{
 };
 use boltzmap_objectives::optimizer::{AdamW, StepReport};
 
-use super::roof::{DenseProduct, dense_products};
+use super::roof::{DenseProduct, dense_products, product_operations};
 use super::workload::{
     COMPARED_STEPS, Inputs, LEARNING_RATE, Model, OPTIMIZER, Task, Workload, first,
 };
@@ -415,19 +415,18 @@ fn jacobian(
     };
     let jacobian =
         Jacobian::<f32>::compile(program, count, 0, roles(program, count), None, tangents);
-    let compile_seconds = clock.elapsed().as_secs_f64();
     let samples = workload.jacobian_samples;
-    let operations = match &probes {
-        // One run of the program with all probes at once, where the full basis takes several.
-        Some(_) => {
-            let chunks = jacobian
-                .subspace_dimension()
-                .div_ceil(tangents.min(jacobian.subspace_dimension()));
-            jacobian.product_operations(samples) / chunks as f64
+    let with_tangents = optimize(&jvp(program, &[count], Some(tangents)));
+    let operations = match task {
+        Task::Divergence => jacobian.diagonal_product_operations(samples),
+        Task::LogDet => jacobian.product_operations(samples),
+        // All probes pass through a block's program together.
+        _ => {
+            let block = program.input_shape(count)[0];
+            product_operations(&with_tangents) * samples.div_ceil(block) as f64
         }
-        None => jacobian.product_operations(samples),
     };
-    let products = dense_products(&optimize(&jvp(program, &[count], Some(tangents))));
+    let products = dense_products(&with_tangents);
     let run = move || {
         let mut arguments = parameters.slices();
         arguments.extend(inputs.iter().map(Vec::as_slice));
@@ -449,8 +448,13 @@ fn jacobian(
     } else {
         "divergence"
     };
+    // Programs are compiled when they are first needed, so the second call is shorter by that.
+    let outputs = Outputs::from([(name.to_owned(), run())]);
+    let (until_now, second) = (clock.elapsed().as_secs_f64(), Instant::now());
+    std::hint::black_box(run());
+    let compile_seconds = (until_now - second.elapsed().as_secs_f64()).max(0.0);
     Prepared {
-        outputs: Outputs::from([(name.to_owned(), run())]),
+        outputs,
         call: Box::new(move || {
             std::hint::black_box(run());
         }),

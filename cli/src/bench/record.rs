@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::machine::Machine;
 use super::statistics::Series;
 use super::workload::Task;
-use crate::run_dir::write_atomically;
+use crate::run_dir::{COMMIT, Provenance, write_atomically};
 
 /// Version of the format.
 pub const FORMAT: u32 = 1;
@@ -114,6 +114,19 @@ impl Row {
 }
 
 impl Record {
+    /// A record of this machine and moment without rows.
+    pub fn empty(repeats: usize, threads: usize) -> Self {
+        Self {
+            format: FORMAT,
+            date: Provenance::now(0).date,
+            commit: COMMIT.to_owned(),
+            repeats,
+            machine: Machine::here(threads),
+            rows: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
     /// Writes the record.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;

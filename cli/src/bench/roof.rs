@@ -31,6 +31,19 @@ const LEAST_SHARE: f64 = 0.01;
 /// Least seconds of one measurement.
 const SECONDS: f64 = 0.03;
 
+/// Floating-point operations in all matrix products of a program.
+pub fn product_operations(program: &Program) -> f64 {
+    let operations = program.instructions.iter().map(|instruction| {
+        let Op::MatMul { a, transpose_a, .. } = instruction.op else {
+            return 0.0;
+        };
+        let a = program.shape(a);
+        let k = a[a.len() - if transpose_a { 2 } else { 1 }];
+        2.0 * k as f64 * instruction.shape.iter().product::<usize>() as f64
+    });
+    operations.sum()
+}
+
 /// The dense products of a block's program. Small products with batch axes on both sides (attention) are not among
 /// them: the roof gives their operations the rate of the dense ones.
 pub fn dense_products(program: &Program) -> Vec<DenseProduct> {
@@ -144,5 +157,54 @@ impl Roof {
         })
         .into_iter()
         .fold(0.0, f64::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use boltzmap_autodiff::Builder;
+
+    #[test]
+    fn dense_products_are_collected_with_their_rows_and_counts() {
+        let b = Builder::new();
+        let x = b.input("x", &[4, 22, 128]);
+        let w = b.input("w", &[384, 128]);
+        let v = b.input("v", &[384, 128]);
+        // Two products of one shape, and one of batches with batches, which is not dense.
+        let (q, k) = (x.matmul_t(w), x.matmul_t(v));
+        let scores = q.matmul_t(k); // [4, 22, 22]
+        let program = b.finish(&[("scores", scores)]);
+        let shape = GemmShape {
+            m: 88,
+            n: 384,
+            k: 128,
+        };
+        let expected = DenseProduct {
+            shape,
+            transpose_a: false,
+            transpose_b: true,
+            count: 2,
+        };
+        assert_eq!(dense_products(&program), [expected]);
+        let (dense, attention) = (2 * 2 * 88 * 384 * 128, 2 * 4 * 22 * 22 * 384);
+        assert_eq!(product_operations(&program), (dense + attention) as f64);
+    }
+
+    #[test]
+    fn rates_are_positive_and_there_is_none_of_nothing() {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(2)
+            .build()
+            .unwrap();
+        assert!(Roof::new(&[], &pool).is_none());
+        let product = DenseProduct {
+            shape: GemmShape { m: 8, n: 8, k: 8 },
+            transpose_a: false,
+            transpose_b: false,
+            count: 1,
+        };
+        let roof = Roof::new(&[product], &pool).unwrap();
+        assert!(roof.measure(&pool) > 0.0);
     }
 }
