@@ -7,11 +7,12 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::args::{Arguments, BenchCommand, Command};
+use crate::args::{Arguments, BenchCommand, Command, StudyCommand};
 use crate::bench;
 use crate::commands;
 use crate::pipeline::Stage;
 use crate::progress::{self, Abandoned, Interrupted};
+use crate::study;
 
 /// Exit code of bad input and of failures.
 const FAILURE: u8 = 1;
@@ -65,6 +66,9 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Bench(arguments) => match &arguments.command {
             BenchCommand::Engine(arguments) => bench::engine(arguments),
             BenchCommand::Memory { workload, task } => bench::memory(workload, *task),
+        },
+        Command::Study(arguments) => match &arguments.command {
+            StudyCommand::Estimators(arguments) => study::estimators(arguments),
         },
         Command::Info(arguments) => commands::info(&arguments),
     }

@@ -70,6 +70,8 @@ samples.npz, summary.json and report.html. Open report.html in a browser.")]
     Evaluate(StageArguments),
     /// Force-field energies and forces of conformations
     Energy(EnergyArguments),
+    /// Measure the estimators that likelihoods are learned from
+    Study(StudyArguments),
     /// Time the engine, beside PyTorch and JAX where they are installed
     Bench(BenchArguments),
     /// Version, machine and presets; with a preset or file, its resolved configuration
@@ -341,6 +343,56 @@ pub struct InfoArguments {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `study`.
+#[derive(Clone, Debug, Args)]
+pub struct StudyArguments {
+    /// What to study.
+    #[command(subcommand)]
+    pub command: StudyCommand,
+}
+
+/// The subcommands of `study`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum StudyCommand {
+    /// Bias and spread of Hutchinson's and SCALLOP's targets for the divergence, per time
+    Estimators(EstimatorStudyArguments),
+}
+
+/// Arguments of `study estimators`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+On a Gaussian in 60 dimensions, whose velocity is exact, and on the trained network of a run, where the truth is the exact
+trace of that network's own velocity: SCALLOP's forms estimate the divergence of the exact conditional velocity, so what they
+are off by there is what a network that is not perfect makes of them.
+
+Examples:
+  boltzmap study estimators
+  boltzmap study estimators runs/ala2-seed1 --json estimators.json")]
+pub struct EstimatorStudyArguments {
+    /// A finished run, whose network is studied too
+    #[arg(value_name = "RUN_DIR")]
+    pub run: Option<PathBuf>,
+    /// Samples at each time
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=1_000_000))]
+    pub samples: usize,
+    /// Times between 0 (noise) and 1 (data)
+    #[arg(long, value_name = "T,...", value_delimiter = ',', value_parser = inner_time, default_values_t = [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99])]
+    pub times: Vec<f64>,
+    /// Seed of every random number
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
+    pub seed: u64,
+    /// Write everything measured as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+fn inner_time(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(time) if time > 0.0 && time < 1.0 => Ok(time),
+        _ => Err("a time is a number between 0 and 1, both excluded".into()),
+    }
 }
 
 /// Arguments of `bench`.

@@ -15,6 +15,7 @@ pub mod progress;
 pub mod report;
 pub mod run_dir;
 pub mod state;
+pub mod study;
 pub mod trajectory;
 
 mod app;

@@ -7,7 +7,7 @@ use super::statistics::readable;
 use super::workload::Task;
 
 /// Rows of cells as an aligned Markdown table; the first row is the header, the first column is text.
-fn markdown(rows: &[Vec<String>]) -> String {
+pub fn markdown(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {
         rows.iter()
