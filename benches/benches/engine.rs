@@ -12,7 +12,9 @@ use boltzmap_models::network::{
 use boltzmap_models::parameters::Parameters;
 use boltzmap_models::schedule::Schedule;
 use boltzmap_models::subspace::Subspace;
+use boltzmap_objectives::interpolant::Interpolant;
 use boltzmap_objectives::losses::{ConsistencyWeights, DiagonalWeights, StopGradient};
+use boltzmap_objectives::method::Method;
 use boltzmap_objectives::optimizer::{AdamW, AdamWConfig};
 use boltzmap_objectives::schedule::WarmupCosine;
 use boltzmap_objectives::times::{PairDistribution, TimeDistribution};
@@ -64,6 +66,8 @@ fn training(criterion: &mut Criterion) {
     let schedule = Schedule::uniform(8, 1e-2).expect("a valid schedule");
     let config = TrainerConfig {
         seed: 1,
+        method: Method::Scallop,
+        interpolant: Interpolant::linear(),
         block: 32,
         diagonal_batch: 192,
         consistency_batch: 64,

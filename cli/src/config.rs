@@ -95,8 +95,51 @@ named_enum!(
     }
 );
 
+named_enum!(
+    /// How the map is trained.
+    MethodKind {
+        /// SCALLOP, a divergence target per coordinate.
+        Scallop = "scallop",
+        /// SCALLOP, one divergence target per sample.
+        ScallopScalar = "scallop_scalar",
+        /// F2D2.
+        F2d2 = "f2d2",
+        /// FALCON.
+        Falcon = "falcon",
+        /// Flow matching alone.
+        FlowMatching = "flow_matching",
+    }
+);
+
+named_enum!(
+    /// Off-diagonal conditions of F2D2.
+    InstantiationKind {
+        /// Two halves make a step.
+        Shortcut = "shortcut",
+        /// The mean-flow identity.
+        MeanFlow = "mean_flow",
+        /// From a frozen flow-matching teacher.
+        Distilled = "distilled",
+        /// The Lagrangian condition.
+        Lagrangian = "lagrangian",
+    }
+);
+
+named_enum!(
+    /// Distribution of Hutchinson's probes.
+    ProbeKind {
+        /// ±1.
+        Rademacher = "rademacher",
+        /// Standard normal.
+        Gaussian = "gaussian",
+    }
+);
+
 /// Settings whose value is one of a few names.
-const CHOICES: [(&str, &[&str]); 4] = [
+const CHOICES: [(&str, &[&str]); 7] = [
+    ("training.method", MethodKind::NAMES),
+    ("training.f2d2_instantiation", InstantiationKind::NAMES),
+    ("training.f2d2_probe_distribution", ProbeKind::NAMES),
     ("training.teacher", TeacherKind::NAMES),
     ("coordinates.chart", Chart::NAMES),
     ("network.kind", NetworkKind::NAMES),
@@ -177,6 +220,18 @@ pub struct NetworkConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
+    /// How the map is trained.
+    pub method: MethodKind,
+    /// Off-diagonal conditions of F2D2.
+    pub f2d2_instantiation: InstantiationKind,
+    /// Hutchinson's probes per sample of F2D2.
+    pub f2d2_probes: usize,
+    /// Distribution of the probes.
+    pub f2d2_probe_distribution: ProbeKind,
+    /// Weight of FALCON's mean-flow condition.
+    pub falcon_average_weight: f64,
+    /// Weight of FALCON's cycle.
+    pub falcon_cycle_weight: f64,
     /// Optimiser steps.
     pub steps: usize,
     /// Samples in a step.
@@ -217,14 +272,38 @@ pub struct TrainingConfig {
     pub checkpoint_every: usize,
 }
 
+/// The calibration of the divergence head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationConfig {
+    /// Largest number of optimiser steps; 0 for none.
+    pub steps: usize,
+    /// Trajectories whose steps the head is fitted to.
+    pub trajectories: usize,
+    /// Trajectories held out.
+    pub held_out: usize,
+    /// Steps after which the trajectories are drawn again; 0 for never.
+    pub refresh: usize,
+    /// Deployed steps in an optimiser step.
+    pub batch: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Steps between evaluations on the held-out trajectories.
+    pub evaluate_every: usize,
+    /// Evaluations without improvement after which to stop.
+    pub patience: usize,
+}
+
 /// The proposal samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplingConfig {
     /// Samples to draw.
     pub samples: usize,
-    /// Network evaluations per sample.
+    /// Steps of the map per sample.
     pub steps: usize,
+    /// Error allowed in a step of the continuous flow.
+    pub tolerance: f64,
     /// Spacing of their times.
     pub schedule: ScheduleKind,
 }
@@ -263,6 +342,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Objective and optimiser.
     pub training: TrainingConfig,
+    /// Calibration of the divergence head.
+    pub calibration: CalibrationConfig,
     /// Proposal samples.
     pub sampling: SamplingConfig,
     /// Audit of the likelihoods.
@@ -471,10 +552,53 @@ impl Config {
         not_negative("training.divergence_weight", training.divergence_weight)?;
         not_negative("training.map_weight", training.map_weight)?;
         not_negative("training.log_det_weight", training.log_det_weight)?;
+        at_least("training.f2d2_probes", training.f2d2_probes, 1)?;
+        not_negative(
+            "training.falcon_average_weight",
+            training.falcon_average_weight,
+        )?;
+        not_negative("training.falcon_cycle_weight", training.falcon_cycle_weight)?;
+        ensure!(
+            training.velocity_weight > 0.0,
+            "training.velocity_weight must be positive, for every method learns the velocity; got 0"
+        );
+        let off_diagonal = match training.method {
+            MethodKind::Falcon => training.falcon_average_weight + training.falcon_cycle_weight,
+            MethodKind::FlowMatching => 1.0,
+            _ => training.map_weight + training.log_det_weight,
+        };
+        ensure!(
+            off_diagonal > 0.0 || training.diagonal_fraction >= 1.0,
+            "training.{} of method \"{}\" are both 0; give one of them a weight or set training.diagonal_fraction to 1",
+            match training.method {
+                MethodKind::Falcon => "falcon_average_weight and falcon_cycle_weight",
+                _ => "map_weight and log_det_weight",
+            },
+            training.method
+        );
+        let distilled = training.method == MethodKind::F2d2
+            && training.f2d2_instantiation == InstantiationKind::Distilled;
+        ensure!(
+            !distilled || training.distillation_start > 0.0,
+            "training.distillation_start must be positive where training.f2d2_instantiation is \"distilled\": until then the teacher is trained"
+        );
         positive("training.epsilon", training.epsilon)?;
         within("training.epsilon", training.epsilon, 0.0, 0.1)?;
         at_least("training.checkpoint_every", training.checkpoint_every, 1)?;
 
+        let calibration = &self.calibration;
+        ensure!(
+            calibration.steps == 0 || training.method != MethodKind::FlowMatching,
+            "calibration.steps must be 0 where training.method is \"flow_matching\": the continuous flow has no steps to calibrate"
+        );
+        at_least("calibration.trajectories", calibration.trajectories, 1)?;
+        at_least("calibration.held_out", calibration.held_out, 2)?;
+        at_least("calibration.batch", calibration.batch, 1)?;
+        at_least("calibration.evaluate_every", calibration.evaluate_every, 1)?;
+        at_least("calibration.patience", calibration.patience, 1)?;
+        positive("calibration.learning_rate", calibration.learning_rate)?;
+
+        within("sampling.tolerance", self.sampling.tolerance, 1e-12, 0.1)?;
         at_least("sampling.samples", self.sampling.samples, 2)?;
         at_least("sampling.steps", self.sampling.steps, 1)?;
         ensure!(

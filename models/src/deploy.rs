@@ -25,7 +25,7 @@ pub struct Samples<T> {
     pub states: Vec<T>,
     /// log q by the head, `[n]`.
     pub log_density: Vec<f64>,
-    /// Network evaluations per sample.
+    /// Network evaluations per sample: one per step, two where the divergence head has parameters of its own.
     pub evaluations: usize,
 }
 
@@ -62,6 +62,7 @@ pub struct ExactStep<T> {
 pub struct FewStepSampler<T: Real> {
     map: FlowMap,
     parameters: Parameters<T>,
+    head: Option<Parameters<T>>,
     schedule: Schedule,
     step: Batched<T>,
 }
@@ -80,6 +81,13 @@ fn compiled_step<T: Real>(map: &FlowMap) -> Batched<T> {
     let outputs = vec![OutputRole::PerBlock { axis: 0 }; 2];
     let inputs = input_roles(map.layout().count(), 3);
     Batched::compile(&map.step_program(SAMPLER_BLOCK), inputs, outputs)
+}
+
+/// The same with a divergence head of its own: (parameters…, the head's parameters…, x, s, t).
+fn compiled_step_with_head<T: Real>(map: &FlowMap) -> Batched<T> {
+    let outputs = vec![OutputRole::PerBlock { axis: 0 }; 2];
+    let inputs = input_roles(2 * map.layout().count(), 3);
+    Batched::compile(&map.step_program_with_head(SAMPLER_BLOCK), inputs, outputs)
 }
 
 /// Number of states in an array.
@@ -124,8 +132,26 @@ impl<T: Real> FewStepSampler<T> {
         Self {
             map: map.clone(),
             parameters: parameters.clone(),
+            head: None,
             schedule: schedule.clone(),
             step: compiled_step(map),
+        }
+    }
+
+    /// As [`FewStepSampler::new`], with the log-density by a divergence head of its own, for example a calibrated one. The
+    /// states are the same; each step evaluates the network twice.
+    pub fn with_head(
+        map: &FlowMap,
+        parameters: &Parameters<T>,
+        head: &Parameters<T>,
+        schedule: &Schedule,
+    ) -> Self {
+        Self {
+            map: map.clone(),
+            parameters: parameters.clone(),
+            head: Some(head.clone()),
+            schedule: schedule.clone(),
+            step: compiled_step_with_head(map),
         }
     }
 
@@ -174,6 +200,7 @@ impl<T: Real> FewStepSampler<T> {
                 );
                 let current = &mut states[start * size..(start + count) * size];
                 let mut inputs = self.parameters.slices();
+                inputs.extend(self.head.iter().flat_map(Parameters::slices));
                 inputs.extend([&*current, &s, &t]);
                 let (next, log_det) = (&mut next[..count * size], &mut log_det[..count]);
                 self.step
@@ -200,7 +227,7 @@ impl<T: Real> FewStepSampler<T> {
         Ok(Samples {
             states,
             log_density,
-            evaluations: self.schedule.steps(),
+            evaluations: self.schedule.steps() * if self.head.is_some() { 2 } else { 1 },
         })
     }
 

@@ -10,6 +10,12 @@
 //!   with κ the subspace's share d/(T C) of a coordinate;
 //! * log q_t(X_{s,t}(x)) = log q_s(x) − Σ_i Λ_i(x, s, t).
 //!
+//! [`Fields`] are the same map without its reference: the mean velocity u and the mean divergence terms D_i, with
+//! X = x + (t − s) u and Λ_i = (t − s) D_i. Both are smooth at s = t and go on to s > t, where the map runs backwards.
+//! The reference's own mean divergence κ ½ ln(S_t²/S_s²)/(t − s) is written without the division: with
+//! w = (S_t² − S_s²)/(S_t² + S_s²) = 2(t − s)(t + s − 1)/(S_t² + S_s²), ½ ln(S_t²/S_s²) = atanh w, and atanh(w)/w is a
+//! power series in w², with w² ≤ 1/9 for times in [0, 1].
+//!
 //! Networks see x/S_s, which has unit variance for unit Gaussian data at every time.
 
 use boltzmap_autodiff::builder::{Builder, Var};
@@ -56,6 +62,18 @@ pub struct Step<'b> {
     pub log_det: Var<'b>,
 }
 
+/// Traced fields of a flow map over (x, s, t), whatever its parametrisation.
+#[derive(Clone, Copy)]
+pub struct Fields<'b> {
+    /// u `[B, T, C]`: X_{s,t}(x) = x + (t − s) u.
+    pub mean_velocity: Var<'b>,
+    /// D_i `[B, T, C]`: Λ_i = (t − s) D_i, the mean of ∂v_i/∂x_i along the trajectory.
+    pub mean_divergence: Var<'b>,
+}
+
+/// Terms of atanh(w)/w = Σ_k w^{2k}/(2k + 1). The first that is left out is below 9⁻¹⁷/35 = 1.7e-18.
+const ATANH_TERMS: usize = 17;
+
 /// Traced values on the diagonal s = t.
 #[derive(Clone, Copy)]
 pub struct Diagonal<'b> {
@@ -73,6 +91,19 @@ pub fn reference_variance(t: f64) -> f64 {
 /// Traced S_t² of times of any shape.
 fn variance(t: Var<'_>) -> Var<'_> {
     t.square() + (-t + 1.0).square()
+}
+
+/// Traced ½ ln(S_t²/S_s²)/(t − s) of times in [0, 1], smooth at s = t.
+fn reference_divergence<'b>(s: Var<'b>, t: Var<'b>) -> Var<'b> {
+    let total = variance(s) + variance(t);
+    let slope = (s + t - 1.0) * 2.0 / total; // w/(t − s)
+    let square = ((t - s) * slope).square(); // w²
+    let coefficient = |k: usize| 1.0 / (2 * k + 1) as f64;
+    let highest = square * coefficient(ATANH_TERMS - 1) + coefficient(ATANH_TERMS - 2);
+    let series = (0..ATANH_TERMS - 2)
+        .rev()
+        .fold(highest, |sum, k| sum * square + coefficient(k));
+    slope * series
 }
 
 impl FlowMap {
@@ -175,6 +206,19 @@ impl FlowMap {
         }
     }
 
+    /// Mean velocity and mean divergence terms from s to t `[B]` of x `[B, T, C]`, for any order of the times.
+    pub fn fields<'b>(&self, p: &Bound<'b>, x: Var<'b>, s: Var<'b>, t: Var<'b>) -> Fields<'b> {
+        let batch = x.shape()[0];
+        let (n, h) = self.corrections(p, x, s, t);
+        let column = |v: Var<'b>| v.reshape(&[batch, 1, 1]);
+        let (scale_s, scale_t) = (variance(s).sqrt(), variance(t).sqrt()); // [B]
+        let slope = (s + t - 1.0) * 2.0 / (scale_s * (scale_t + scale_s)); // [B]
+        Fields {
+            mean_velocity: x * column(slope) + n,
+            mean_divergence: h + column(reference_divergence(s, t) * self.share()),
+        }
+    }
+
     /// Velocity and divergence terms at time t `[B]` of x `[B, T, C]`.
     pub fn diagonal<'b>(&self, p: &Bound<'b>, x: Var<'b>, t: Var<'b>) -> Diagonal<'b> {
         let batch = x.shape()[0];
@@ -220,6 +264,36 @@ impl FlowMap {
         let (s, t) = (b.input("s", &[batch]), b.input("t", &[batch]));
         let step = self.step(&p, x, s, t);
         b.finish(&[("state", step.state), ("log_det", step.log_det)])
+    }
+
+    /// The fields program: (parameters…, x `[B, T, C]`, s `[B]`, t `[B]`) → `mean_velocity`, `mean_divergence`, both
+    /// `[B, T, C]`.
+    pub fn fields_program(&self, batch: usize) -> Program {
+        let b = Builder::new();
+        let p = self.layout.bind(&b);
+        let x = self.state_input(&b, batch);
+        let (s, t) = (b.input("s", &[batch]), b.input("t", &[batch]));
+        let fields = self.fields(&p, x, s, t);
+        b.finish(&[
+            ("mean_velocity", fields.mean_velocity),
+            ("mean_divergence", fields.mean_divergence),
+        ])
+    }
+
+    /// As [`FlowMap::step_program`] with a divergence head of its own: (parameters…, the head's parameters…, x, s, t) →
+    /// `state`, `log_det`. The state is that of the first parameters, the log-determinant that of the second.
+    pub fn step_program_with_head(&self, batch: usize) -> Program {
+        let b = Builder::new();
+        let p = self.layout.bind(&b);
+        let head = (self.layout.specs().iter())
+            .map(|spec| b.input(&format!("head.{}", spec.name), &spec.shape))
+            .collect();
+        let head = self.layout.bind_values(&b, head);
+        let x = self.state_input(&b, batch);
+        let (s, t) = (b.input("s", &[batch]), b.input("t", &[batch]));
+        let state = self.step(&p, x, s, t).state;
+        let log_det = self.step(&head, x, s, t).log_det;
+        b.finish(&[("state", state), ("log_det", log_det)])
     }
 
     /// Program (parameters…, x, s, t) → `state` `[B, T, C]` alone, for Jacobians.

@@ -97,6 +97,61 @@ fn states_stay_on_the_subspace() {
     }
 }
 
+/// The fields are the step without its reference, forwards, backwards and on the diagonal.
+#[test]
+fn fields_are_the_step_over_its_length() {
+    const TIMES: [(f64, f64); 6] = [
+        (0.0, 1.0),
+        (0.2, 0.9),
+        (0.9, 0.1),
+        (0.31, 0.31 + 1e-3),
+        (1.0, 0.0),
+        (0.7, 0.2),
+    ];
+    for map in maps(4, 3) {
+        let parameters = random_parameters(&map, 3, 0.3);
+        let x: Vec<f64> = map.subspace().noise(4, 3, 5, 0, 0, TIMES.len());
+        let (s, t): (Vec<f64>, Vec<f64>) = TIMES.into_iter().unzip();
+        let (step, fields) = (map.step_program(6), map.fields_program(6));
+        let step = interpret(&step, &inputs(&parameters, &[&x, &s, &t]));
+        let found = interpret(&fields, &inputs(&parameters, &[&x, &s, &t]));
+        for i in 0..TIMES.len() {
+            let elapsed = t[i] - s[i];
+            let row = i * 12..(i + 1) * 12;
+            let state: Vec<f64> = (x[row.clone()].iter().zip(&found[0][row.clone()]))
+                .map(|(x, u)| x + elapsed * u)
+                .collect();
+            close(&state, &step[0][row.clone()], 1e-14);
+            let log_det = elapsed * found[1][row].iter().sum::<f64>();
+            close(&[log_det], &step[1][i..=i], 1e-13);
+        }
+        let diagonal = interpret(&map.diagonal_program(6), &inputs(&parameters, &[&x, &s]));
+        let found = interpret(&fields, &inputs(&parameters, &[&x, &s, &s]));
+        close(&found[0], &diagonal[0], 1e-13);
+        close(&found[1], &diagonal[1], 1e-13);
+    }
+}
+
+#[test]
+fn a_head_of_its_own_changes_the_log_determinant_alone() {
+    for map in maps(4, 3) {
+        let (map_of, head_of) = (
+            random_parameters(&map, 3, 0.3),
+            random_parameters(&map, 4, 0.3),
+        );
+        let x: Vec<f64> = map.subspace().noise(4, 3, 5, 0, 0, BATCH);
+        let program = map.step_program(BATCH);
+        let expected = [&map_of, &head_of]
+            .map(|parameters| interpret(&program, &inputs(parameters, &[&x, &S, &T])));
+        let mut arguments = map_of.slices();
+        arguments.extend(inputs(&head_of, &[&x, &S, &T]));
+        let found = interpret(&map.step_program_with_head(BATCH), &arguments);
+        assert_eq!(found[0], expected[0][0]);
+        assert_eq!(found[1], expected[1][1]);
+        assert_ne!(found[1], expected[0][1]);
+    }
+}
+
 #[test]
 fn configurations_survive_json_and_refuse_unknown_keys() {
     for map in maps(3, 2) {

@@ -68,6 +68,33 @@ impl PairDistribution {
     }
 }
 
+/// Distribution of dyadic steps for shortcut training, inside the steps of a deployed schedule.
+///
+/// Shortcut models (Frans et al., arXiv 2410.12557) know steps of length 2^{−l} and learn each from two of half its length.
+/// Here the deployed steps are the longest ones: a step is drawn, then a level l, uniform in 0..=levels, then one of the 2^l
+/// equal parts of the step. At the finest level the halves are read off the diagonal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DyadicPairs {
+    /// The deployed times t_0 < … < t_K.
+    pub times: Vec<f64>,
+    /// Times that a deployed step is halved.
+    pub levels: u32,
+}
+
+impl DyadicPairs {
+    /// Draws (s, t) and whether the pair is of the finest level.
+    pub fn draw(&self, stream: &mut Stream) -> (f64, f64, bool) {
+        let steps = self.times.len() - 1;
+        let step = stream.below(steps as u64) as usize;
+        let level = stream.below(u64::from(self.levels) + 1);
+        let parts = 1u64 << level;
+        let part = stream.below(parts);
+        let (start, end) = (self.times[step], self.times[step + 1]);
+        let at = |part: u64| start + (end - start) * part as f64 / parts as f64;
+        (at(part), at(part + 1), level == u64::from(self.levels))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +132,15 @@ mod tests {
                 prop_assert!(0.0 <= s && s <= t && t <= 1.0 - epsilon);
                 let inside = pairs.times.windows(2).any(|w| w[0] <= s && t <= w[1]);
                 prop_assert!(inside);
+                let dyadic = DyadicPairs { times: pairs.times.clone(), levels: 3 };
+                let (s, t, finest) = dyadic.draw(&mut stream);
+                let step = pairs.times.windows(2).find(|w| w[0] <= s && t <= w[1] + 1e-15);
+                let step = step.expect("inside one step");
+                let parts = (step[1] - step[0]) / (t - s);
+                prop_assert!((parts.log2().round().exp2() - parts).abs() < 1e-9 * parts);
+                prop_assert_eq!(finest, (parts - 8.0).abs() < 1e-6);
+                let place = (s - step[0]) / (t - s);
+                prop_assert!((place - place.round()).abs() < 1e-9);
             }
         }
     }

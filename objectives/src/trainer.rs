@@ -1,12 +1,12 @@
-//! One training step: draw data, noise and times from counter-based streams, run the two loss programs over blocks of
-//! the batch, and update.
+//! One training step: draw data, noise and times from counter-based streams, run the method's loss programs over blocks
+//! of the batch, and update.
 //!
-//! The random numbers of step k and sample i come from the stream (seed, domain, k·batch + i) and from nothing else,
-//! so a training resumed from parameters, optimiser state and k continues bit for bit.
+//! The random numbers of step k and sample i come from the stream (seed, domain, k·batch + i) and from nothing else, with
+//! batch the samples of all terms together, so a training resumed from parameters, optimiser state, frozen teacher and k
+//! continues bit for bit.
 
 use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
 use boltzmap_autodiff::grad;
-use boltzmap_autodiff::ir::Program;
 use boltzmap_kernels::elementwise::axpy;
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::flow_map::FlowMap;
@@ -14,10 +14,9 @@ use boltzmap_models::parameters::{ParameterLayout, Parameters};
 use boltzmap_models::subspace::Subspace;
 use rayon::prelude::*;
 
-use crate::losses::{
-    ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, corrections_program,
-    diagonal_loss, lagrangian_loss,
-};
+use crate::interpolant::Interpolant;
+use crate::losses::{ConsistencyWeights, DiagonalWeights, StopGradient};
+use crate::method::{Draw, Method, ProbeDistribution, Term, TermTeacher};
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::schedule::WarmupCosine;
 use crate::times::{PairDistribution, TimeDistribution};
@@ -40,6 +39,10 @@ pub enum Teacher {
 pub struct TrainerConfig {
     /// Seed of every random number.
     pub seed: u64,
+    /// Which losses.
+    pub method: Method,
+    /// The path between noise and data.
+    pub interpolant: Interpolant,
     /// Samples in one block; both batch sizes are multiples of it.
     pub block: usize,
     /// Samples per step for the diagonal terms.
@@ -79,19 +82,13 @@ pub trait DataSource: Sync {
     fn write(&self, index: usize, stream: &mut Stream, state: &mut [f32]);
 }
 
-/// Means over the batch of the loss and its parts; consistency parts are 0 before they are trained.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What one step did. The parts of the losses are means over their term's batch, 0 where a term does not take part.
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepMetrics {
     /// Step, counted from 0.
     pub step: u64,
-    /// Flow matching, mean square per coordinate.
-    pub flow_matching: f64,
-    /// Variance form of SCALLOP.
-    pub divergence: f64,
-    /// Lagrangian condition of the map.
-    pub map_consistency: f64,
-    /// Lagrangian condition of the log-determinant.
-    pub divergence_consistency: f64,
+    /// Parts of the losses by name, in the order of the method's terms.
+    pub parts: Vec<(String, f64)>,
     /// Global gradient norm before clipping.
     pub gradient_norm: f64,
     /// Learning rate used.
@@ -100,13 +97,62 @@ pub struct StepMetrics {
     pub applied: bool,
 }
 
-/// A loss and its gradient as an executable over blocks.
+impl StepMetrics {
+    /// The part of this name; not a number where the method has none such.
+    pub fn part(&self, name: &str) -> f64 {
+        let found = self.parts.iter().find(|(part, _)| part == name);
+        found.map_or(f64::NAN, |(_, value)| *value)
+    }
+}
+
+/// What a per-block input of a loss program holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Data,
+    Base,
+    Noise,
+    Probe,
+    Start,
+    End,
+    Finest,
+}
+
+impl Role {
+    /// The role of the input of this name.
+    fn of(name: &str) -> Self {
+        match name {
+            "data" => Role::Data,
+            "base" => Role::Base,
+            "noise" => Role::Noise,
+            "s" => Role::Start,
+            "t" => Role::End,
+            "finest" => Role::Finest,
+            probe if probe.starts_with("probe.") => Role::Probe,
+            other => panic!("no training loss has the input {other}"),
+        }
+    }
+
+    fn is_state(self) -> bool {
+        matches!(self, Role::Data | Role::Base | Role::Noise | Role::Probe)
+    }
+}
+
+/// A term's loss and gradient as an executable over blocks.
 struct LossProgram {
     batched: Batched<f32>,
-    /// Host buffers of the batched inputs, in input order.
-    states: [Vec<f32>; 2],
-    times: Vec<Vec<f32>>,
-    batch: usize,
+    term: Term,
+    /// Whether the program takes a teacher's parameters.
+    has_teacher: bool,
+    /// Names of the outputs after the loss.
+    parts: Vec<String>,
+    /// Per-block inputs, in the program's order.
+    roles: Vec<Role>,
+    /// Their host buffers.
+    inputs: Vec<Vec<f32>>,
+    /// One row per sample: its part of every input, one after the other.
+    rows: Vec<f32>,
+    /// Samples of the terms before this one.
+    offset: u64,
 }
 
 /// The training in progress.
@@ -119,8 +165,9 @@ pub struct Trainer {
     pub parameters: Parameters<f32>,
     /// Optimiser state and moving average.
     pub optimizer: AdamW,
-    diagonal: LossProgram,
-    consistency: Option<LossProgram>,
+    /// The frozen teacher of [`Method::freezes_teacher`], once there is one. Part of the training's state.
+    pub frozen: Option<Vec<f32>>,
+    terms: Vec<LossProgram>,
     gradients: Vec<f32>,
     scratch: Vec<f32>,
     /// Steps whose gradient was not finite.
@@ -128,40 +175,50 @@ pub struct Trainer {
 }
 
 impl LossProgram {
-    /// Compiles value and gradient of `program`. `states` and `times` are its per-block inputs, the rest is shared.
-    fn new(
-        program: &Program,
-        parameters: usize,
-        shared: usize,
-        times: usize,
-        batch: usize,
-        state: usize,
-    ) -> Self {
+    /// Compiles value and gradient of a term.
+    fn new(term: Term, parameters: usize, offset: u64, state: usize) -> Self {
         let wrt: Vec<usize> = (0..parameters).collect();
-        let gradient = grad(program, &wrt);
-        let mut inputs = vec![InputRole::Shared; shared];
-        inputs.extend(vec![InputRole::PerBlock { axis: 0 }; 2 + times]);
-        let outputs = vec![OutputRole::Summed; gradient.outputs.len()];
+        let gradient = grad(&term.program, &wrt);
+        let names = &term.program.input_names;
+        let has_teacher = names[parameters..]
+            .first()
+            .is_some_and(|name| name.starts_with("teacher."));
+        let shared = if has_teacher { 2 * parameters } else { parameters };
+        let roles: Vec<Role> = names[shared..].iter().map(|name| Role::of(name)).collect();
+        let mut input_roles = vec![InputRole::Shared; shared];
+        input_roles.extend(vec![InputRole::PerBlock { axis: 0 }; roles.len()]);
+        let output_roles = vec![OutputRole::Summed; gradient.outputs.len()];
+        let width = |role: &Role| if role.is_state() { state } else { 1 };
         Self {
-            batched: Batched::compile(&gradient, inputs, outputs),
-            states: [vec![0.0; batch * state], vec![0.0; batch * state]],
-            times: vec![vec![0.0; batch]; times],
-            batch,
+            batched: Batched::compile(&gradient, input_roles, output_roles),
+            has_teacher,
+            parts: term.program.output_names[1..].to_vec(),
+            inputs: roles
+                .iter()
+                .map(|role| vec![0.0; term.batch * width(role)])
+                .collect(),
+            rows: vec![0.0; term.batch * roles.iter().map(width).sum::<usize>()],
+            roles,
+            term,
+            offset,
         }
     }
 
-    /// Runs the batch; the three sums come back, the gradient goes to `gradients` in parameter order.
+    fn is_active(&self, step: u64) -> bool {
+        (self.term.from..self.term.until).contains(&step)
+    }
+
+    /// Runs the batch; the sums of the parts come back, the gradient goes to `gradients` in parameter order.
     fn run(
-        &mut self,
+        &self,
         shared: &[&[f32]],
         layout: &ParameterLayout,
         gradients: &mut [f32],
-    ) -> [f64; 3] {
-        let mut sums = [[0.0f32; 1]; 3];
+    ) -> Vec<f64> {
+        let mut sums = vec![[0.0f32; 1]; 1 + self.parts.len()];
         {
             let mut inputs = shared.to_vec();
-            inputs.extend(self.states.iter().map(|s| s.as_slice()));
-            inputs.extend(self.times.iter().map(|t| t.as_slice()));
+            inputs.extend(self.inputs.iter().map(Vec::as_slice));
             let mut outputs: Vec<&mut [f32]> = sums.iter_mut().map(|s| s.as_mut_slice()).collect();
             let mut rest = gradients;
             for i in 0..layout.count() {
@@ -169,61 +226,133 @@ impl LossProgram {
                 outputs.push(head);
                 rest = tail;
             }
-            self.batched.run(self.batch, &inputs, &mut outputs);
+            self.batched.run(self.term.batch, &inputs, &mut outputs);
         }
-        sums.map(|s| s[0] as f64)
+        sums[1..].iter().map(|sum| sum[0] as f64).collect()
+    }
+
+    /// One over the samples per step: what brings sums to means.
+    fn scale(&self) -> f64 {
+        1.0 / self.term.batch as f64
+    }
+}
+
+/// What drawing a sample needs to know.
+struct Drawing<'a> {
+    config: &'a TrainerConfig,
+    source: &'a dyn DataSource,
+    subspace: Subspace,
+    tokens: usize,
+    channels: usize,
+}
+
+impl Drawing<'_> {
+    /// Fills one sample's row. The order of the draws is part of what makes a training reproducible: data, noise, times,
+    /// base, probes.
+    fn fill(&self, stream: &mut Stream, draw: &Draw, roles: &[Role], row: &mut [f32]) {
+        let size = self.tokens * self.channels;
+        let mut rest = row;
+        let mut parts: Vec<(Role, &mut [f32])> = Vec::with_capacity(roles.len());
+        for role in roles {
+            let (part, tail) = rest.split_at_mut(if role.is_state() { size } else { 1 });
+            parts.push((*role, part));
+            rest = tail;
+        }
+        for (_, data) in parts.iter_mut().filter(|(role, _)| *role == Role::Data) {
+            let index = (stream.uniform() * self.source.len() as f64) as usize;
+            self.source
+                .write(index.min(self.source.len() - 1), stream, data);
+        }
+        for (_, noise) in parts.iter_mut().filter(|(role, _)| *role == Role::Noise) {
+            stream.fill_standard_normal(noise);
+            self.subspace
+                .project_states(noise, self.tokens, self.channels);
+        }
+        let (start, end, finest) = match draw {
+            Draw::Diagonal(times) => {
+                let t = times.draw(stream);
+                (t, t, false)
+            }
+            Draw::Pairs(pairs, exchanged) => {
+                let (s, t) = pairs.draw(stream);
+                if *exchanged > 0.0 && stream.uniform() < *exchanged {
+                    (t, s, false)
+                } else {
+                    (s, t, false)
+                }
+            }
+            Draw::Dyadic(pairs) => pairs.draw(stream),
+        };
+        let distribution = self.config.method.probe_distribution();
+        for (role, part) in &mut parts {
+            match role {
+                Role::Data | Role::Noise => {}
+                Role::Start => part[0] = start as f32,
+                Role::End => part[0] = end as f32,
+                Role::Finest => part[0] = f32::from(u8::from(finest)),
+                Role::Base => {
+                    let mut state = vec![0.0; size];
+                    if let Some(base) = self.config.interpolant.base() {
+                        base.sample(stream, &mut state);
+                    }
+                    for (value, drawn) in part.iter_mut().zip(state) {
+                        *value = drawn as f32;
+                    }
+                }
+                Role::Probe => {
+                    match distribution {
+                        ProbeDistribution::Gaussian => stream.fill_standard_normal(part),
+                        ProbeDistribution::Rademacher => {
+                            for value in part.iter_mut() {
+                                *value = if stream.uniform() < 0.5 { -1.0 } else { 1.0 };
+                            }
+                        }
+                    }
+                    self.subspace
+                        .project_states(part, self.tokens, self.channels);
+                }
+            }
+        }
     }
 }
 
 impl Trainer {
-    /// Traces, differentiates and plans both loss programs for a flow map.
+    /// Traces, differentiates and plans the method's loss programs for a flow map.
+    ///
+    /// # Panics
+    /// If no term of the method has a sample, or the interpolant lacks what a loss needs.
     pub fn new(
         flow_map: &FlowMap,
         parameters: Parameters<f32>,
         optimizer: AdamW,
         config: TrainerConfig,
     ) -> Self {
-        let (tokens, channels) = (flow_map.tokens(), flow_map.channels());
-        let corrections = corrections_program(flow_map, config.block);
-        let shape = LossShape {
-            block: config.block,
-            tokens,
-            channels,
-            kappa: flow_map.share(),
-        };
-        let count = parameters.layout().count();
-        let diagonal = LossProgram::new(
-            &diagonal_loss(&corrections, shape, config.diagonal_weights),
-            count,
-            count,
-            1,
-            config.diagonal_batch,
-            tokens * channels,
-        );
-        let consistency = (config.consistency_batch > 0).then(|| {
-            LossProgram::new(
-                &lagrangian_loss(
-                    &corrections,
-                    shape,
-                    config.consistency_weights,
-                    config.stop_gradient,
-                ),
-                count,
-                2 * count,
-                2,
-                config.consistency_batch,
-                tokens * channels,
-            )
-        });
+        let mut offset = 0;
+        let terms: Vec<LossProgram> = config
+            .method
+            .terms(flow_map, &config)
+            .into_iter()
+            .map(|term| {
+                let before = offset;
+                offset += term.batch as u64;
+                LossProgram::new(
+                    term,
+                    parameters.layout().count(),
+                    before,
+                    flow_map.state_size(),
+                )
+            })
+            .collect();
+        assert!(!terms.is_empty(), "a training needs a batch with samples");
         let total = parameters.flat().len();
         Self {
             subspace: flow_map.subspace(),
-            tokens,
-            channels,
+            tokens: flow_map.tokens(),
+            channels: flow_map.channels(),
             parameters,
             optimizer,
-            diagonal,
-            consistency,
+            frozen: None,
+            terms,
             gradients: vec![0.0; total],
             scratch: vec![0.0; total],
             skipped: 0,
@@ -231,93 +360,101 @@ impl Trainer {
         }
     }
 
-    /// Fills the states and times of one loss program from counter-based streams, in parallel over samples.
+    /// Fills the inputs of the active terms from counter-based streams, in parallel over samples.
     fn draw(&mut self, source: &dyn DataSource, step: u64) {
+        let drawing = Drawing {
+            config: &self.config,
+            source,
+            subspace: self.subspace,
+            tokens: self.tokens,
+            channels: self.channels,
+        };
         let size = self.tokens * self.channels;
-        let batch_total = (self.config.diagonal_batch + self.config.consistency_batch) as u64;
-        let (seed, subspace) = (self.config.seed, self.subspace);
-        let (tokens, channels) = (self.tokens, self.channels);
-        let draw_state = |sample: u64, data: &mut [f32], noise: &mut [f32]| {
-            let mut stream = Stream::new(seed, DOMAIN_TRAINING, step * batch_total + sample);
-            let index = (stream.uniform() * source.len() as f64) as usize;
-            source.write(index.min(source.len() - 1), &mut stream, data);
-            stream.fill_standard_normal(noise);
-            subspace.project_states(noise, tokens, channels);
-            stream
-        };
-        let [data, noise] = &mut self.diagonal.states;
-        let times = self.config.times;
-        data.par_chunks_mut(size)
-            .zip(noise.par_chunks_mut(size))
-            .zip(self.diagonal.times[0].par_iter_mut())
-            .enumerate()
-            .for_each(|(i, ((data, noise), t))| {
-                let mut stream = draw_state(i as u64, data, noise);
-                *t = times.draw(&mut stream) as f32;
-            });
-        let Some(consistency) = &mut self.consistency else {
-            return;
-        };
-        let offset = self.config.diagonal_batch as u64;
-        let pairs = &self.config.pairs;
-        let [data, noise] = &mut consistency.states;
-        let (start, end) = consistency.times.split_at_mut(1);
-        data.par_chunks_mut(size)
-            .zip(noise.par_chunks_mut(size))
-            .zip(start[0].par_iter_mut().zip(end[0].par_iter_mut()))
-            .enumerate()
-            .for_each(|(i, ((data, noise), (s, t)))| {
-                let mut stream = draw_state(offset + i as u64, data, noise);
-                let (from, to) = pairs.draw(&mut stream);
-                (*s, *t) = (from as f32, to as f32);
-            });
+        let batch_total: u64 = self.terms.iter().map(|term| term.term.batch as u64).sum();
+        let seed = self.config.seed;
+        for term in self.terms.iter_mut().filter(|term| term.is_active(step)) {
+            let width = term.rows.len() / term.term.batch;
+            let (first, roles, draw) = (term.offset, &term.roles, &term.term.draw);
+            term.rows
+                .par_chunks_mut(width)
+                .enumerate()
+                .for_each(|(i, row)| {
+                    let sample = step * batch_total + first + i as u64;
+                    let mut stream = Stream::new(seed, DOMAIN_TRAINING, sample);
+                    drawing.fill(&mut stream, draw, roles, row);
+                });
+            let mut before = 0;
+            for (role, input) in term.roles.iter().zip(&mut term.inputs) {
+                let length = if role.is_state() { size } else { 1 };
+                for (part, row) in input
+                    .chunks_exact_mut(length)
+                    .zip(term.rows.chunks_exact(width))
+                {
+                    part.copy_from_slice(&row[before..before + length]);
+                }
+                before += length;
+            }
+        }
     }
 
-    /// Takes step number `self.optimizer.step` of the training.
+    /// Takes step number [`Trainer::next_step`] of the training.
     ///
-    /// The gradient is the mean over the diagonal batch plus the mean over the consistency batch.
+    /// The gradient is the sum over the active terms of the mean over each one's batch.
     pub fn step(&mut self, source: &dyn DataSource) -> StepMetrics {
-        let step = self.optimizer.step + self.skipped;
+        let step = self.next_step();
         self.draw(source, step);
+        let mut freezing = self.terms.iter().filter(|term| {
+            term.is_active(step) && term.term.teacher == TermTeacher::Frozen
+        });
+        if self.frozen.is_none() && freezing.next().is_some() {
+            self.frozen = Some(self.optimizer.average.clone());
+        }
         let layout = self.parameters.layout().clone();
         let online = self.parameters.slices();
-        let diagonal = self.diagonal.run(&online, &layout, &mut self.gradients);
-        let diagonal_scale = 1.0 / self.config.diagonal_batch as f64;
-        let mut sums = [0.0; 3];
-        let mut consistency_scale = 0.0;
-        if step >= self.config.consistency_from
-            && let Some(consistency) = &mut self.consistency
-        {
-            let mut shared = online.clone();
-            match self.config.teacher {
-                Teacher::Online => shared.extend(&online),
-                Teacher::MovingAverage => {
-                    shared.extend(
-                        (0..layout.count()).map(|i| &self.optimizer.average[layout.range(i)]),
-                    );
-                }
+        let mut parts = Vec::new();
+        // Gradients are sums over samples: the first active term's scale is the optimiser's, the others are brought to it.
+        let mut scale = None;
+        for term in &self.terms {
+            if !term.is_active(step) {
+                parts.extend(term.parts.iter().map(|name| (name.clone(), 0.0)));
+                continue;
             }
-            sums = consistency.run(&shared, &layout, &mut self.scratch);
-            consistency_scale = 1.0 / self.config.consistency_batch as f64;
-            // Gradients are sums over samples: bring the consistency sum to the diagonal batch's scale.
-            let ratio = (consistency_scale / diagonal_scale) as f32;
-            axpy(ratio, &self.scratch, &mut self.gradients);
+            let mut shared = online.clone();
+            if term.has_teacher {
+                let teacher = match term.term.teacher {
+                    TermTeacher::Current(Teacher::Online) => self.parameters.flat(),
+                    TermTeacher::Current(Teacher::MovingAverage) => &self.optimizer.average,
+                    TermTeacher::Frozen => self.frozen.as_deref().unwrap_or_default(),
+                };
+                shared.extend((0..layout.count()).map(|i| &teacher[layout.range(i)]));
+            }
+            let sums = match scale {
+                None => {
+                    scale = Some(term.scale());
+                    term.run(&shared, &layout, &mut self.gradients)
+                }
+                Some(first) => {
+                    let sums = term.run(&shared, &layout, &mut self.scratch);
+                    let ratio = (term.scale() / first) as f32;
+                    axpy(ratio, &self.scratch, &mut self.gradients);
+                    sums
+                }
+            };
+            let means = sums.into_iter().map(|sum| sum * term.scale());
+            parts.extend(term.parts.iter().cloned().zip(means));
         }
         drop(online);
         let learning_rate = self.config.learning_rate.rate(step);
         let report = self.optimizer.update(
             self.parameters.flat_mut(),
             &self.gradients,
-            diagonal_scale,
+            scale.unwrap_or(1.0),
             learning_rate,
         );
         self.skipped += u64::from(!report.applied);
         StepMetrics {
             step,
-            flow_matching: diagonal[1] * diagonal_scale,
-            divergence: diagonal[2] * diagonal_scale,
-            map_consistency: sums[1] * consistency_scale,
-            divergence_consistency: sums[2] * consistency_scale,
+            parts,
             gradient_norm: report.gradient_norm,
             learning_rate,
             applied: report.applied,

@@ -13,6 +13,7 @@ use super::data::Data;
 use super::model::{self, Model, ModelMetadata};
 use super::molecule::Molecule;
 use super::sample::{self, Samples, require_checkpoint};
+use super::train;
 use crate::config::Config;
 use crate::progress;
 use crate::report::{Band, Curve, Ensemble, Profile, Report, Summary, free_energy_profile};
@@ -138,12 +139,16 @@ fn curves(run: &RunDir) -> Result<Vec<Curve>> {
     let lines = read_metrics(&run.metrics())?;
     let names = [
         ("flow_matching", "flow matching"),
+        ("velocity_distillation", "velocity distillation"),
         ("divergence", "divergence"),
         ("map_consistency", "map consistency"),
         ("divergence_consistency", "log-det consistency"),
+        ("mean_flow", "mean flow"),
+        ("cycle", "cycle"),
     ];
     Ok(names
         .into_iter()
+        .filter(|(key, _)| lines.iter().any(|line| line.get(key).is_some()))
         .map(|(key, name)| {
             let (steps, values) = lines
                 .iter()
@@ -267,6 +272,11 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
             metrics::ess(log_weights)
         }
     };
+    let has_head = train::method(config).has_head() || model.head.is_some();
+    let ess_by_head = |which: &[usize]| match has_head {
+        true => ess_of(&samples.log_weights(&samples.log_q_head, which, kt)),
+        false => f64::NAN,
+    };
     let normalised = metrics::normalised(&log_weights).unwrap_or_default();
     let width = 3 * molecule.n_atoms();
     let d_weighted: f64 = chosen
@@ -298,13 +308,16 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         temperature: config.system.temperature,
         n_samples: samples.count(),
         n_reference,
-        nfe: schedule.steps(),
+        method: config.training.method.name().into(),
+        likelihood_head: has_head,
+        calibration: trained.calibration,
+        nfe: samples.evaluations,
         n_drawn: samples.draws,
         n_audited: audited.len(),
         folded_steps: samples.folded_steps,
         weights_from: weights_from.into(),
-        ess_head: metrics::ess(&samples.log_weights(&samples.log_q_head, &all, kt)),
-        ess_head_audited: ess_of(&samples.log_weights(&samples.log_q_head, &audited, kt)),
+        ess_head: ess_by_head(&all),
+        ess_head_audited: ess_by_head(&audited),
         ess_exact: ess_of(&exact_weights),
         ess_exact_clipped: metrics::clip(&exact_weights, CLIPPED).ess,
         likelihood_gap_mean,

@@ -10,6 +10,7 @@ use boltzmap_models::network::{DitConfig, MlpConfig, NetworkConfig};
 use boltzmap_models::parameters::Parameters;
 use boltzmap_models::schedule::Schedule;
 use boltzmap_models::subspace::Subspace;
+use boltzmap_objectives::calibration::CalibrationReport;
 use boltzmap_objectives::trainer::DataSource;
 use boltzmap_physics::chart::{
     CartesianChart, Decoded, Encoded, InternalChart, InternalOptions, Whitening, ZMatrix,
@@ -182,6 +183,8 @@ pub struct Model {
     pub flow_map: FlowMap,
     /// The moving average of its parameters, which is what samples are drawn with.
     pub parameters: Parameters<f32>,
+    /// The parameters of a calibrated divergence head, where there is one.
+    pub head: Option<Parameters<f32>>,
     /// The coordinates it acts on.
     pub coordinates: Coordinates,
 }
@@ -197,10 +200,17 @@ pub struct ModelMetadata {
     pub step: u64,
     /// Steps skipped because their gradient was not finite.
     pub skipped: u64,
+    /// What the calibration did, once there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationReport>,
 }
 
 /// Prefix of the moving average's tensors. A slash keeps them apart from the network's own, whose names have dots.
 pub const AVERAGE_PREFIX: &str = "average/";
+/// Prefix of a frozen teacher's tensors, which only the training needs.
+pub const TEACHER_PREFIX: &str = "teacher/";
+/// Prefix of a calibrated divergence head's tensors.
+pub const HEAD_PREFIX: &str = "head/";
 
 impl ModelMetadata {
     /// Reads the metadata of a checkpoint.
@@ -229,9 +239,16 @@ impl Model {
         let parameters = checkpoint
             .parameters(AVERAGE_PREFIX, flow_map.layout())
             .with_context(|| format!("cannot use {}", path.display()))?;
+        let head = if checkpoint.tensors.keys().any(|name| name.starts_with(HEAD_PREFIX)) {
+            let head = checkpoint.parameters(HEAD_PREFIX, flow_map.layout());
+            Some(head.with_context(|| format!("cannot use {}", path.display()))?)
+        } else {
+            None
+        };
         Ok(Model {
             flow_map,
             parameters,
+            head,
             coordinates: metadata.coordinates,
         })
     }

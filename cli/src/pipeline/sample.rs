@@ -4,15 +4,21 @@
 //! until the wanted number lies inside, so the proposal is the map's distribution conditioned on the domain, whose
 //! density is higher by the reciprocal of the share kept. That share, and with it a constant in all log q, is known to
 //! its statistical error; self-normalised weights do not feel it.
+//!
+//! A method without divergence head has no log q by the head: it is NaN, and every likelihood is computed exactly. Flow
+//! matching alone is sampled by its continuous flow, whose log q is exact up to the tolerance of the integration.
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use boltzmap_kernels::random::Stream;
+use boltzmap_models::ModelError;
+use boltzmap_models::continuous_flow::{ContinuousFlow, Integrator};
 use boltzmap_models::control::Control;
 use boltzmap_models::deploy::{ExactSampler, FewStepSampler};
 use boltzmap_models::flow_map::reference_variance;
+use boltzmap_models::ode::Tolerances;
 use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::metrics;
 use boltzmap_physics::rotations;
@@ -20,6 +26,7 @@ use rayon::prelude::*;
 
 use super::model::{self, Coordinates, Model};
 use super::molecule::Molecule;
+use super::train;
 use crate::config::Config;
 use crate::npz::{NpzFile, NpzWriter};
 use crate::progress::{self, Progress};
@@ -27,6 +34,8 @@ use crate::run_dir::RunDir;
 
 /// Stream domain of the base noise; sample i uses stream (seed, domain, i).
 const DOMAIN_NOISE: u64 = 0x6e6f_6973_6500;
+/// States that share the steps of the continuous flow.
+const FLOW_BLOCK: usize = 4;
 /// Stream domain of the orientations of samples in internal coordinates.
 const DOMAIN_ORIENTATION: u64 = 0x6f72_6965_6e74;
 
@@ -34,7 +43,7 @@ const DOMAIN_ORIENTATION: u64 = 0x6f72_6965_6e74;
 pub struct Samples {
     /// `[n, atoms, 3]`, nm, mean-free.
     pub positions: Vec<f64>,
-    /// log q by the head on the mean-free Cartesian space (nm), given the domain, `[n]`.
+    /// log q by the head on the mean-free Cartesian space (nm), given the domain; NaN where there is no head, `[n]`.
     pub log_q_head: Vec<f64>,
     /// log q of the few-step map itself, NaN where it was not computed, `[n]`.
     pub log_q_exact: Vec<f64>,
@@ -44,6 +53,9 @@ pub struct Samples {
     pub draws: usize,
     /// Steps, over all audited samples, at which the determinant was not positive.
     pub folded_steps: usize,
+    /// Network evaluations per sample, its log q by the head included; of a continuous flow, those of the most demanding
+    /// block of samples.
+    pub evaluations: usize,
 }
 
 impl Samples {
@@ -93,6 +105,7 @@ impl Samples {
             energy: file.array("energy", &n)?.values,
             draws: file.array::<i64>("draws", &[Some(1)])?.values[0] as usize,
             folded_steps: file.array::<i64>("folded_steps", &[Some(1)])?.values[0] as usize,
+            evaluations: file.array::<i64>("evaluations", &[Some(1)])?.values[0] as usize,
             positions: positions.values,
         })
     }
@@ -115,6 +128,7 @@ impl Samples {
             .array("weights", &[n], weights)
             .array("draws", &[1], &[self.draws as i64])
             .array("folded_steps", &[1], &[self.folded_steps as i64])
+            .array("evaluations", &[1], &[self.evaluations as i64])
             .write(&run.samples())
     }
 }
@@ -168,12 +182,72 @@ struct Kept {
     noise: Vec<f32>,
     /// `[n, atoms, 3]`, nm.
     positions: Vec<f64>,
-    /// log q of the map's final state by the head, `[n]`.
-    log_q_head: Vec<f64>,
+    /// log q of the map's final state as the sampler tells it, `[n]`.
+    log_q: Vec<f64>,
     /// log|dx/dy| of the coordinates, `[n]`.
     volume: Vec<f64>,
     /// States drawn so far.
     draws: usize,
+    /// Network evaluations per sample.
+    evaluations: usize,
+}
+
+/// What draws a run's states.
+enum Sampler {
+    /// The few-step map; log q is the head's, which may not have been trained.
+    FewStep(FewStepSampler<f32>),
+    /// The continuous flow; log q is exact.
+    Continuous(ContinuousFlow<f32>),
+}
+
+/// Final states with log q as the sampler tells it, and network evaluations per state.
+struct Drawn {
+    states: Vec<f32>,
+    log_density: Vec<f64>,
+    evaluations: usize,
+}
+
+impl Sampler {
+    fn new(model: &Model, config: &Config) -> Result<Sampler> {
+        let schedule = model::schedule(config)?;
+        let (map, parameters) = (&model.flow_map, &model.parameters);
+        if train::method(config).is_continuous() {
+            let tolerances = Tolerances {
+                relative: config.sampling.tolerance,
+                absolute: config.sampling.tolerance,
+                ..Tolerances::default()
+            };
+            let integrator = Integrator::Adaptive(tolerances);
+            let flow =
+                ContinuousFlow::new(map, parameters, schedule.epsilon(), FLOW_BLOCK, integrator)?;
+            return Ok(Sampler::Continuous(flow));
+        }
+        Ok(Sampler::FewStep(match &model.head {
+            Some(head) => FewStepSampler::with_head(map, parameters, head, &schedule),
+            None => FewStepSampler::new(map, parameters, &schedule),
+        }))
+    }
+
+    fn transport(&self, noise: &[f32], control: &Control<'_>) -> Result<Drawn, ModelError> {
+        Ok(match self {
+            Sampler::FewStep(sampler) => {
+                let drawn = sampler.transport(noise, control)?;
+                Drawn {
+                    states: drawn.states,
+                    log_density: drawn.log_density,
+                    evaluations: drawn.evaluations,
+                }
+            }
+            Sampler::Continuous(flow) => {
+                let drawn = flow.transport(noise, control)?;
+                Drawn {
+                    states: drawn.states,
+                    log_density: drawn.log_density,
+                    evaluations: drawn.statistics.evaluations,
+                }
+            }
+        })
+    }
 }
 
 /// Draws and audits the samples of a run.
@@ -184,21 +258,24 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let schedule = model::schedule(config)?;
     require_atoms(&model.coordinates, &molecule, &run.checkpoint())?;
     let n = config.sampling.samples;
-    let n_audited = config.audit.samples.min(n);
+    let method = train::method(config);
+    let has_head = method.has_head() || model.head.is_some();
+    // Without a head, the exact likelihood is the only one there is.
+    let n_audited = if has_head { config.audit.samples.min(n) } else { n };
     let map = &model.flow_map;
     let (tokens, channels, size) = (map.tokens(), map.channels(), map.state_size());
 
     let start = Instant::now();
-    let sampler = FewStepSampler::new(map, &model.parameters, &schedule);
+    let sampler = Sampler::new(&model, config)?;
     // The map ends at time 1 − ε, where unit-variance data has the variance S²: one known scaling brings it back.
     let scale = reference_variance(1.0 - schedule.epsilon()).sqrt();
     let mut kept = Kept::default();
-    while kept.log_q_head.len() < n {
-        let missing = n - kept.log_q_head.len();
+    while kept.log_q.len() < n {
+        let missing = n - kept.log_q.len();
         ensure!(
             kept.draws < LARGEST_EXCESS * n,
             "only {} of {} samples lie in the coordinates' domain; train longer",
-            kept.log_q_head.len(),
+            kept.log_q.len(),
             kept.draws
         );
         // A round draws what is missing; the domain's share makes the later rounds short.
@@ -227,17 +304,24 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
                 .extend_from_slice(&noise[i * size..(i + 1) * size]);
             kept.positions
                 .extend_from_slice(&decoded.positions[i * width..(i + 1) * width]);
-            kept.log_q_head.push(drawn.log_density[i]);
+            kept.log_q.push(drawn.log_density[i]);
             kept.volume.push(decoded.log_det[i]);
         }
         kept.draws += missing;
+        kept.evaluations = kept.evaluations.max(drawn.evaluations);
     }
     let drawing = start.elapsed().as_secs_f64();
 
     let start = Instant::now();
+    let log_q_head = match has_head {
+        true => kept.log_q.clone(),
+        false => vec![f64::NAN; n],
+    };
     let mut log_q_exact = vec![f64::NAN; n];
     let mut folded_steps = 0;
-    if n_audited > 0 {
+    if method.is_continuous() {
+        log_q_exact.copy_from_slice(&kept.log_q);
+    } else if n_audited > 0 {
         let exact = with_progress("audit", n_audited, |control| {
             ExactSampler::new(map, &model.parameters, &schedule)
                 .exact_log_density(&kept.noise[..n_audited * size], control)
@@ -263,13 +347,14 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let to_cartesian = |log_q: f64, i: usize| log_q + constant - kept.volume[i];
     let samples = Samples {
         log_q_head: (0..n)
-            .map(|i| to_cartesian(kept.log_q_head[i], i))
+            .map(|i| to_cartesian(log_q_head[i], i))
             .collect(),
         log_q_exact: (0..n).map(|i| to_cartesian(log_q_exact[i], i)).collect(),
         energy: BatchEvaluator::<f64>::new(&molecule.system).energies(&kept.positions)?,
         draws: kept.draws,
         positions: kept.positions,
         folded_steps,
+        evaluations: kept.evaluations,
     };
     let (chosen, log_weights, _) = weights(&samples, molecule.thermal_energy);
     let normalised = metrics::normalised(&log_weights);
@@ -287,10 +372,10 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
 }
 
 /// Runs long work of the models with a progress bar and Ctrl-C.
-fn with_progress<R>(
+pub fn with_progress<R>(
     stage: &str,
     total: usize,
-    work: impl FnOnce(&Control<'_>) -> Result<R, boltzmap_models::error::ModelError>,
+    work: impl FnOnce(&Control<'_>) -> Result<R, ModelError>,
 ) -> Result<R> {
     let bar = std::sync::Mutex::new(Progress::new(stage, total as u64, 0));
     let report = |done: usize, _total: usize| {

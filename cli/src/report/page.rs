@@ -217,6 +217,7 @@ fn metrics(s: &Summary) -> String {
             row(&["audited exactly", &count(s.n_audited)]),
             row(&["steps with a folded map", &count(s.folded_steps)]),
             row(&["reference frames", &count(s.n_reference)]),
+            row(&["method", &s.method]),
             row(&["network evaluations per state", &s.nfe.to_string()]),
             row(&["parameters", &count(s.n_parameters)]),
             row(&["training steps", &count(s.training_steps)]),

@@ -1,5 +1,6 @@
 //! The numbers of a run: `summary.json`.
 
+use boltzmap_objectives::calibration::CalibrationReport;
 use serde::{Serialize, Serializer};
 
 /// Everything that `summary.json` holds. Numbers that could not be computed are NaN here and `null` there.
@@ -19,11 +20,18 @@ pub struct Summary {
     pub n_drawn: usize,
     /// Frames of the reference.
     pub n_reference: usize,
-    /// Network evaluations per sample.
+    /// How the map was trained.
+    pub method: String,
+    /// Whether it has a divergence head. Without one there is no likelihood by the head, and all of its numbers are null.
+    pub likelihood_head: bool,
+    /// What the calibration of the head did; null where there was none.
+    pub calibration: Option<CalibrationReport>,
+    /// Network evaluations per sample, its likelihood by the head included: one per step, two with a calibrated head; of a
+    /// continuous flow those of the most demanding block of samples.
     pub nfe: usize,
     /// Samples whose likelihood was computed exactly.
     pub n_audited: usize,
-    /// Steps of audited samples, of n_audited · nfe, at which the determinant was not positive: there the map folds space
+    /// Steps of audited samples at which the determinant was not positive: there the map folds space
     /// over, and its change of variables gives a lower bound of the density.
     pub folded_steps: usize,
     /// Which log q the weights of the reported averages use: "exact" or "head".

@@ -45,6 +45,17 @@ pub fn verdict(summary: &Summary) -> Vec<Statement> {
 fn likelihood(summary: &Summary) -> Statement {
     let (mean, deviation) = (summary.likelihood_gap_mean, summary.likelihood_gap_std);
     let subject = "Likelihood head";
+    if !summary.likelihood_head {
+        let text = format!(
+            "There is none: the method {} trains no divergence head, and every likelihood is the exact one.",
+            summary.method
+        );
+        return Statement {
+            tone: Tone::Good,
+            subject,
+            text,
+        };
+    }
     if summary.n_audited == 0 || !deviation.is_finite() {
         let text = "Not audited: no likelihood was computed exactly, so the weights rest on the head alone.".into();
         return Statement {

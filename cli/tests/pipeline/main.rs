@@ -3,6 +3,7 @@
 //! One small run serves most tests; each works on a copy of it.
 
 mod damage;
+mod methods;
 mod runs;
 
 use std::collections::BTreeMap;
