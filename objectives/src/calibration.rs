@@ -125,7 +125,8 @@ impl Calibration {
         config: CalibrationConfig,
         control: &Control,
     ) -> Result<Self, ModelError> {
-        let refuse = |problem: &str| Err(ModelError::Configuration(format!("calibration: {problem}")));
+        let refuse =
+            |problem: &str| Err(ModelError::Configuration(format!("calibration: {problem}")));
         if config.block == 0 || config.batch == 0 || !config.batch.is_multiple_of(config.block) {
             return refuse("the batch must be a positive multiple of the block");
         }
@@ -177,7 +178,8 @@ impl Calibration {
             gradients: vec![0.0; parameters.flat().len()],
             config,
         };
-        let (trajectories, held_out) = (calibration.config.trajectories, calibration.config.held_out);
+        let (trajectories, held_out) =
+            (calibration.config.trajectories, calibration.config.held_out);
         let all = trajectories + held_out;
         let pool = |done, _| control.report(done, all);
         let rest = |done, _| control.report(trajectories + done, all);
@@ -198,8 +200,11 @@ impl Calibration {
         n: usize,
         control: &Control,
     ) -> Result<Rows, ModelError> {
-        let (tokens, channels, size) =
-            (self.map.tokens(), self.map.channels(), self.map.state_size());
+        let (tokens, channels, size) = (
+            self.map.tokens(),
+            self.map.channels(),
+            self.map.state_size(),
+        );
         let steps = self.schedule.steps();
         let mut rows = Rows {
             x: vec![0.0; n * steps * size],
@@ -259,12 +264,7 @@ impl Calibration {
             chosen.log_det.push(self.pool.log_det[row]);
         }
         let mut inputs = self.head.slices();
-        inputs.extend([
-            chosen.x.as_slice(),
-            &chosen.s,
-            &chosen.t,
-            &chosen.log_det,
-        ]);
+        inputs.extend([chosen.x.as_slice(), &chosen.s, &chosen.t, &chosen.log_det]);
         let layout = self.head.layout();
         let mut sums = [[0.0f32; 1]; 2];
         {
@@ -295,8 +295,7 @@ impl Calibration {
         let (mut states, mut log_det) = (vec![0.0; rows.x.len()], vec![0.0; n]);
         let mut inputs = head.slices();
         inputs.extend([rows.x.as_slice(), &rows.s, &rows.t]);
-        self.step
-            .run(n, &inputs, &mut [&mut states, &mut log_det]);
+        self.step.run(n, &inputs, &mut [&mut states, &mut log_det]);
         let errors: Vec<f64> = log_det
             .iter()
             .zip(&rows.log_det)

@@ -221,10 +221,7 @@ impl Interpolant {
                 .map(|i| a * data[i] + b * part(base, i) + c * part(latent, i))
                 .collect()
         };
-        (
-            sum(alpha.0, beta.0, gamma.0),
-            sum(alpha.1, beta.1, gamma.1),
-        )
+        (sum(alpha.0, beta.0, gamma.0), sum(alpha.1, beta.1, gamma.1))
     }
 
     /// γ and its derivative at traced times; none where z takes no part.

@@ -160,8 +160,7 @@ impl Method {
         let mut terms = match *self {
             Method::Scallop if config.interpolant.is_linear() => {
                 let corrections = corrections_program(map, config.block);
-                let diagonal =
-                    diagonal_loss(&corrections, traced.shape, config.diagonal_weights);
+                let diagonal = diagonal_loss(&corrections, traced.shape, config.diagonal_weights);
                 let lagrangian = lagrangian_loss(
                     &corrections,
                     traced.shape,
@@ -283,8 +282,7 @@ impl Traced<'_> {
 
     /// F2D2's divergence is one number per state: its residuals are those of the head's sum.
     fn f2d2(&self, options: F2d2) -> Vec<Term> {
-        let (fields, shape, interpolant) =
-            (&self.fields, self.shape, &self.config.interpolant);
+        let (fields, shape, interpolant) = (&self.fields, self.shape, &self.config.interpolant);
         let hutchinson = |of, velocity| DiagonalTerms {
             weights: self.config.diagonal_weights,
             velocity,
@@ -295,8 +293,7 @@ impl Traced<'_> {
             reduction: Reduction::Sum,
         };
         let own = hutchinson(Probed::Own, VelocityTarget::Conditional);
-        let terms =
-            self.consistency(Divergence::Hutchinson(options.probes), Reduction::Sum);
+        let terms = self.consistency(Divergence::Hutchinson(options.probes), Reduction::Sum);
         let halves = || semigroup_loss(fields, shape, interpolant, Split::Halves, terms);
         match options.instantiation {
             Instantiation::Shortcut => vec![
@@ -305,17 +302,11 @@ impl Traced<'_> {
             ],
             Instantiation::MeanFlow => {
                 let loss = mean_flow_loss(fields, shape, interpolant, Side::Start, terms);
-                vec![
-                    self.diagonal(self.diagonal_program(own)),
-                    self.pairs(loss),
-                ]
+                vec![self.diagonal(self.diagonal_program(own)), self.pairs(loss)]
             }
             Instantiation::Lagrangian => {
                 let loss = lagrangian_fields_loss(fields, shape, interpolant, terms);
-                vec![
-                    self.diagonal(self.diagonal_program(own)),
-                    self.pairs(loss),
-                ]
+                vec![self.diagonal(self.diagonal_program(own)), self.pairs(loss)]
             }
             Instantiation::Distilled => {
                 let distilled = hutchinson(Probed::Teacher, VelocityTarget::Teacher);

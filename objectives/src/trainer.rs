@@ -183,7 +183,11 @@ impl LossProgram {
         let has_teacher = names[parameters..]
             .first()
             .is_some_and(|name| name.starts_with("teacher."));
-        let shared = if has_teacher { 2 * parameters } else { parameters };
+        let shared = if has_teacher {
+            2 * parameters
+        } else {
+            parameters
+        };
         let roles: Vec<Role> = names[shared..].iter().map(|name| Role::of(name)).collect();
         let mut input_roles = vec![InputRole::Shared; shared];
         input_roles.extend(vec![InputRole::PerBlock { axis: 0 }; roles.len()]);
@@ -209,12 +213,7 @@ impl LossProgram {
     }
 
     /// Runs the batch; the sums of the parts come back, the gradient goes to `gradients` in parameter order.
-    fn run(
-        &self,
-        shared: &[&[f32]],
-        layout: &ParameterLayout,
-        gradients: &mut [f32],
-    ) -> Vec<f64> {
+    fn run(&self, shared: &[&[f32]], layout: &ParameterLayout, gradients: &mut [f32]) -> Vec<f64> {
         let mut sums = vec![[0.0f32; 1]; 1 + self.parts.len()];
         {
             let mut inputs = shared.to_vec();
@@ -403,9 +402,10 @@ impl Trainer {
     pub fn step(&mut self, source: &dyn DataSource) -> StepMetrics {
         let step = self.next_step();
         self.draw(source, step);
-        let mut freezing = self.terms.iter().filter(|term| {
-            term.is_active(step) && term.term.teacher == TermTeacher::Frozen
-        });
+        let mut freezing = self
+            .terms
+            .iter()
+            .filter(|term| term.is_active(step) && term.term.teacher == TermTeacher::Frozen);
         if self.frozen.is_none() && freezing.next().is_some() {
             self.frozen = Some(self.optimizer.average.clone());
         }

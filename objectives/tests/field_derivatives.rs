@@ -181,10 +181,20 @@ fn cycle_and_calibration_of_networks() {
             average: 1.0,
             cycle: 10.0,
         };
-        let loss = falcon_loss(&fields, shape(&map), &interpolant, weights, StopGradient::None);
+        let loss = falcon_loss(
+            &fields,
+            shape(&map),
+            &interpolant,
+            weights,
+            StopGradient::None,
+        );
         differences_agree(&map, &loss, &parameters(&map, &loss), 3);
         let stop = StopGradient::TargetAndArgument;
-        modes_agree(&map, &falcon_loss(&fields, shape(&map), &interpolant, weights, stop), 3);
+        modes_agree(
+            &map,
+            &falcon_loss(&fields, shape(&map), &interpolant, weights, stop),
+            3,
+        );
         let loss = calibration_loss(&fields, shape(&map));
         differences_agree(&map, &loss, &parameters(&map, &loss), 3);
         // The other side of mean flow, with the divergence and without.
@@ -277,12 +287,7 @@ fn both_ways_of_writing_scallop_agree() {
         ),
         (
             lagrangian_fields_loss(&fields, shape, &interpolant, consistency),
-            lagrangian_loss(
-                &corrections,
-                shape,
-                consistency.weights,
-                consistency.stop,
-            ),
+            lagrangian_loss(&corrections, shape, consistency.weights, consistency.stop),
         ),
     ];
     for (ours, theirs) in pairs {
@@ -290,9 +295,13 @@ fn both_ways_of_writing_scallop_agree() {
         assert_eq!(ours.output_names, theirs.output_names);
         let wrt: Vec<usize> = (0..map.layout().count()).collect();
         let values = inputs(&map, &ours, 8);
-        let gradients = [ours, theirs]
-            .map(|loss| interpret(&boltzmap_autodiff::grad(&loss, &wrt), &values));
-        for (a, b) in gradients[0].iter().flatten().zip(gradients[1].iter().flatten()) {
+        let gradients =
+            [ours, theirs].map(|loss| interpret(&boltzmap_autodiff::grad(&loss, &wrt), &values));
+        for (a, b) in gradients[0]
+            .iter()
+            .flatten()
+            .zip(gradients[1].iter().flatten())
+        {
             assert!((a - b).abs() < 1e-12 * (1.0 + b.abs()), "{a} {b}");
         }
     }

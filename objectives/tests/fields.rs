@@ -3,7 +3,7 @@
 use std::f64::consts::{FRAC_PI_2, PI};
 use std::sync::Arc;
 
-use boltzmap_autodiff::builder::{Builder, Var};
+use boltzmap_autodiff::builder::Builder;
 use boltzmap_autodiff::interpret::interpret;
 use boltzmap_autodiff::ir::Program;
 use boltzmap_kernels::random::Stream;
@@ -69,9 +69,7 @@ impl Path {
     fn variance(self, sigma: f64) -> Curve {
         let a = sigma * sigma;
         match self {
-            Path::Linear => {
-                Curve::new("variance", move |t| t.square() * a + (1.0 - t).square())
-            }
+            Path::Linear => Curve::new("variance", move |t| t.square() * a + (1.0 - t).square()),
             Path::Trigonometric => Curve::new("variance", move |t| {
                 (t * FRAC_PI_2).sin().square() * a + (t * FRAC_PI_2).cos().square()
             }),
@@ -128,10 +126,17 @@ impl Values {
     fn new(seed: u64, sigma: f64, times: &[(f64, f64, f64)]) -> Self {
         Self {
             offsets: [0.0; 2],
-            states: [normals(seed, sigma), normals(seed + 1, BASE), normals(seed + 2, 1.0)],
+            states: [
+                normals(seed, sigma),
+                normals(seed + 1, BASE),
+                normals(seed + 2, 1.0),
+            ],
             probes: [signs(seed + 3), signs(seed + 4)],
             s: times.iter().map(|(s, _, _)| *s).collect(),
-            t: times.iter().map(|(s, place, _)| s + 0.03 + place * (0.98 - s - 0.03)).collect(),
+            t: times
+                .iter()
+                .map(|(s, place, _)| s + 0.03 + place * (0.98 - s - 0.03))
+                .collect(),
             h: times.iter().map(|(_, _, h)| *h).collect(),
             finest: vec![0.0; BLOCK],
         }
@@ -148,8 +153,9 @@ impl Values {
                 let part = |which: usize| {
                     let mut unit = [vec![0.0], vec![0.0], vec![0.0]];
                     unit[which][0] = 1.0;
-                    let (state, rate) =
-                        path.interpolant().numbers(&unit[0], &unit[1], &unit[2], at[b]);
+                    let (state, rate) = path
+                        .interpolant()
+                        .numbers(&unit[0], &unit[1], &unit[2], at[b]);
                     (state[0], rate[0])
                 };
                 let (solved, kept) = match path {
@@ -313,7 +319,11 @@ fn offsets_of_the_fields_are_seen() {
     let (sigma, path) = (0.6, Path::Linear);
     let fields = gaussian_fields(path, sigma, 1.0);
     let interpolant = path.interpolant();
-    let mut values = Values::new(5, sigma, &[(0.1, 0.5, 0.3), (0.4, 0.2, 0.5), (0.6, 0.9, 0.8)]);
+    let mut values = Values::new(
+        5,
+        sigma,
+        &[(0.1, 0.5, 0.3), (0.4, 0.2, 0.5), (0.6, 0.9, 0.8)],
+    );
     values.offsets = [0.0, 0.3];
     let blocks = BLOCK as f64;
     let stop = StopGradient::TargetAndArgument;
@@ -330,7 +340,10 @@ fn offsets_of_the_fields_are_seen() {
         ] {
             let outputs = values.run(&loss);
             assert!(outputs[1] < ROUND_OFF, "{outputs:?}");
-            assert!((outputs[2] - expected).abs() < 1e-10 * expected, "{outputs:?}");
+            assert!(
+                (outputs[2] - expected).abs() < 1e-10 * expected,
+                "{outputs:?}"
+            );
             assert!((outputs[0] - outputs[1] - outputs[2]).abs() < 1e-12);
         }
     }
@@ -373,7 +386,11 @@ fn the_two_sides_of_mean_flow_differ_in_sign() {
     let values = Values::new(7, sigma, &times);
     let at = values.s.clone();
     let values = values.at_the_mean(path, sigma, &at);
-    let terms = terms(StopGradient::TargetAndArgument, Divergence::Head, Reduction::Vector);
+    let terms = terms(
+        StopGradient::TargetAndArgument,
+        Divergence::Head,
+        Reduction::Vector,
+    );
     let run = |fields: &Program| {
         let loss = mean_flow_loss(fields, shape(1.0), &path.interpolant(), Side::Start, terms);
         values.run(&loss)
@@ -389,11 +406,21 @@ fn the_two_sides_of_mean_flow_differ_in_sign() {
 fn the_finest_shortcuts_come_from_the_diagonal() {
     let (sigma, path) = (0.6, Path::Linear);
     let fields = gaussian_fields(path, sigma, 1.0);
-    let mut values = Values::new(5, sigma, &[(0.1, 0.5, 0.3), (0.4, 0.2, 0.5), (0.6, 0.9, 0.8)]);
+    let mut values = Values::new(
+        5,
+        sigma,
+        &[(0.1, 0.5, 0.3), (0.4, 0.2, 0.5), (0.6, 0.9, 0.8)],
+    );
     values.finest = vec![1.0; BLOCK];
     let stop = StopGradient::TargetAndArgument;
     let terms = terms(stop, Divergence::Head, Reduction::Vector);
-    let loss = semigroup_loss(&fields, shape(1.0), &path.interpolant(), Split::Halves, terms);
+    let loss = semigroup_loss(
+        &fields,
+        shape(1.0),
+        &path.interpolant(),
+        Split::Halves,
+        terms,
+    );
     let found = values.run(&loss);
     let variance = |t: f64| path.variance(sigma).at(t);
     let rate = |t: f64| variance(t).1 / (2.0 * variance(t).0);
@@ -413,7 +440,10 @@ fn the_finest_shortcuts_come_from_the_diagonal() {
         }
     }
     assert!((found[1] - map).abs() < 1e-12 * map, "{found:?} {map}");
-    assert!((found[2] - divergence).abs() < 1e-10 * divergence, "{found:?} {divergence}");
+    assert!(
+        (found[2] - divergence).abs() < 1e-10 * divergence,
+        "{found:?} {divergence}"
+    );
 }
 
 /// A part without weight is not in the program, and neither is its teacher.
@@ -445,10 +475,20 @@ fn calibration_compares_log_determinants() {
     let log_det: Vec<f64> = (0..BLOCK)
         .map(|b| 0.5 * STATE as f64 * (variance(t[b]) / variance(s[b])).ln() + errors[b])
         .collect();
-    let inputs = [vec![0.0], vec![0.0], normals(1, 1.0), s.to_vec(), t.to_vec(), log_det];
+    let inputs = [
+        vec![0.0],
+        vec![0.0],
+        normals(1, 1.0),
+        s.to_vec(),
+        t.to_vec(),
+        log_det,
+    ];
     let found = interpret(&loss, &inputs);
     let expected = errors.iter().map(|e| e * e).sum::<f64>() / STATE as f64;
     assert!((found[0][0] - expected).abs() < 1e-14, "{found:?}");
     let gradient = interpret(&boltzmap_autodiff::grad(&loss, &[0, 1]), &inputs);
-    assert!(gradient[2][0] == 0.0 && gradient[3][0] != 0.0, "{gradient:?}");
+    assert!(
+        gradient[2][0] == 0.0 && gradient[3][0] != 0.0,
+        "{gradient:?}"
+    );
 }

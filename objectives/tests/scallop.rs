@@ -16,11 +16,7 @@ use boltzmap_objectives::oracles::GaussianMixture;
 const BLOCK: usize = 250;
 const BLOCKS: usize = 160;
 
-const FORMS: [ScallopForm; 3] = [
-    ScallopForm::Plain,
-    ScallopForm::Score,
-    ScallopForm::Centred,
-];
+const FORMS: [ScallopForm; 3] = [ScallopForm::Plain, ScallopForm::Score, ScallopForm::Centred];
 
 fn plane() -> GaussianMixture {
     GaussianMixture {
@@ -38,7 +34,12 @@ fn coefficients(interpolant: &Interpolant, t: f64) -> [f64; 4] {
 }
 
 /// r_k(x) and s_k² of x_t = α x₁ + γ z.
-fn responsibilities(mixture: &GaussianMixture, x: &[f64], alpha: f64, gamma: f64) -> (Vec<f64>, Vec<f64>) {
+fn responsibilities(
+    mixture: &GaussianMixture,
+    x: &[f64],
+    alpha: f64,
+    gamma: f64,
+) -> (Vec<f64>, Vec<f64>) {
     let variances: Vec<f64> = (mixture.standard_deviations.iter())
         .map(|sigma| (alpha * sigma).powi(2) + gamma * gamma)
         .collect();
@@ -63,7 +64,8 @@ fn velocity(mixture: &GaussianMixture, x: &[f64], c: [f64; 4]) -> Vec<f64> {
             (0..r.len())
                 .map(|k| {
                     let sigma = mixture.standard_deviations[k];
-                    let slope = (alpha * alpha_rate * sigma * sigma + gamma * gamma_rate) / variances[k];
+                    let slope =
+                        (alpha * alpha_rate * sigma * sigma + gamma * gamma_rate) / variances[k];
                     let mean = mixture.means[k][i];
                     r[k] * (alpha_rate * mean + slope * (x[i] - alpha * mean))
                 })
@@ -105,7 +107,8 @@ fn posterior(mixture: &GaussianMixture, x: &[f64], c: [f64; 4], seed: u64) -> [V
         let sigma = mixture.standard_deviations[k];
         let precision = sigma.powi(-2) + (alpha / gamma).powi(2);
         for i in 0..x.len() {
-            let mean = (mixture.means[k][i] / sigma.powi(2) + alpha * x[i] / gamma.powi(2)) / precision;
+            let mean =
+                (mixture.means[k][i] / sigma.powi(2) + alpha * x[i] / gamma.powi(2)) / precision;
             let value = mean + stream.standard_normal() / precision.sqrt();
             data.push(value);
             noise.push((x[i] - alpha * value) / gamma);
@@ -121,7 +124,10 @@ fn constant_fields() -> Program {
     let x = builder.input("x", &[BLOCK, 1, 2]);
     let (s, t) = (builder.input("s", &[BLOCK]), builder.input("t", &[BLOCK]));
     let unused = (x * 0.0) + ((s + t) * 0.0).reshape(&[BLOCK, 1, 1]);
-    builder.finish(&[("mean_velocity", unused + u), ("mean_divergence", unused + d)])
+    builder.finish(&[
+        ("mean_velocity", unused + u),
+        ("mean_divergence", unused + d),
+    ])
 }
 
 /// The mean target of D_i with its standard error, from the gradient of the divergence part at D = 0:
@@ -153,7 +159,10 @@ fn mean_target(form: ScallopForm, interpolant: &Interpolant, x: &[f64], t: f64) 
             let inputs = [v.clone(), vec![0.0; 2], data, noise, vec![t; BLOCK]];
             let outputs = interpret(&gradient, &inputs);
             let slope = &outputs[gradient.outputs.len() - 1];
-            slope.iter().map(|g| -g / (c[2] * c[2] * BLOCK as f64)).collect()
+            slope
+                .iter()
+                .map(|g| -g / (c[2] * c[2] * BLOCK as f64))
+                .collect()
         })
         .collect();
     (0..2)
@@ -199,7 +208,11 @@ fn every_form_works_on_the_trigonometric_path() {
             for (i, (mean, error)) in found.into_iter().enumerate() {
                 assert!(error < 0.1, "{form:?} at {t}: error {error} tells nothing");
                 let gap = mean - exact[i];
-                assert!(gap.abs() < 5.0 * error, "{form:?} at {t}: {mean} ± {error}, {}", exact[i]);
+                assert!(
+                    gap.abs() < 5.0 * error,
+                    "{form:?} at {t}: {mean} ± {error}, {}",
+                    exact[i]
+                );
             }
         }
     }

@@ -239,7 +239,11 @@ impl Model {
         let parameters = checkpoint
             .parameters(AVERAGE_PREFIX, flow_map.layout())
             .with_context(|| format!("cannot use {}", path.display()))?;
-        let head = if checkpoint.tensors.keys().any(|name| name.starts_with(HEAD_PREFIX)) {
+        let head = if checkpoint
+            .tensors
+            .keys()
+            .any(|name| name.starts_with(HEAD_PREFIX))
+        {
             let head = checkpoint.parameters(HEAD_PREFIX, flow_map.layout());
             Some(head.with_context(|| format!("cannot use {}", path.display()))?)
         } else {

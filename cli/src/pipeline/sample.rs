@@ -261,7 +261,11 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let method = train::method(config);
     let has_head = method.has_head() || model.head.is_some();
     // Without a head, the exact likelihood is the only one there is.
-    let n_audited = if has_head { config.audit.samples.min(n) } else { n };
+    let n_audited = if has_head {
+        config.audit.samples.min(n)
+    } else {
+        n
+    };
     let map = &model.flow_map;
     let (tokens, channels, size) = (map.tokens(), map.channels(), map.state_size());
 
@@ -346,9 +350,7 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let constant = map.dimension() as f64 * scale.ln() - (n as f64 / kept.draws as f64).ln();
     let to_cartesian = |log_q: f64, i: usize| log_q + constant - kept.volume[i];
     let samples = Samples {
-        log_q_head: (0..n)
-            .map(|i| to_cartesian(log_q_head[i], i))
-            .collect(),
+        log_q_head: (0..n).map(|i| to_cartesian(log_q_head[i], i)).collect(),
         log_q_exact: (0..n).map(|i| to_cartesian(log_q_exact[i], i)).collect(),
         energy: BatchEvaluator::<f64>::new(&molecule.system).energies(&kept.positions)?,
         draws: kept.draws,

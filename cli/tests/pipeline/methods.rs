@@ -70,7 +70,11 @@ fn methods_with_a_head_report_both_likelihoods() {
         ),
         (
             "distilled",
-            &[f2d2, "training.f2d2_instantiation=\"distilled\""],
+            &[
+                f2d2,
+                "training.f2d2_instantiation=\"distilled\"",
+                "training.distillation_start=0.34",
+            ],
         ),
     ];
     for (name, settings) in cases {
@@ -182,13 +186,26 @@ fn a_distillation_resumes_bit_for_bit() {
     let _ = child.kill();
     child.wait().unwrap();
     let checkpoint = Checkpoint::read(&file).unwrap();
-    assert!(checkpoint.tensors.contains_key("teacher/final.velocity.weight"));
+    assert!(
+        checkpoint
+            .tensors
+            .contains_key("teacher/final.velocity.weight")
+    );
     succeed(boltzmap(&["train", path(&broken), "--resume"]));
-    assert_eq!(std::fs::read_to_string(broken.join("config.toml")).unwrap(), config);
-    assert_same(&whole, &broken, &["checkpoint.safetensors", "metrics.jsonl"]);
+    assert_eq!(
+        std::fs::read_to_string(broken.join("config.toml")).unwrap(),
+        config
+    );
+    assert_same(
+        &whole,
+        &broken,
+        &["checkpoint.safetensors", "metrics.jsonl"],
+    );
     // Without its teacher a checkpoint cannot be continued.
     let mut damaged = checkpoint;
-    damaged.tensors.retain(|name, _| !name.starts_with("teacher/"));
+    damaged
+        .tensors
+        .retain(|name, _| !name.starts_with("teacher/"));
     damaged.metadata["step"] = 20.into();
     damaged.write(&file).unwrap();
     let complaint = refused(&broken, &["train", path(&broken), "--resume"]);
@@ -229,7 +246,11 @@ fn calibration_stores_a_head_and_leaves_the_samples() {
     };
     let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect::<Vec<_>>();
     for name in ["energy", "log_q_exact"] {
-        assert_eq!(bits(read(&plain, name)), bits(read(&calibrated, name)), "{name}");
+        assert_eq!(
+            bits(read(&plain, name)),
+            bits(read(&calibrated, name)),
+            "{name}"
+        );
     }
     assert_ne!(read(&plain, "log_q_head"), read(&calibrated, "log_q_head"));
     // Done once: resuming changes nothing. Starting anew gives the same bits.
@@ -265,7 +286,10 @@ fn settings_that_no_method_can_use_are_refused() {
             ],
             "falcon_cycle_weight",
         ),
-        (&["training.velocity_weight=0.0"], "training.velocity_weight"),
+        (
+            &["training.velocity_weight=0.0"],
+            "training.velocity_weight",
+        ),
         (
             &["training.method=\"flow_matching\"", "calibration.steps=5"],
             "calibration.steps",
@@ -273,10 +297,7 @@ fn settings_that_no_method_can_use_are_refused() {
         (&["calibration.held_out=1"], "calibration.held_out"),
         (&["sampling.tolerance=0.0"], "sampling.tolerance"),
     ] {
-        let complaint = refused(
-            directory.path(),
-            &crate::run_arguments(&root, settings),
-        );
+        let complaint = refused(directory.path(), &crate::run_arguments(&root, settings));
         assert!(complaint.contains(hint), "{settings:?}: {complaint}");
     }
 }

@@ -132,4 +132,3 @@ pub fn lagrangian_loss(
     ];
     builder.finish(&outputs)
 }
-

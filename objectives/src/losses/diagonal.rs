@@ -45,7 +45,8 @@ pub enum ScallopForm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiagonalDivergence {
-    /// Hutchinson's ε ⊙ (∂v/∂x ε), averaged over probes (F2D2, arXiv 2512.02636).
+    /// Hutchinson's ε ⊙ (∂v/∂x ε), averaged over probes (F2D2, arXiv 2512.02636). Residuals are weighted with γ², unless
+    /// the path starts from a base of its own: one scale for every problem, in the place of the released programs' constants.
     Hutchinson {
         /// Probes per sample.
         probes: usize,
@@ -98,7 +99,7 @@ impl DiagonalTerms {
 /// `[B]`. Outputs: `loss`, `flow_matching` (`velocity_distillation` where the teacher's velocity is matched), `divergence`.
 ///
 /// With x = x_t: ‖u(x,t,t) − ṽ‖² (or the teacher's velocity in ṽ's place), and ‖D(x,t,t) − target‖² with the targets of
-/// [`DiagonalDivergence`], for SCALLOP's times γ². Targets are held fixed.
+/// [`DiagonalDivergence`], times γ². Targets are held fixed.
 ///
 /// # Panics
 /// If SCALLOP is asked of an interpolant without latent noise, or a form with a score of one with a base.
@@ -134,7 +135,8 @@ pub fn diagonal_fields_loss(
                     Probed::Teacher => held,
                     Probed::Own => tracing.student.iter().map(|p| p.stop_gradient()).collect(),
                 };
-                divergence - tracing.hutchinson(&parameters, point.state, time, &probes)
+                let target = tracing.hutchinson(&parameters, point.state, time, &probes);
+                tracing.probe_scale(interpolant, time, &probes) * (divergence - target)
             }
             DiagonalDivergence::Scallop(form) => {
                 let velocity = velocity.stop_gradient();
@@ -160,14 +162,15 @@ fn scallop_target<'b>(
     time: Var<'b>,
 ) -> (Var<'b>, Var<'b>) {
     let time = shape.column(time);
-    let (Some((gamma, gamma_rate)), Some(latent)) =
-        (interpolant.latent(time), ingredients.latent)
+    let (Some((gamma, gamma_rate)), Some(latent)) = (interpolant.latent(time), ingredients.latent)
     else {
         panic!("SCALLOP's targets need latent noise, which {interpolant:?} lacks");
     };
     let centred = || {
         let Some(score) = interpolant.score(time) else {
-            panic!("the score does not follow from the velocity on {interpolant:?}; use the plain form");
+            panic!(
+                "the score does not follow from the velocity on {interpolant:?}; use the plain form"
+            );
         };
         latent - score.mean(point.state, velocity)
     };

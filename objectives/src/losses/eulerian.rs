@@ -16,7 +16,8 @@ use crate::interpolant::Interpolant;
 /// With x = x_s and the teacher's velocity v' = v'(x, s):
 ///
 /// * ∂_s X + ∇X · v' = 0, that is u = v' + (t−s)(∂_s + v'·∇) u;
-/// * (∂_s + v'·∇)[(t−s) D_i] = −∂_i v'_i(x, s), that is D = ∂v' + (t−s)(∂_s + v'·∇) D.
+/// * (∂_s + v'·∇)[(t−s) D_i] = −∂_i v'_i(x, s), that is D = ∂v' + (t−s)(∂_s + v'·∇) D; with Hutchinson's
+///   probes multiplied with γ_s.
 ///
 /// One JVP in (x, s) serves both. [`StopGradient::Target`] holds θ', [`StopGradient::TargetAndArgument`] also the
 /// derivatives of u and D, so that the gradient flows through u and D themselves alone.
@@ -44,6 +45,7 @@ pub fn eulerian_fields_loss(
     tracing.finish_consistency(
         terms,
         moved.velocity - velocity - interval * rates[0],
-        moved.divergence - divergence - interval * rates[1],
+        tracing.probe_scale(interpolant, start, &probes)
+            * (moved.divergence - divergence - interval * rates[1]),
     )
 }

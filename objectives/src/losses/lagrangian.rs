@@ -16,7 +16,8 @@ use crate::interpolant::Interpolant;
 /// With x = x_s and X = X_{s,t}(x) = x + (t−s) u:
 ///
 /// * ∂_t X = v'(X, t), that is u + (t−s) ∂_t u = v'(X, t);
-/// * ∂_t[(t−s) D_i] = ∂_i v'_i(X, t), that is D + (t−s) ∂_t D = ∂v'(X, t), from the teacher's head or by Hutchinson.
+/// * ∂_t[(t−s) D_i] = ∂_i v'_i(X, t), that is D + (t−s) ∂_t D = ∂v'(X, t), from the teacher's head, or by Hutchinson
+///   and then multiplied with γ_t.
 ///
 /// One JVP in t serves both. [`StopGradient::Target`] holds θ', [`StopGradient::TargetAndArgument`] also X in the
 /// right-hand sides.
@@ -42,9 +43,10 @@ pub fn lagrangian_fields_loss(
     };
     let teacher = tracing.held_teacher(terms.stop);
     let (velocity, divergence) = tracing.diagonal(&teacher, argument, end, &probes);
+    let residual = moved.divergence + interval * moved.divergence_rate - divergence;
     tracing.finish_consistency(
         terms,
         moved.velocity + interval * moved.velocity_rate - velocity,
-        moved.divergence + interval * moved.divergence_rate - divergence,
+        tracing.probe_scale(interpolant, end, &probes) * residual,
     )
 }

@@ -31,7 +31,8 @@ pub enum Side {
 /// * x at the end, x = x_t: u = ṽ − (t−s)(∂_t + ṽ·∇) u, with u the mean velocity as a function of the end; it is the
 ///   field from t to s, and the equation above with s and t exchanged.
 ///
-/// ∂v' is the teacher's head or Hutchinson's estimate of its divergence. [`StopGradient::Target`] holds θ',
+/// ∂v' is the teacher's head or Hutchinson's estimate of its divergence, with which the residual is multiplied with γ at the
+/// state's time. [`StopGradient::Target`] holds θ',
 /// [`StopGradient::TargetAndArgument`] the whole right-hand sides (as Geng et al. do).
 pub fn mean_flow_loss(
     fields: &Program,
@@ -55,7 +56,7 @@ pub fn mean_flow_loss(
     let divergence = if with_teacher {
         let teacher = tracing.held_teacher(terms.stop);
         let (_, divergence) = tracing.diagonal(&teacher, point.state, from, &probes);
-        divergence_rates - divergence
+        tracing.probe_scale(interpolant, from, &probes) * (divergence_rates - divergence)
     } else {
         divergence_rates
     };

@@ -120,9 +120,7 @@ impl LossShape {
     fn reduce_residual<'b>(&self, residual: Var<'b>, reduction: Reduction) -> Var<'b> {
         match reduction {
             Reduction::Vector => self.reduce(residual.square()),
-            Reduction::Sum => {
-                residual.sum(&[1, 2]).square().sum(&[0]) * (1.0 / self.coordinates())
-            }
+            Reduction::Sum => residual.sum(&[1, 2]).square().sum(&[0]) * (1.0 / self.coordinates()),
         }
     }
 

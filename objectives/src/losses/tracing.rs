@@ -127,9 +127,7 @@ impl<'b, 'p> Tracing<'b, 'p> {
         let mut arguments = self.student.clone();
         arguments.extend([x, s, t]);
         arguments.extend(tangents);
-        let outputs = self
-            .builder
-            .call(&jvp(self.fields, wrt, None), &arguments);
+        let outputs = self.builder.call(&jvp(self.fields, wrt, None), &arguments);
         Moved {
             velocity: outputs[0],
             divergence: outputs[1],
@@ -160,6 +158,20 @@ impl<'b, 'p> Tracing<'b, 'p> {
             .builder
             .call(&jvp(self.fields, &[count], Some(k)), &arguments);
         (probes * outputs[2]).mean(&[0])
+    }
+
+    /// What a divergence residual with Hutchinson's probes at time t is multiplied with: γ_t, as the spread of the probes
+    /// grows like 1/γ towards the data; 1 where the divergence is the head's, or the path starts from a base of its own.
+    pub(super) fn probe_scale(
+        &self,
+        interpolant: &Interpolant,
+        t: Var<'b>,
+        probes: &[Var<'b>],
+    ) -> Var<'b> {
+        match interpolant.score(self.shape.column(t)) {
+            Some(latent) if !probes.is_empty() => latent.gamma,
+            _ => self.builder.constant(1.0, &[self.shape.block, 1, 1]),
+        }
     }
 
     /// The velocity of these parameters at (x, t) and the terms of its divergence.
@@ -205,8 +217,10 @@ impl<'b, 'p> Tracing<'b, 'p> {
     /// # Panics
     /// If every weight is zero.
     pub(super) fn finish(&self, parts: &[(&str, f64, Var<'b>)]) -> Program {
-        let kept: Vec<&(&str, f64, Var<'b>)> =
-            parts.iter().filter(|(_, weight, _)| *weight != 0.0).collect();
+        let kept: Vec<&(&str, f64, Var<'b>)> = parts
+            .iter()
+            .filter(|(_, weight, _)| *weight != 0.0)
+            .collect();
         let loss = kept
             .iter()
             .map(|(_, weight, part)| *part * *weight)
