@@ -241,3 +241,102 @@ impl Interpolant {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Gaussian;
+    use boltzmap_models::subspace::Subspace;
+
+    fn paths() -> [Interpolant; 4] {
+        let base = || Arc::new(Gaussian::standard(Subspace::Full, 1, 2));
+        [
+            Interpolant::linear(),
+            Interpolant::trigonometric(),
+            Interpolant::bridge(base(), 0.7),
+            Interpolant::general(
+                Curve::new("t²", |t| t.square()),
+                Some((Curve::new("1 − t", |t| 1.0 - t), base())),
+                None,
+            ),
+        ]
+    }
+
+    const DATA: [f64; 2] = [0.7, -1.2];
+    const BASE: [f64; 2] = [0.3, 0.4];
+    const LATENT: [f64; 2] = [-0.5, 2.0];
+
+    #[test]
+    fn paths_end_at_the_data_and_start_at_noise_or_base() {
+        for path in paths() {
+            let at = |t: f64| path.numbers(&DATA, &BASE, &LATENT, t).0;
+            let start = if path.base().is_some() { BASE } else { LATENT };
+            for i in 0..2 {
+                assert!((at(1.0)[i] - DATA[i]).abs() < 1e-15, "{path:?}");
+                assert!((at(0.0)[i] - start[i]).abs() < 1e-15, "{path:?}");
+            }
+        }
+        let shown = format!("{:?}", Interpolant::trigonometric());
+        assert_eq!(shown, "x_t = (sin πt/2) x₁ + (cos πt/2) z");
+    }
+
+    #[test]
+    fn rates_are_derivatives_and_programs_agree_with_numbers() {
+        for path in paths() {
+            for t in [0.1, 0.45, 0.8] {
+                let (state, rate) = path.numbers(&DATA, &BASE, &LATENT, t);
+                let shifted = |h: f64| path.numbers(&DATA, &BASE, &LATENT, t + h).0;
+                let (plus, minus) = (shifted(1e-5), shifted(-1e-5));
+                for i in 0..2 {
+                    let slope = (plus[i] - minus[i]) / 2e-5;
+                    assert!(
+                        (slope - rate[i]).abs() < 1e-8,
+                        "{path:?}: {slope} {}",
+                        rate[i]
+                    );
+                }
+                let builder = Builder::new();
+                let [data, base, latent] =
+                    ["data", "base", "noise"].map(|name| builder.input(name, &[1, 1, 2]));
+                let time = builder.input("t", &[1, 1, 1]);
+                let point = path.point(
+                    Ingredients {
+                        data,
+                        base: Some(base),
+                        latent: Some(latent),
+                    },
+                    time,
+                );
+                let program = builder.finish(&[("state", point.state), ("rate", point.rate)]);
+                let inputs = [DATA.to_vec(), BASE.to_vec(), LATENT.to_vec(), vec![t]];
+                let found = interpret(&program, &inputs);
+                for i in 0..2 {
+                    assert!((found[0][i] - state[i]).abs() < 1e-15);
+                    assert!((found[1][i] - rate[i]).abs() < 1e-15);
+                }
+            }
+        }
+    }
+
+    /// E[z|x] from the velocity, where x₁ and z are their own means.
+    #[test]
+    fn the_latent_mean_follows_from_the_velocity() {
+        for path in [Interpolant::linear(), Interpolant::trigonometric()] {
+            let builder = Builder::new();
+            let [x, v] = ["x", "v"].map(|name| builder.input(name, &[2]));
+            let score = path.score(builder.input("t", &[1])).expect("no base");
+            let program = builder.finish(&[("mean", score.mean(x, v))]);
+            for t in [0.0, 0.3, 0.9] {
+                let (state, rate) = path.numbers(&DATA, &[], &LATENT, t);
+                let found = interpret(&program, &[state, rate, vec![t]]);
+                for i in 0..2 {
+                    assert!((found[0][i] - LATENT[i]).abs() < 1e-13, "{path:?} {t}");
+                }
+            }
+        }
+        assert!(paths()[2..].iter().all(|path| {
+            let builder = Builder::new();
+            path.score(builder.input("t", &[1])).is_none()
+        }));
+    }
+}

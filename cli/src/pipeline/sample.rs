@@ -195,9 +195,9 @@ struct Kept {
 /// What draws a run's states.
 enum Sampler {
     /// The few-step map; log q is the head's, which may not have been trained.
-    FewStep(FewStepSampler<f32>),
+    FewStep(Box<FewStepSampler<f32>>),
     /// The continuous flow; log q is exact.
-    Continuous(ContinuousFlow<f32>),
+    Continuous(Box<ContinuousFlow<f32>>),
 }
 
 /// Final states with log q as the sampler tells it, and network evaluations per state.
@@ -220,12 +220,13 @@ impl Sampler {
             let integrator = Integrator::Adaptive(tolerances);
             let flow =
                 ContinuousFlow::new(map, parameters, schedule.epsilon(), FLOW_BLOCK, integrator)?;
-            return Ok(Sampler::Continuous(flow));
+            return Ok(Sampler::Continuous(Box::new(flow)));
         }
-        Ok(Sampler::FewStep(match &model.head {
+        let sampler = match &model.head {
             Some(head) => FewStepSampler::with_head(map, parameters, head, &schedule),
             None => FewStepSampler::new(map, parameters, &schedule),
-        }))
+        };
+        Ok(Sampler::FewStep(Box::new(sampler)))
     }
 
     fn transport(&self, noise: &[f32], control: &Control<'_>) -> Result<Drawn, ModelError> {
