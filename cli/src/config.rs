@@ -69,6 +69,8 @@ named_enum!(
         Dit = "dit",
         /// Residual multi-layer perceptron.
         Mlp = "mlp",
+        /// Equivariant message passing between atoms.
+        Egnn = "egnn",
     }
 );
 
@@ -509,7 +511,7 @@ mod tests {
         let text = message("ala2", &["trainng.batch=3"]);
         assert!(text.contains("training.batch"), "{text}");
         let text = message("ala2", &["network.kind=dti"]);
-        assert!(text.contains("\"dit\" or \"mlp\""), "{text}");
+        assert!(text.contains("\"dit\", \"mlp\" or \"egnn\""), "{text}");
         let text = message("ala3", &[]);
         assert!(text.contains("did you mean ala2"), "{text}");
     }
@@ -535,6 +537,11 @@ mod tests {
         assert!(text.contains("must be positive"), "{text}");
         let text = message("ala2", &["network.heads=5"]);
         assert!(text.contains("must divide"), "{text}");
+        let text = message("ala2", &["network.kind=egnn"]);
+        assert!(
+            text.contains("needs coordinates.chart \"cartesian\""),
+            "{text}"
+        );
         let text = message("ala2", &["training=3"]);
         assert!(text.contains("section"), "{text}");
         let text = message("ala2", &["training.steps"]);

@@ -72,7 +72,55 @@ pub enum ModelError {
         /// what happened
         problem: String,
     },
+    /// A state does not lie on the subspace of the model's states.
+    #[error(
+        "sample {sample} lies {distance:e} off the model's subspace; remove the mean over its tokens from every channel"
+    )]
+    OffSubspace {
+        /// index of the sample
+        sample: usize,
+        /// Euclidean distance from the subspace
+        distance: f64,
+    },
+    /// No preimage of a state was found.
+    #[error(
+        "the step from t = {from} to t = {to} could not be inverted for sample {sample}: the residual stays at {residual:e}; the state lies where the map folds or outside its image, or the tolerance is below the precision's round-off"
+    )]
+    NotInverted {
+        /// index of the sample
+        sample: usize,
+        /// time s of the step
+        from: f64,
+        /// time t of the step
+        to: f64,
+        /// ‖X(x) − y‖₂ at the best point found
+        residual: f64,
+    },
     /// The caller asked to stop.
     #[error("stopped on request before the work was complete")]
     Cancelled,
+}
+
+impl ModelError {
+    /// The error of a part of a batch in which samples are numbered from `first` on.
+    pub(crate) fn of_later_sample(self, first: usize) -> Self {
+        match self {
+            ModelError::NotFinite { what, sample } => ModelError::NotFinite {
+                what,
+                sample: sample + first,
+            },
+            ModelError::NotInverted {
+                sample,
+                from,
+                to,
+                residual,
+            } => ModelError::NotInverted {
+                sample: sample + first,
+                from,
+                to,
+                residual,
+            },
+            other => other,
+        }
+    }
 }

@@ -110,12 +110,18 @@ impl FlowMap {
     /// Makes the network of a configuration.
     ///
     /// # Errors
-    /// If a size is zero, sizes do not fit each other, or a mean-free state has a single token.
+    /// If a size is zero, sizes do not fit each other, a mean-free state has a single token, or an equivariant network is
+    /// to act on states with a mean.
     pub fn new(config: &FlowMapConfig) -> Result<Self, ModelError> {
         let network = Network::new(&config.network)?;
         if config.subspace == Subspace::MeanFree && network.tokens() < 2 {
             return Err(ModelError::Configuration(
                 "a mean-free state of one token is always zero; give it two tokens or the full subspace".into(),
+            ));
+        }
+        if config.subspace == Subspace::Full && matches!(network, Network::Egnn(_)) {
+            return Err(ModelError::Configuration(
+                "egnn cannot see where a state's mean is; give it the mean-free subspace".into(),
             ));
         }
         let layout = ParameterLayout::new(network.parameters());

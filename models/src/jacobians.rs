@@ -21,7 +21,23 @@ pub fn velocity_jacobian<T: Real>(map: &FlowMap, block: usize) -> Jacobian<T> {
     jacobian(map, &map.velocity_program(block), block)
 }
 
-fn jacobian<T: Real>(map: &FlowMap, program: &Program, block: usize) -> Jacobian<T> {
+/// As [`velocity_jacobian`], for `probes` tangents of one's own at a time.
+pub(crate) fn velocity_along_probes<T: Real>(
+    map: &FlowMap,
+    block: usize,
+    probes: usize,
+) -> Jacobian<T> {
+    let tangents = (TANGENTS_OF_A_BLOCK / block).clamp(1, probes.max(1));
+    with_tangents(map, &map.velocity_program(block), tangents)
+}
+
+/// Qᵀ (∂f/∂x) Q of a program (parameters…, x `[B, T, C]`, …) whose first output has the shape of x.
+pub(crate) fn jacobian<T: Real>(map: &FlowMap, program: &Program, block: usize) -> Jacobian<T> {
+    let tangents = (TANGENTS_OF_A_BLOCK / block).max(map.channels());
+    with_tangents(map, program, tangents)
+}
+
+fn with_tangents<T: Real>(map: &FlowMap, program: &Program, tangents: usize) -> Jacobian<T> {
     let parameters = map.layout().count();
     let roles = input_roles(parameters, program.inputs.len() - parameters);
     let basis = Basis::new(
@@ -29,7 +45,6 @@ fn jacobian<T: Real>(map: &FlowMap, program: &Program, block: usize) -> Jacobian
         map.dimension(),
         map.subspace().basis(map.tokens(), map.channels()),
     );
-    let tangents = (TANGENTS_OF_A_BLOCK / block).max(map.channels());
     Jacobian::compile(program, parameters, 0, roles, Some(basis), tangents)
 }
 

@@ -17,7 +17,7 @@ use boltzmap_models::parameters::Parameters;
 use boltzmap_models::schedule::Schedule;
 use common::{inputs, maps, random_parameters};
 
-const TIGHT: Integrator = Integrator::Adaptive(Tolerances {
+const TIGHT: Integrator = Integrator::dormand_prince(Tolerances {
     relative: 1e-12,
     absolute: 1e-12,
     max_steps: 100_000,
@@ -171,9 +171,14 @@ fn continuous_flow_is_its_own_inverse_and_obeys_the_change_of_variables() {
             absolute: 1e-9,
             max_steps: 100_000,
         };
-        let flow =
-            ContinuousFlow::new(&map, &parameters, 0.05, 2, Integrator::Adaptive(tolerances))
-                .unwrap();
+        let flow = ContinuousFlow::new(
+            &map,
+            &parameters,
+            0.05,
+            2,
+            Integrator::dormand_prince(tolerances),
+        )
+        .unwrap();
         let control = Control::default();
         let forward = flow.transport(&noise, &control).unwrap();
         let backward = flow.log_density(&forward.states, &control).unwrap();
@@ -234,7 +239,7 @@ fn results_have_the_same_bits_on_any_number_of_threads() {
             let exact = ExactSampler::new(map, &parameters, &schedule)
                 .exact_log_density(&noise, &control)
                 .unwrap();
-            let integrator = Integrator::Adaptive(Tolerances::default());
+            let integrator = Integrator::dormand_prince(Tolerances::default());
             let flow = ContinuousFlow::new(map, &parameters, 0.02, 4, integrator).unwrap();
             (samples, exact, flow.transport(&noise, &control).unwrap())
         })

@@ -1,4 +1,4 @@
-//! Every layer, both networks and the flow map through the derivative checks, to second order and including a network's
+//! Every layer, the networks and the flow map through the derivative checks, to second order and including a network's
 //! own derivative in time.
 
 mod common;
@@ -12,7 +12,7 @@ use boltzmap_models::jacobians::{step_jacobian, velocity_jacobian};
 use boltzmap_models::layers;
 use boltzmap_models::network::Network;
 use boltzmap_models::parameters::{Bound, ParameterLayout, ParameterSpec};
-use common::{dit, inputs, maps, mlp, random_parameters};
+use common::{dit, egnn, inputs, maps, mlp, random_parameters};
 use proptest::prelude::*;
 
 const BATCH: usize = 2;
@@ -127,7 +127,7 @@ proptest! {
 
 #[test]
 fn networks_to_second_order() {
-    for config in [dit(3, 2), mlp(3, 2)] {
+    for config in [dit(3, 2), mlp(3, 2), egnn(3, 2)] {
         let network = Network::new(&config).unwrap();
         let b = Builder::new();
         let p = ParameterLayout::new(network.parameters()).bind(&b);

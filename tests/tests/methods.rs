@@ -263,7 +263,7 @@ fn flow_matching_learns_a_mixture_for_the_continuous_flow() {
     let map = plane();
     let parameters = trained(&map, Method::FlowMatching, 800, &schedule);
     let noise: Vec<f32> = map.subspace().noise(1, 2, 1, 9, 0, 1000);
-    let integrator = Integrator::Adaptive(Tolerances {
+    let integrator = Integrator::dormand_prince(Tolerances {
         relative: 1e-4,
         absolute: 1e-4,
         max_steps: 1000,

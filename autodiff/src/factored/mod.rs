@@ -136,3 +136,30 @@ pub(crate) fn is_view(op: &Op) -> bool {
             | Op::StopGradient(_)
     )
 }
+
+/// The same sum with terms that differ in one factor of one shape joined: f a + f b = f (a + b). A function written as a
+/// product of two, as x σ(x) is, would double the terms of its operand otherwise.
+fn merged(terms: Vec<Term<'_>>) -> Vec<Term<'_>> {
+    let mut result: Vec<Term> = Vec::new();
+    for term in terms {
+        let differing = |other: &Term| {
+            if other.support != term.support || other.factors.len() != term.factors.len() {
+                return None;
+            }
+            let pairs = || other.factors.iter().zip(&term.factors);
+            let at = pairs().position(|(a, b)| a.id != b.id)?;
+            let alone = pairs().filter(|(a, b)| a.id != b.id).count() == 1;
+            let alike = other.factors[at].shape() == term.factors[at].shape();
+            (alone && alike).then_some(at)
+        };
+        let found = result
+            .iter()
+            .enumerate()
+            .find_map(|(i, other)| Some((i, differing(other)?)));
+        match found {
+            Some((i, at)) => result[i].factors[at] = result[i].factors[at] + term.factors[at],
+            None => result.push(term),
+        }
+    }
+    result
+}

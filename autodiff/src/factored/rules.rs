@@ -5,6 +5,9 @@ use crate::builder::Builder;
 use crate::ir::{Binary, Op, Unary};
 use crate::var::Var;
 
+/// Terms of a sum that is still worth keeping apart. Layers that mix tokens more than once multiply them.
+const MOST_TERMS: usize = 32;
+
 impl Tangents {
     /// The operation on operands in this form; `shape` is its result's. At least one operand is linear in the tangent.
     pub(crate) fn apply<'b>(
@@ -59,7 +62,7 @@ impl Tangents {
                         }
                     }
                 }
-                terms
+                super::merged(terms)
             }
             Op::Binary(Binary::Mul, _, _) => {
                 let (value, coefficient) = match (linear(0), linear(1)) {
@@ -226,15 +229,14 @@ impl Tangents {
             | Op::RowReciprocalStd { .. } => return None,
         };
         let small = |factor: &Var<'b>| self.is_small(*factor, shape);
-        terms
-            .iter()
-            .all(|term| term.factors.iter().all(small))
-            .then(|| {
+        (terms.len() <= MOST_TERMS && terms.iter().all(|term| term.factors.iter().all(small))).then(
+            || {
                 Form::Linear(Factored {
                     shape: shape.to_vec(),
                     terms,
                 })
-            })
+            },
+        )
     }
 
     /// A factor that is one number.

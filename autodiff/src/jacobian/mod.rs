@@ -254,6 +254,25 @@ impl<T: Real> Jacobian<T> {
         probes: &[T],
         y: Option<&mut [T]>,
     ) -> Vec<f64> {
+        let forms = self.quadratic_forms(n_samples, inputs, probes, y);
+        let count = forms.len() / n_samples;
+        forms
+            .chunks_exact(count)
+            .map(|forms| forms.iter().sum::<f64>() / count as f64)
+            .collect()
+    }
+
+    /// v_pᵀ J v_p of every sample and probe: `[n_samples, P]`, from probes `[P, n_samples, D]`.
+    ///
+    /// # Panics
+    /// When a length does not match.
+    pub fn quadratic_forms(
+        &self,
+        n_samples: usize,
+        inputs: &[&[T]],
+        probes: &[T],
+        y: Option<&mut [T]>,
+    ) -> Vec<f64> {
         let sample = n_samples * self.basis.rows;
         assert!(
             sample > 0 && !probes.is_empty() && probes.len().is_multiple_of(sample),
@@ -262,14 +281,14 @@ impl<T: Real> Jacobian<T> {
             self.basis.rows
         );
         let count = probes.len() / sample;
-        let mut traces = vec![0.0; n_samples];
+        let mut forms = vec![0.0; n_samples * count];
         self.arbitrary().run(
             n_samples,
             inputs,
             y,
-            &mut traces,
-            1,
-            |block, worker, results| {
+            &mut forms,
+            count,
+            |block, worker, forms| {
                 let chunk_length = self.block * self.basis.rows;
                 let shape = [self.block, self.basis.rows];
                 for start in (0..count).step_by(self.tangents) {
@@ -289,21 +308,20 @@ impl<T: Real> Jacobian<T> {
                         );
                     }
                     block.run_chunk(worker, 0, 0);
-                    for (b, result) in results.iter_mut().enumerate() {
+                    for (b, forms) in forms.chunks_exact_mut(count).enumerate() {
                         for k in 0..now {
                             let at = (k * self.block + b) * self.basis.rows;
                             let range = at..at + self.basis.rows;
                             let pairs = worker.tangents[range.clone()]
                                 .iter()
                                 .zip(&worker.outputs[0][range]);
-                            *result += pairs.map(|(v, jv)| v.as_f64() * jv.as_f64()).sum::<f64>()
-                                / count as f64;
+                            forms[start + k] = pairs.map(|(v, jv)| v.as_f64() * jv.as_f64()).sum();
                         }
                     }
                 }
             },
         );
-        traces
+        forms
     }
 
     /// Calls `reduce` with Qᵀ J Q `[d, d]` of every sample and the sample's part of the result.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Config, InstantiationKind, MethodKind};
+use super::{Chart, Config, InstantiationKind, MethodKind, NetworkKind};
 
 fn at_least(path: &str, value: usize, least: usize) -> Result<()> {
     ensure!(
@@ -87,6 +87,11 @@ impl Config {
             "network.heads must divide network.width ({}), got {}",
             network.width,
             network.heads
+        );
+        ensure!(
+            network.kind != NetworkKind::Egnn || self.coordinates.chart == Chart::Cartesian,
+            "network.kind \"egnn\" moves atoms in space and needs coordinates.chart \"cartesian\", got \"{}\"",
+            self.coordinates.chart
         );
 
         let training = &self.training;

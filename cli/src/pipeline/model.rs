@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::checkpoint::Checkpoint;
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
-use boltzmap_models::network::{DitConfig, MlpConfig, NetworkConfig};
+use boltzmap_models::network::{DitConfig, EgnnConfig, MlpConfig, NetworkConfig};
 use boltzmap_models::parameters::Parameters;
 use boltzmap_models::schedule::Schedule;
 use boltzmap_models::subspace::Subspace;
@@ -94,8 +94,12 @@ impl Coordinates {
     }
 }
 
-/// The flow map's configuration for a state of this shape.
-pub fn flow_map_config(config: &Config, coordinates: &Coordinates) -> FlowMapConfig {
+/// The flow map's configuration for states of these coordinates.
+pub fn flow_map_config(
+    config: &Config,
+    coordinates: &Coordinates,
+    molecule: &Molecule,
+) -> FlowMapConfig {
     let [tokens, channels] = coordinates.state_shape();
     let network = &config.network;
     let network = match network.kind {
@@ -114,6 +118,16 @@ pub fn flow_map_config(config: &Config, coordinates: &Coordinates) -> FlowMapCon
             channels,
             width: network.width,
             blocks: network.layers,
+            conditioning_width: network.width,
+            time_frequencies: TIME_FREQUENCIES,
+        }),
+        // Its tokens are the atoms: the configuration allows it in Cartesian coordinates only.
+        NetworkKind::Egnn => NetworkConfig::Egnn(EgnnConfig {
+            tokens,
+            channels,
+            token_types: molecule.atom_classes(),
+            width: network.width,
+            layers: network.layers,
             conditioning_width: network.width,
             time_frequencies: TIME_FREQUENCIES,
         }),

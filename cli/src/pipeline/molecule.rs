@@ -69,6 +69,12 @@ impl Molecule {
         self.topology.n_atoms()
     }
 
+    /// Class of every atom for a network that treats a class alike: three hydrogens on one atom share one, as turning
+    /// their group exchanges them; every other atom has its own. Numbered from 0 in order of their first atoms.
+    pub fn atom_classes(&self) -> Vec<usize> {
+        atom_classes(&self.topology.bonds, &self.atomic_numbers)
+    }
+
     /// φ and ψ of each frame, rad, of the first residue that has both: what the figures show.
     pub fn first_phi_psi<T: Copy + Into<f64>>(&self, positions: &[T]) -> (Vec<f64>, Vec<f64>) {
         self.torus(positions)
@@ -86,5 +92,70 @@ impl Molecule {
     /// Fraction of frames in which every Cα has the handedness of the sequence (L, unless it asks for D).
     pub fn fraction_l<T: Copy + Into<f64>>(&self, positions: &[T]) -> f64 {
         observables::fraction_all_l(positions, self.n_atoms(), &self.backbone.centres)
+    }
+}
+
+/// [`Molecule::atom_classes`] of a bond graph.
+fn atom_classes(bonds: &[[usize; 2]], atomic_numbers: &[u8]) -> Vec<usize> {
+    let mut neighbours = vec![Vec::new(); atomic_numbers.len()];
+    for &[i, j] in bonds {
+        neighbours[i].push(j);
+        neighbours[j].push(i);
+    }
+    let hydrogens = |centre: usize| {
+        let of_centre = neighbours[centre].iter().copied();
+        of_centre
+            .filter(|&i| atomic_numbers[i] == 1 && neighbours[i].len() == 1)
+            .collect::<Vec<usize>>()
+    };
+    let mut classes: Vec<usize> = Vec::with_capacity(atomic_numbers.len());
+    let mut next = 0;
+    for atom in 0..atomic_numbers.len() {
+        let group = match neighbours[atom][..] {
+            [centre] if atomic_numbers[atom] == 1 => hydrogens(centre),
+            _ => Vec::new(),
+        };
+        let first = group.iter().copied().min();
+        match first.filter(|&first| group.len() == 3 && first < atom) {
+            Some(first) => classes.push(classes[first]),
+            None => {
+                classes.push(next);
+                next += 1;
+            }
+        }
+    }
+    classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use boltzmap_physics::build_sequence;
+
+    #[test]
+    fn only_hydrogens_of_one_rotor_share_a_class() {
+        let (topology, _) = build_sequence("Ace-AG-Nme").unwrap();
+        let numbers: Vec<u8> = topology
+            .atoms
+            .iter()
+            .map(|atom| atom.element.atomic_number())
+            .collect();
+        let classes = atom_classes(&topology.bonds, &numbers);
+        // Methyls of both caps and of alanine; the two hydrogens of glycine's carbon keep their own classes.
+        let mut sizes = vec![0; classes.iter().max().unwrap() + 1];
+        classes.iter().for_each(|&class| sizes[class] += 1);
+        assert_eq!(sizes.iter().filter(|&&size| size == 3).count(), 3);
+        assert_eq!(sizes.len(), numbers.len() - 6);
+        for name in ["HB1", "HB2", "HB3"] {
+            let of = |name: &str| classes[topology.find(1, name).unwrap()];
+            assert_eq!(of(name), of("HB1"));
+            assert_ne!(of(name), of("CB"));
+        }
+        // Numbered in order of their first atoms.
+        let mut seen = 0;
+        for &class in &classes {
+            assert!(class <= seen);
+            seen = seen.max(class + 1);
+        }
     }
 }

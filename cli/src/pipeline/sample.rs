@@ -217,7 +217,7 @@ impl Sampler {
                 absolute: config.sampling.tolerance,
                 ..Tolerances::default()
             };
-            let integrator = Integrator::Adaptive(tolerances);
+            let integrator = Integrator::dormand_prince(tolerances);
             let flow =
                 ContinuousFlow::new(map, parameters, schedule.epsilon(), FLOW_BLOCK, integrator)?;
             return Ok(Sampler::Continuous(Box::new(flow)));

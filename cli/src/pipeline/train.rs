@@ -262,7 +262,7 @@ pub fn train(run: &RunDir, config: &Config, resume: bool) -> Result<()> {
         None => Coordinates::fit(config, &molecule, &data.train)?,
     };
     let frames = Frames::new(&coordinates, &data.train)?;
-    let map_config = model::flow_map_config(config, &coordinates);
+    let map_config = model::flow_map_config(config, &coordinates, &molecule);
     let flow_map = FlowMap::new(&map_config)?;
     let freezing = settings.method.freezes_teacher();
     let (parameters, optimizer, skipped, frozen) = match &held {

@@ -2,10 +2,12 @@
 //! transformer of an autoregressive flow ([`tarflow`]), which has no time.
 
 pub mod dit;
+pub mod egnn;
 pub mod mlp;
 pub mod tarflow;
 
 pub use dit::{Dit, DitConfig};
+pub use egnn::{Egnn, EgnnConfig};
 pub use mlp::{Mlp, MlpConfig};
 pub use tarflow::{TarFlowBlock, TarFlowConfig, TarFlowInverse};
 
@@ -15,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ModelError;
 use crate::parameters::{Bound, ParameterSpec};
 
-/// Which network, and its sizes. In TOML: `kind = "dit"` or `kind = "mlp"` beside the sizes.
+/// Which network, and its sizes. In TOML: `kind = "dit"`, `"mlp"` or `"egnn"` beside the sizes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum NetworkConfig {
@@ -23,6 +25,8 @@ pub enum NetworkConfig {
     Dit(DitConfig),
     /// Residual perceptron on the flattened state.
     Mlp(MlpConfig),
+    /// Equivariant message passing between points.
+    Egnn(EgnnConfig),
 }
 
 /// A network f(x, s, t) = (n, h), both `[B, T, C]`. At initialisation both heads are exactly zero.
@@ -32,6 +36,8 @@ pub enum Network {
     Dit(Dit),
     /// Residual perceptron on the flattened state.
     Mlp(Mlp),
+    /// Equivariant message passing between points.
+    Egnn(Egnn),
 }
 
 impl Network {
@@ -43,6 +49,7 @@ impl Network {
         Ok(match config {
             NetworkConfig::Dit(config) => Network::Dit(Dit::new(config.clone())?),
             NetworkConfig::Mlp(config) => Network::Mlp(Mlp::new(config.clone())?),
+            NetworkConfig::Egnn(config) => Network::Egnn(Egnn::new(config.clone())?),
         })
     }
 
@@ -51,6 +58,7 @@ impl Network {
         match self {
             Network::Dit(network) => NetworkConfig::Dit(network.config().clone()),
             Network::Mlp(network) => NetworkConfig::Mlp(network.config().clone()),
+            Network::Egnn(network) => NetworkConfig::Egnn(network.config().clone()),
         }
     }
 
@@ -59,6 +67,7 @@ impl Network {
         match self {
             Network::Dit(network) => network.config().tokens,
             Network::Mlp(network) => network.config().tokens,
+            Network::Egnn(network) => network.config().tokens,
         }
     }
 
@@ -67,6 +76,7 @@ impl Network {
         match self {
             Network::Dit(network) => network.config().channels,
             Network::Mlp(network) => network.config().channels,
+            Network::Egnn(network) => network.config().channels,
         }
     }
 
@@ -75,6 +85,7 @@ impl Network {
         match self {
             Network::Dit(network) => network.parameters(),
             Network::Mlp(network) => network.parameters(),
+            Network::Egnn(network) => network.parameters(),
         }
     }
 
@@ -89,6 +100,7 @@ impl Network {
         match self {
             Network::Dit(network) => network.build(p, x, s, t),
             Network::Mlp(network) => network.build(p, x, s, t),
+            Network::Egnn(network) => network.build(p, x, s, t),
         }
     }
 }
