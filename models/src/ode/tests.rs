@@ -101,6 +101,7 @@ fn every_solution_fulfils_the_conditions_of_its_order_and_no_more() {
         for (order, weights) in solutions {
             assert_eq!(weights.len(), tableau.nodes.len());
             let order = order as usize;
+            // Coefficients reach 13, and products of four of them are summed with both signs.
             for (k, of_order) in trees[..order].iter().enumerate() {
                 let violation = violation(&tableau, &weights, of_order);
                 let name = tableau.name;
@@ -138,7 +139,7 @@ fn every_tableau_converges_at_its_order() {
         (Tableau::HEUN, 400),
         (Tableau::RK4, 80),
         (Tableau::DORMAND_PRINCE, 100),
-        (Tableau::TSITOURAS, 60),
+        (Tableau::TSITOURAS, 80),
     ] {
         let order = (error_at_two(&tableau, steps) / error_at_two(&tableau, 2 * steps)).log2();
         assert!(
