@@ -168,35 +168,42 @@ fn metrics(s: &Summary) -> String {
             ]),
         ],
     );
-    let likelihood = table(
-        "Likelihood and free energy",
-        &[],
-        &[
+    let mut likelihood = vec![
+        row(&[
+            "head − exact, mean",
+            &format!("{} nats", number(s.likelihood_gap_mean)),
+        ]),
+        row(&[
+            "head − exact, std",
+            &format!("{} nats", number(s.likelihood_gap_std)),
+        ]),
+        row(&[
+            "ΔF, re-weighted",
+            &format!("{} kT", with_error(s.delta_f_kt, s.delta_f_error_kt)),
+        ]),
+        row(&[
+            "ΔF, reference",
+            &format!(
+                "{} kT",
+                with_error(s.delta_f_reference_kt, s.delta_f_reference_error_kt)
+            ),
+        ]),
+        row(&[
+            "weights of the averages",
+            &format!("{} likelihood", s.weights_from),
+        ]),
+    ];
+    if let Some(calibration) = &s.calibration {
+        let nats = |value: f64| format!("{} nats", number(value));
+        likelihood.extend([
             row(&[
-                "head − exact, mean",
-                &format!("{} nats", number(s.likelihood_gap_mean)),
+                "std on held-out trajectories, before calibration",
+                &nats(calibration.before.gap_deviation),
             ]),
-            row(&[
-                "head − exact, std",
-                &format!("{} nats", number(s.likelihood_gap_std)),
-            ]),
-            row(&[
-                "ΔF, re-weighted",
-                &format!("{} kT", with_error(s.delta_f_kt, s.delta_f_error_kt)),
-            ]),
-            row(&[
-                "ΔF, reference",
-                &format!(
-                    "{} kT",
-                    with_error(s.delta_f_reference_kt, s.delta_f_reference_error_kt)
-                ),
-            ]),
-            row(&[
-                "weights of the averages",
-                &format!("{} likelihood", s.weights_from),
-            ]),
-        ],
-    );
+            row(&["after calibration", &nats(calibration.after.gap_deviation)]),
+        ]);
+    }
+    let likelihood = table("Likelihood and free energy", &[], &likelihood);
     let mut rows: Vec<Vec<String>> = s
         .seconds
         .iter()

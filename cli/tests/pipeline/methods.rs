@@ -112,6 +112,26 @@ fn falcon_has_exact_likelihoods_only() {
     without_head(&root, &summary);
     assert_eq!(summary["nfe"], 2);
     assert_eq!(summary["method"], "falcon");
+    // Calibration gives it a head, from the head that nothing has trained.
+    let root = directory.path().join("calibrated");
+    let settings = [
+        "training.method=\"falcon\"",
+        "calibration.steps=20",
+        "calibration.trajectories=50",
+        "calibration.held_out=20",
+        "calibration.batch=32",
+        "calibration.refresh=10",
+    ];
+    prepare(&root, &settings);
+    let summary = stages(&root);
+    assert_eq!(summary["likelihood_head"], true);
+    assert!(summary["likelihood_gap_std"].is_number());
+    assert_eq!(
+        (&summary["nfe"], &summary["n_audited"]),
+        (&4.into(), &12.into())
+    );
+    let page = std::fs::read_to_string(root.join("report.html")).unwrap();
+    assert!(page.contains("before calibration"));
 }
 
 #[test]
