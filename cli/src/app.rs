@@ -13,6 +13,7 @@ use crate::commands;
 use crate::pipeline::Stage;
 use crate::progress::{self, Abandoned, Interrupted};
 use crate::study;
+use crate::verify;
 
 /// Exit code of bad input and of failures.
 const FAILURE: u8 = 1;
@@ -63,6 +64,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Train(arguments) => commands::stage(Stage::Train, &arguments),
         Command::Sample(arguments) => commands::stage(Stage::Sample, &arguments),
         Command::Evaluate(arguments) => commands::stage(Stage::Evaluate, &arguments),
+        Command::Verify(arguments) => verify::verify(&arguments),
         Command::Bench(arguments) => match &arguments.command {
             BenchCommand::Engine(arguments) => bench::engine(arguments),
             BenchCommand::Memory { workload, task } => bench::memory(workload, *task),

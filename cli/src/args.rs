@@ -13,6 +13,7 @@ Examples:
   boltzmap run --set system.temperature=310     one setting changed
   boltzmap run my.toml --seed 7 --resume        go on after an interruption
   boltzmap info ala2 > my.toml                  every setting, explained, to start from
+  boltzmap verify runs/ala2-seed1               whether the likelihood it reports is true
   boltzmap build Ace-A-Nme --out ala2.pdb
   boltzmap energy ala2.pdb --force-field amber99sbildn+obc2 --out energies.npz
   boltzmap bench engine --baseline torch,jax    how fast the engine is, beside PyTorch and JAX
@@ -68,6 +69,8 @@ samples.npz, summary.json and report.html. Open report.html in a browser.")]
     Sample(StageArguments),
     /// The evaluation stage: metrics and report (summary.json, report.html)
     Evaluate(StageArguments),
+    /// Whether a reported likelihood is true
+    Verify(VerifyArguments),
     /// Force-field energies and forces of conformations
     Energy(EnergyArguments),
     /// Measure the estimators that likelihoods are learned from
@@ -120,6 +123,92 @@ pub struct StageArguments {
     /// Go on from the stage's last checkpoint
     #[arg(long)]
     pub resume: bool,
+}
+
+/// What `verify` tries methods on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// Targets with closed forms.
+    Analytic,
+}
+
+/// How much `verify --suite` trains and measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BudgetKind {
+    /// Seconds, only to see it work.
+    Tiny,
+    /// Minutes.
+    Small,
+    /// Hours.
+    Full,
+}
+
+/// Arguments of `verify`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Draws samples with the deployed schedule and compares the log-density that the head reports for them with the exact
+log-determinant of the same steps, with the continuous flow of the same network, and with other numbers of steps; inverts the
+map numerically. Writes verify.json, verify.html and verify.npz into DIR [default: beside the checkpoint].
+
+With --suite analytic, first tries itself on inputs whose errors are known, then trains methods on targets with closed forms
+and does the same for each of them, beside the density of the data. Writes verify.json, verify.html and models/ into DIR
+[default: runs/verify-analytic-BUDGET-seedN].
+
+Examples:
+  boltzmap verify runs/ala2-seed1
+  boltzmap verify runs/ala2-seed1 --samples 10000 --out verified
+  boltzmap verify map.safetensors --times 0,0.3,0.6,0.8,0.99 --json
+  boltzmap verify --suite analytic
+  boltzmap verify --suite analytic --targets circle,checkerboard --methods scallop --budget full")]
+pub struct VerifyArguments {
+    /// A run directory, or a checkpoint with its config.toml beside it or with --times
+    #[arg(
+        value_name = "RUN_DIR|CHECKPOINT",
+        required_unless_present = "suite",
+        conflicts_with = "suite"
+    )]
+    pub model: Option<PathBuf>,
+    /// Verify training methods instead of one model
+    #[arg(long, value_enum)]
+    pub suite: Option<Suite>,
+    /// The directory to write
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Samples to draw; costlier parts use fewer [default: 2000, of a suite those of its budget]
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Numbers of steps to compare
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_value = "1,2,4,8,16",
+        conflicts_with = "suite"
+    )]
+    pub steps: Vec<usize>,
+    /// Deployed times from 0 to 1 - epsilon, instead of the configuration's
+    #[arg(
+        long,
+        value_name = "T,...",
+        value_delimiter = ',',
+        conflicts_with = "suite"
+    )]
+    pub times: Vec<f64>,
+    /// Methods of the suite [default: all]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub methods: Vec<String>,
+    /// Targets of the suite [default: all]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub targets: Vec<String>,
+    /// How much to train and to measure
+    #[arg(long, value_enum, default_value = "small")]
+    pub budget: BudgetKind,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
+    pub seed: u64,
+    /// Print the record as JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `build`.

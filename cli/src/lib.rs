@@ -17,6 +17,7 @@ pub mod run_dir;
 pub mod state;
 pub mod study;
 pub mod trajectory;
+pub mod verify;
 
 mod app;
 

@@ -1,10 +1,10 @@
 //! The report: one HTML file with inline SVG and nothing to fetch.
 
-mod figures;
-mod page;
+pub(crate) mod figures;
+pub(crate) mod page;
 mod summary;
 pub mod surface;
-mod svg;
+pub(crate) mod svg;
 mod verdict;
 
 pub use summary::Summary;

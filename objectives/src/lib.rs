@@ -15,5 +15,6 @@ pub mod method;
 pub mod optimizer;
 pub mod oracles;
 pub mod schedule;
+pub mod targets;
 pub mod times;
 pub mod trainer;

@@ -79,7 +79,8 @@ pub fn method(config: &Config) -> Method {
     }
 }
 
-fn trainer_config(config: &Config) -> Result<TrainerConfig> {
+/// The trainer's settings of a configuration.
+pub(crate) fn trainer_config(config: &Config) -> Result<TrainerConfig> {
     let training = &config.training;
     let (diagonal_batch, consistency_batch, block) = batches(config);
     Ok(TrainerConfig {
@@ -380,7 +381,8 @@ fn calibrate(run: &RunDir, config: &Config) -> Result<()> {
     Ok(checkpoint.write(&path)?)
 }
 
-fn calibration_config(config: &Config) -> CalibrationConfig {
+/// The settings of a calibration.
+pub(crate) fn calibration_config(config: &Config) -> CalibrationConfig {
     let (calibration, training) = (&config.calibration, &config.training);
     let block = (1..=LARGEST_BLOCK.min(calibration.batch))
         .rev()

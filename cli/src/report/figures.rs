@@ -13,17 +13,17 @@ const DECADES: f64 = 4.0;
 const POSITIVE_STATE_END: f64 = 2.0;
 
 /// A figure: a title, one or more SVG elements, and a caption.
-pub(super) struct Figure {
+pub(crate) struct Figure {
     /// The heading.
-    pub(super) title: &'static str,
+    pub(crate) title: &'static str,
     /// CSS class of the grid that holds the panels.
-    pub(super) layout: &'static str,
+    pub(crate) layout: &'static str,
     /// Panels: heading and SVG.
-    pub(super) panels: Vec<(String, String)>,
+    pub(crate) panels: Vec<(String, String)>,
     /// What one sees.
-    pub(super) caption: String,
+    pub(crate) caption: String,
     /// Legend: CSS class and text.
-    pub(super) legend: Vec<(&'static str, &'static str)>,
+    pub(crate) legend: Vec<(&'static str, &'static str)>,
 }
 
 fn weight(ensemble: &Ensemble, index: usize) -> f64 {
@@ -53,7 +53,7 @@ fn torsion_density(ensemble: &Ensemble) -> Vec<f64> {
 }
 
 /// Ramachandran plots side by side with one scale.
-pub(super) fn ramachandran(report: &Report) -> Figure {
+pub(crate) fn ramachandran(report: &Report) -> Figure {
     let panels = [
         ("Reference dynamics", &report.reference),
         ("Proposal, as drawn", &report.proposal),
@@ -174,7 +174,7 @@ fn edges(low: f64, high: f64, bins: usize) -> Vec<f64> {
 }
 
 /// Histograms of the energies.
-pub(super) fn energies(report: &Report) -> Figure {
+pub(crate) fn energies(report: &Report) -> Figure {
     let reference = sorted(report.reference.energy_kt.iter().copied());
     let proposal = sorted(report.proposal.energy_kt.iter().copied());
     let base = if reference.is_empty() {
@@ -257,7 +257,7 @@ const SERIES: [(&str, &str); 3] = [
 ];
 
 /// Free energy along φ.
-pub(super) fn profile(report: &Report) -> Figure {
+pub(crate) fn profile(report: &Report) -> Figure {
     let profile = &report.profile;
     let degrees: Vec<f64> = profile.phi.iter().map(|phi| phi.to_degrees()).collect();
     let finite = |values: &[f64]| {
@@ -394,7 +394,7 @@ fn curve(index: usize, curve: &Curve) -> (String, String) {
 }
 
 /// Training curves as small multiples.
-pub(super) fn training(report: &Report) -> Figure {
+pub(crate) fn training(report: &Report) -> Figure {
     Figure {
         title: "Training",
         layout: "three",
@@ -411,7 +411,7 @@ pub(super) fn training(report: &Report) -> Figure {
 }
 
 /// Head against exact likelihood.
-pub(super) fn likelihood(report: &Report) -> Figure {
+pub(crate) fn likelihood(report: &Report) -> Figure {
     let pairs: Vec<(f64, f64)> = report
         .exact_log_q
         .iter()

@@ -5,10 +5,11 @@ use super::svg::{count, escape, number, with_error};
 use super::{Report, Summary, Tone, verdict};
 use crate::progress::duration;
 
-const STYLE: &str = include_str!("style.css");
+/// The style sheet of all pages.
+pub(crate) const STYLE: &str = include_str!("style.css");
 
 /// The whole page.
-pub(super) fn html(report: &Report) -> String {
+pub(crate) fn html(report: &Report) -> String {
     let summary = &report.summary;
     let figures = [
         figures::ramachandran(report),
@@ -59,7 +60,8 @@ fn verdict_section(summary: &Summary) -> String {
     format!("<section>\n<h2>Verdict</h2>\n<ul class=\"verdict\">\n{items}</ul>\n</section>")
 }
 
-fn figure(figure: Figure) -> String {
+/// A section around a figure.
+pub(crate) fn figure(figure: Figure) -> String {
     if figure.panels.is_empty() {
         return String::new();
     }
@@ -97,7 +99,8 @@ fn percent(fraction: f64) -> String {
     }
 }
 
-fn table(title: &str, heads: &[&str], rows: &[Vec<String>]) -> String {
+/// A table whose first column are headings.
+pub(crate) fn table(title: &str, heads: &[&str], rows: &[Vec<String>]) -> String {
     let head: String = heads
         .iter()
         .map(|text| format!("<th>{}</th>", escape(text)))

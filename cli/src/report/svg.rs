@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 /// Escapes text for HTML and SVG.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -12,7 +12,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// A number for people: three significant digits, no exponent where one can do without.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
@@ -32,7 +32,7 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// A value with its standard error, to the error's second digit.
-pub(super) fn with_error(value: f64, error: f64) -> String {
+pub(crate) fn with_error(value: f64, error: f64) -> String {
     if !(value.is_finite() && error.is_finite()) {
         return number(value);
     }
@@ -41,7 +41,7 @@ pub(super) fn with_error(value: f64, error: f64) -> String {
 }
 
 /// A count in groups of three digits.
-pub(super) fn count(value: usize) -> String {
+pub(crate) fn count(value: usize) -> String {
     let digits = value.to_string();
     if digits.len() < 5 {
         return digits;
@@ -57,7 +57,7 @@ pub(super) fn count(value: usize) -> String {
 }
 
 /// An integer in superscript digits.
-pub(super) fn superscript(value: i32) -> String {
+pub(crate) fn superscript(value: i32) -> String {
     value
         .to_string()
         .chars()
@@ -74,17 +74,18 @@ pub(super) fn superscript(value: i32) -> String {
 
 /// How one axis maps values to [0, 1].
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     low: f64,
     high: f64,
     logarithmic: bool,
     label: String,
     ticks: Vec<(f64, String)>,
+    grid: bool,
 }
 
 impl Axis {
     /// A linear axis with ticks at round numbers.
-    pub(super) fn linear(low: f64, high: f64, label: &str) -> Axis {
+    pub(crate) fn linear(low: f64, high: f64, label: &str) -> Axis {
         let (low, high) = if high > low {
             (low, high)
         } else {
@@ -114,11 +115,12 @@ impl Axis {
             logarithmic: false,
             label: label.into(),
             ticks,
+            grid: true,
         }
     }
 
     /// A logarithmic axis with ticks at powers of ten, or at 1, 2 and 5 of them where it spans little.
-    pub(super) fn logarithmic(low: f64, high: f64, label: &str) -> Axis {
+    pub(crate) fn logarithmic(low: f64, high: f64, label: &str) -> Axis {
         let high = if high > low * 1.01 { high } else { low * 2.0 };
         let decades = high.log10() - low.log10();
         let within = |value: f64| value >= low * 0.999 && value <= high * 1.001;
@@ -142,11 +144,12 @@ impl Axis {
             logarithmic: true,
             label: label.into(),
             ticks,
+            grid: true,
         }
     }
 
     /// An axis from −180 to 180 degrees.
-    pub(super) fn degrees(label: &str) -> Axis {
+    pub(crate) fn degrees(label: &str) -> Axis {
         let ticks = [-180, -90, 0, 90, 180]
             .map(|value| (f64::from(value), format!("{value}").replace('-', "−")));
         Axis {
@@ -155,6 +158,23 @@ impl Axis {
             logarithmic: false,
             label: label.into(),
             ticks: ticks.to_vec(),
+            grid: true,
+        }
+    }
+
+    /// An axis with one place for each label, at 0, 1, 2, …
+    pub(crate) fn categories(labels: &[String], label: &str) -> Axis {
+        Axis {
+            low: -0.5,
+            high: labels.len() as f64 - 0.5,
+            logarithmic: false,
+            label: label.into(),
+            ticks: labels
+                .iter()
+                .enumerate()
+                .map(|(place, text)| (place as f64, escape(text)))
+                .collect(),
+            grid: false,
         }
     }
 
@@ -179,7 +199,7 @@ fn plain(value: f64) -> String {
 }
 
 /// A plot: two axes and what is drawn between them.
-pub(super) struct Plot {
+pub(crate) struct Plot {
     width: f64,
     height: f64,
     left: f64,
@@ -200,7 +220,7 @@ const BOTTOM: f64 = 46.0;
 
 impl Plot {
     /// An empty plot of a size in user units (about pixels). `id` must be unique on the page.
-    pub(super) fn new(id: &str, width: f64, height: f64, x: Axis, y: Axis) -> Plot {
+    pub(crate) fn new(id: &str, width: f64, height: f64, x: Axis, y: Axis) -> Plot {
         Plot {
             width,
             height,
@@ -226,8 +246,37 @@ impl Plot {
         )
     }
 
+    /// The same plot with another margin for the labels of the y axis.
+    pub(crate) fn with_left(mut self, left: f64) -> Plot {
+        self.inner_width += self.left - left;
+        self.left = left;
+        self
+    }
+
+    /// The same plot with another margin under the x axis.
+    pub(crate) fn with_bottom(mut self, bottom: f64) -> Plot {
+        self.inner_height = self.height - self.top - bottom;
+        self
+    }
+
+    /// A rectangle between two corners in data coordinates; nothing where one is not finite.
+    pub(crate) fn rectangle(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
+        if ![from.0, from.1, to.0, to.1].iter().all(|v| v.is_finite()) {
+            return;
+        }
+        let ((x0, y0), (x1, y1)) = (self.at(from.0, from.1), self.at(to.0, to.1));
+        let _ = writeln!(
+            self.body,
+            "<rect class=\"box {class}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
+            x0.min(x1),
+            y0.min(y1),
+            (x1 - x0).abs(),
+            (y1 - y0).abs()
+        );
+    }
+
     /// A broken line; points that are not finite leave gaps.
-    pub(super) fn line(&mut self, class: &str, points: &[(f64, f64)]) {
+    pub(crate) fn line(&mut self, class: &str, points: &[(f64, f64)]) {
         let mut path = String::new();
         let mut pen_down = false;
         for &(x, y) in points {
@@ -244,7 +293,7 @@ impl Plot {
     }
 
     /// A band between two curves (x, low, high); gaps where either is not finite.
-    pub(super) fn band(&mut self, class: &str, points: &[(f64, f64, f64)]) {
+    pub(crate) fn band(&mut self, class: &str, points: &[(f64, f64, f64)]) {
         let mut path = String::new();
         for piece in points.split(|(_, low, high)| !(low.is_finite() && high.is_finite())) {
             if piece.len() < 2 {
@@ -262,7 +311,7 @@ impl Plot {
     }
 
     /// A histogram as an outline with a faint filling; `edges` has one element more than `heights`.
-    pub(super) fn steps(&mut self, class: &str, edges: &[f64], heights: &[f64]) {
+    pub(crate) fn steps(&mut self, class: &str, edges: &[f64], heights: &[f64]) {
         let mut outline = Vec::with_capacity(2 * heights.len() + 2);
         outline.push((edges[0], 0.0));
         for (i, &height) in heights.iter().enumerate() {
@@ -276,7 +325,7 @@ impl Plot {
     }
 
     /// Small discs.
-    pub(super) fn points(&mut self, class: &str, points: &[(f64, f64)]) {
+    pub(crate) fn points(&mut self, class: &str, points: &[(f64, f64)]) {
         let mut path = String::new();
         for &(x, y) in points
             .iter()
@@ -290,7 +339,7 @@ impl Plot {
     }
 
     /// A vertical strip from x₀ to x₁.
-    pub(super) fn strip(&mut self, class: &str, x0: f64, x1: f64) {
+    pub(crate) fn strip(&mut self, class: &str, x0: f64, x1: f64) {
         let ((left, _), (right, _)) = (self.at(x0, self.y.low), self.at(x1, self.y.low));
         let _ = writeln!(
             self.body,
@@ -302,7 +351,7 @@ impl Plot {
     }
 
     /// Coloured cells of an n×n grid over the whole plot: `colours[row][column]`, rows from the bottom.
-    pub(super) fn cells(
+    pub(crate) fn cells(
         &mut self,
         n: usize,
         colour: impl Fn(usize, usize) -> Option<usize>,
@@ -322,7 +371,7 @@ impl Plot {
                 if let Some(index) = here {
                     let x = self.left + column as f64 * w;
                     // A little overlap hides the seams between neighbours.
-                    let (length, height) = ((end - column) as f64 * w + 0.25, h + 0.25);
+                    let (length, height) = ((end - column) as f64 * w + 0.3, h + 0.3);
                     let _ = write!(
                         paths[index],
                         "M{x:.1} {y:.1}h{length:.1}v{height:.1}h-{length:.1}z"
@@ -336,12 +385,15 @@ impl Plot {
             .zip(palette)
             .filter(|(path, _)| !path.is_empty())
         {
-            let _ = writeln!(self.body, "<path fill=\"{fill}\" d=\"{path}\"/>");
+            let _ = writeln!(
+                self.body,
+                "<path shape-rendering=\"crispEdges\" fill=\"{fill}\" d=\"{path}\"/>"
+            );
         }
     }
 
     /// Text inside the plot at fractions of its width and height, from the top left.
-    pub(super) fn note(&mut self, class: &str, x: f64, y: f64, anchor: &str, text: &str) {
+    pub(crate) fn note(&mut self, class: &str, x: f64, y: f64, anchor: &str, text: &str) {
         let _ = writeln!(
             self.over,
             "<text class=\"note {class}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
@@ -352,13 +404,26 @@ impl Plot {
     }
 
     /// Text at a place in data coordinates along x, and a fraction of the height from the top.
-    pub(super) fn note_at(&mut self, class: &str, x: f64, y: f64, anchor: &str, text: &str) {
+    pub(crate) fn note_at(&mut self, class: &str, x: f64, y: f64, anchor: &str, text: &str) {
         let fraction = self.x.fraction(x);
         self.note(class, fraction, y, anchor, text);
     }
 
+    /// Text beside a place in data coordinates, a little to its right where `anchor` is "start".
+    pub(crate) fn note_in(&mut self, class: &str, x: f64, y: f64, anchor: &str, text: &str) {
+        let (px, py) = self.at(x, y);
+        let shift = if anchor == "start" { 5.0 } else { 0.0 };
+        let _ = writeln!(
+            self.over,
+            "<text class=\"note {class}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+            px + shift,
+            py + 4.0,
+            escape(text)
+        );
+    }
+
     /// The SVG element. `description` is for those who cannot see it.
-    pub(super) fn finish(self, description: &str) -> String {
+    pub(crate) fn finish(self, description: &str) -> String {
         let Plot {
             width,
             height,
@@ -372,19 +437,25 @@ impl Plot {
         let mut axes = String::new();
         for (value, text) in &self.x.ticks {
             let x = left + self.x.fraction(*value) * inner_width;
+            let grid = match self.x.grid {
+                true => format!("<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>"),
+                false => String::new(),
+            };
             let _ = write!(
                 axes,
-                "<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>\
-                 <text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
+                "{grid}<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
                 bottom + 16.0
             );
         }
         for (value, text) in &self.y.ticks {
             let y = bottom - self.y.fraction(*value) * inner_height;
+            let grid = match self.y.grid {
+                true => format!("<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>"),
+                false => String::new(),
+            };
             let _ = write!(
                 axes,
-                "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>\
-                 <text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+                "{grid}<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
                 left - 7.0,
                 y + 4.0
             );
@@ -413,7 +484,7 @@ impl Plot {
 }
 
 /// Colours of the viridis map, dark to bright, as `#rrggbb`.
-pub(super) fn viridis(count: usize) -> Vec<String> {
+pub(crate) fn viridis(count: usize) -> Vec<String> {
     const ANCHORS: [[f64; 3]; 9] = [
         [68.0, 1.0, 84.0],
         [72.0, 40.0, 120.0],

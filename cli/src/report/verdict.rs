@@ -1,10 +1,13 @@
 //! What the numbers mean, in sentences computed from them.
 
+use serde::Serialize;
+
 use super::Summary;
 use super::svg::{count, number, with_error};
 
 /// How good the news is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tone {
     /// As it should be.
     Good,
@@ -15,7 +18,7 @@ pub enum Tone {
 }
 
 /// One sentence of the verdict.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Statement {
     /// How good the news is.
     pub tone: Tone,
