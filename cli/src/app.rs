@@ -67,6 +67,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Bench(arguments) => match &arguments.command {
             BenchCommand::Engine(arguments) => bench::engine(arguments),
+            BenchCommand::Physics(arguments) => bench::physics::physics(arguments),
             BenchCommand::Memory { workload, task } => bench::memory(workload, *task),
         },
         Command::Study(arguments) => match &arguments.command {

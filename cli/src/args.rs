@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::physics::record::Task as PhysicsTask;
 use crate::bench::workload::Task;
 
 const EXAMPLES: &str = "\
@@ -312,7 +313,8 @@ pub struct MinimizeArguments {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Writes the frames at the lowest temperature, ladder by ladder, as npz (with potential_energy, ladder and time), pdb, xtc or dcd;
-beside it FILE.card.json (force field, temperatures, method, seed, counts, SHA-256) and, until it is finished, FILE.state.npz.
+beside it FILE.card.json (force field, temperatures, method, seed, counts, SHA-256), FILE.summary.json (effective sample sizes, basin
+free energies by MBAR over all temperatures, distances between independent halves) and, until it is finished, FILE.state.npz.
 Ctrl-C leaves both; --resume goes on bit by bit as if nothing had happened.")]
 pub struct RemdArguments {
     /// The molecule.
@@ -351,6 +353,9 @@ pub struct RemdArguments {
     /// Steps between frames, rounded up to whole exchanges
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub save_interval: u64,
+    /// Write three files from ladders of their own, FILE with .train, .validation and .test before its ending, of so many frames
+    #[arg(long, value_name = "TRAIN,VALIDATION,TEST", value_delimiter = ',')]
+    pub split: Vec<usize>,
     /// Seed of every random number
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
     pub seed: u64,
@@ -373,8 +378,8 @@ pub enum Variables {
 #[command(after_help = "\
 Writes into DIR: umbrella.npz (angles [window, sample, variable], centres, window free energies), surface.npz (free energy and
 standard error of every cell, kT), surface.svg, summary.json (the difference between 0 < phi < 2 rad and the rest, with its error)
-and state.npz. Ctrl-C leaves what there is; --resume goes on. Windows must be stiff enough to hold the molecule on a barrier:
-if doubling --force-constant changes the result by more than its error, use more windows and longer runs.")]
+and state.npz. Ctrl-C leaves what there is; --resume goes on. Windows must be stiff enough to hold the molecule on a barrier: each
+is compared with what all of them predict for it, and summary.json and the log warn where they disagree.")]
 pub struct UmbrellaArguments {
     /// The molecule.
     #[command(flatten)]
@@ -415,6 +420,9 @@ pub struct UmbrellaArguments {
     /// Steps between samples
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     pub save_interval: u64,
+    /// Write the samples' conformations too: DIR/frames.npz (positions, window, log_weight in the unbiased ensemble) with its card
+    #[arg(long)]
+    pub save_frames: bool,
     /// Seed of every random number
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
     pub seed: u64,
@@ -497,6 +505,8 @@ pub struct BenchArguments {
 pub enum BenchCommand {
     /// Networks of real size: forward, training steps, derivatives, determinants
     Engine(EngineBenchArguments),
+    /// Energies, forces and dynamics of peptides, beside OpenMM
+    Physics(PhysicsBenchArguments),
     /// Peak memory of one task in bytes; `engine` starts it in a process of its own
     #[command(hide = true)]
     Memory {
@@ -514,6 +524,62 @@ pub enum BaselineKind {
     Torch,
     /// JAX, jitted.
     Jax,
+}
+
+/// What `bench physics` compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OpenMmBaseline {
+    /// OpenMM's Reference and CPU platforms.
+    Openmm,
+}
+
+/// Arguments of `bench physics`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Tasks: energies (with forces, f32, many conformations a call), dynamics (steps of Langevin dynamics of all replicas, f32), single
+(energy and forces of one conformation after the other, f64, one thread; beside OpenMM's Reference platform).
+
+OpenMM evaluates the same conformations through its Python interface, one per call, on its Reference and CPU platforms, in one process
+and in two at the same time. A side whose energies differ by more than 0.002 kJ/mol, or whose forces by more than 1e-4 of the largest,
+is not timed (single: 1e-9). Sides take turns, one sample each; the table shows medians.
+
+OpenMM is installed by benches/baselines/setup.sh; where it is absent it is skipped with a message.
+
+Examples:
+  boltzmap bench physics
+  boltzmap bench physics --baseline openmm --json now.json
+  boltzmap bench physics --workload chignolin --task energies --compare before.json --fail-on-regression")]
+pub struct PhysicsBenchArguments {
+    /// Workloads, of alanine-dipeptide, hexa-alanine and chignolin [default: all]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub workload: Vec<String>,
+    /// Tasks [default: all]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_enum)]
+    pub task: Vec<PhysicsTask>,
+    /// What to compare with
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub baseline: Vec<OpenMmBaseline>,
+    /// The Python interpreter that has OpenMM [default: .venv/bin/python]
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
+    /// Samples of every side
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub repeats: usize,
+    /// At most 3 samples of every side: a look, no measurement
+    #[arg(long)]
+    pub quick: bool,
+    /// Conformations of one call on our side [default: 4096, 2048 for larger peptides]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    pub conformations: Option<usize>,
+    /// Write everything measured as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Compare our times with those of an earlier --json file
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// With --compare: exit with code 1 if a row became slower
+    #[arg(long, requires = "compare")]
+    pub fail_on_regression: bool,
 }
 
 /// Arguments of `bench engine`.

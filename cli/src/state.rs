@@ -115,14 +115,15 @@ pub fn write_exchange(path: &Path, state: &ReplicaExchangeState, settings: &str)
         .array("round_trips", &[1], &[state.round_trips as i64])
         .array("frames", &[state.frames.len()], &state.frames)
         .array("energies", &[state.energies.len()], &state.energies)
+        .array("angles", &[state.angles.len()], &state.angles)
         .write(path)
 }
 
-/// Reads the state of a replica exchange of `ladders` ladders, `levels` temperatures and `size` coordinates.
+/// Reads the state of a replica exchange of `ladders` ladders, `levels` temperatures, `size` coordinates and `watched` dihedrals.
 pub fn read_exchange(
     path: &Path,
     settings: &str,
-    [ladders, levels, size]: [usize; 3],
+    [ladders, levels, size, watched]: [usize; 4],
 ) -> Result<ReplicaExchangeState> {
     let file = open(path, settings)?;
     let n = ladders * levels;
@@ -166,10 +167,12 @@ pub fn read_exchange(
         round_trips: file.array::<i64>("round_trips", &[Some(1)])?.values[0] as u64,
         frames: file.array("frames", &[None])?.values,
         energies: file.array("energies", &[None])?.values,
+        angles: file.finite("angles", &[None])?.values,
     };
     ensure!(
         state.energies.len().is_multiple_of(n)
-            && state.frames.len() == state.energies.len() / levels * size,
+            && state.frames.len() == state.energies.len() / levels * size
+            && state.angles.len() == state.energies.len() * watched,
         "{} is damaged: its frames and energies do not belong together",
         path.display()
     );

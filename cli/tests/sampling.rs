@@ -213,6 +213,101 @@ fn interrupted_runs_go_on_to_the_same_bits() {
     assert!(free.contains(&0.0) && free.iter().all(|&f| f >= 0.0));
 }
 
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_split_comes_from_ladders_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let arguments = |split| {
+        let mut arguments = vec!["remd", "Ace-A-Nme", "--ps", "4", "--out", "x.npz"];
+        arguments.extend(["--ladders", "4", "--temperatures", "2", "--highest", "330"]);
+        arguments.extend(["--equilibration-ps", "0.2", "--split", split]);
+        arguments
+    };
+    succeed(&arguments("30,10,15"), at);
+    let mut seen = Vec::new();
+    for (name, count) in [("train", 30), ("validation", 10), ("test", 15)] {
+        let path = at.join(format!("x.{name}.npz"));
+        let file = NpzFile::open(&path).unwrap();
+        let shape = [Some(count), Some(22), Some(3)];
+        file.finite::<f32>("positions", &shape).unwrap();
+        let mut ladders = file.finite::<f64>("ladder", &[Some(count)]).unwrap().values;
+        ladders.dedup();
+        assert!(ladders.iter().all(|ladder| !seen.contains(ladder)));
+        seen.extend(ladders);
+        let card = json(&at.join(format!("x.{name}.npz.card.json")));
+        assert_eq!(card["frames"], count);
+        assert_eq!(card["sha256"].as_str().unwrap().len(), 64);
+    }
+    let summary = json(&at.join("x.npz.summary.json"));
+    for torsion in summary["sets"]["test"]["effective_samples"]
+        .as_array()
+        .unwrap()
+    {
+        let size = torsion["by_autocorrelation"].as_f64().unwrap();
+        assert!((1.0..=15.0).contains(&size), "{torsion}");
+    }
+    // Each half of the test set is one of its two ladders' share.
+    let floors = &summary["w2_floors"];
+    assert!(floors["energy_kt"].as_f64().unwrap() > 0.0, "{floors}");
+    assert!(floors["torsions_rad"].as_f64().unwrap() > 0.0, "{floors}");
+    for (split, words) in [
+        ("30,10", "three"),
+        ("30,0,5", "without frames"),
+        ("3000,10,15", "raise --ps"),
+    ] {
+        assert!(refused(&arguments(split), at).contains(words), "{split}");
+    }
+}
+
+#[test]
+fn windows_that_are_too_soft_are_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let run = |out, windows, force_constant| {
+        let mut arguments = vec!["umbrella", "Ace-A-Nme", "--out", out, "--ps", "15"];
+        arguments.extend(["--windows", windows, "--force-constant", force_constant]);
+        arguments.extend([
+            "--equilibration-ps",
+            "3",
+            "--save-interval",
+            "100",
+            "--save-frames",
+        ]);
+        succeed(&arguments, at);
+        json(&at.join(out).join("summary.json"))
+    };
+    let soft = run("soft", "8", "6");
+    let warnings = soft["warnings"].as_array().unwrap();
+    assert!(
+        warnings
+            .iter()
+            .any(|text| text.as_str().unwrap().contains("--force-constant")),
+        "{soft}"
+    );
+    let stiff = run("stiff", "24", "150");
+    let deviation =
+        |summary: &serde_json::Value| summary["typical_deviation_of_windows"].as_f64().unwrap();
+    assert!(
+        deviation(&stiff) < 3.0 && deviation(&soft) > 3.0,
+        "{soft} {stiff}"
+    );
+    let frames = NpzFile::open(&at.join("stiff/frames.npz")).unwrap();
+    let n = 24 * 2 * 150;
+    frames
+        .finite::<f32>("positions", &[Some(n), Some(22), Some(3)])
+        .unwrap();
+    let weights = frames
+        .finite::<f64>("log_weight", &[Some(n)])
+        .unwrap()
+        .values;
+    assert!((weights.iter().map(|w| w.exp()).sum::<f64>() - 1.0).abs() < 1e-9);
+    assert!(at.join("stiff/frames.npz.card.json").exists());
+}
+
 #[test]
 fn impossible_runs_are_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -77,6 +77,36 @@ pub fn exp<L: Lanes>(x: L) -> L {
     (mantissa + mantissa) * scale
 }
 
+/// 2ˣ for x ≤ 0, within 1.5 ulp for −125 ≤ x; below, 2⁻¹²⁵ (`f32`) or, below −1021, 2⁻¹⁰²¹ (`f64`), so that nothing is subnormal.
+#[inline(always)]
+pub fn exp2_of_negative<L: Lanes>(x: L) -> L {
+    let (lowest, magic) = if is_single::<L>() {
+        (-125.0, 12582912.0)
+    } else {
+        (-1021.0, 6755399441055744.0)
+    };
+    // The argument second, so that NaN passes.
+    let x = L::constant(lowest).max(x);
+    let shifted = x + L::constant(magic);
+    let f = x - (shifted - L::constant(magic));
+    let p = if is_single::<L>() {
+        polynomial!(f; 0.0001546144469856913, 0.0013400428177615838, 0.009618056678524637, 0.05550327226670302,
+            0.24022650922288757, 0.6931472067028326, 1.0)
+    } else {
+        polynomial!(f;
+            4.4558179083360645e-10, 7.074194297288521e-09, 1.0178057087733941e-07, 1.3215432535912375e-06,
+            1.5252733841556773e-05, 0.00015403530463724353, 0.001333355814640647, 0.009618129107587256,
+            0.055504108664821625, 0.24022650695910158, 0.6931471805599453, 1.0)
+    };
+    // k goes straight to the exponent: p is near 1 and the result normal.
+    let exponent = if is_single::<L>() {
+        shifted.shift_left::<23>()
+    } else {
+        shifted.shift_left::<52>()
+    };
+    p.integer_add(exponent)
+}
+
 /// eˣ − 1 for |x| ≤ 40, within 2 ulp also near 0.
 #[inline(always)]
 fn exp_m1_moderate<L: Lanes>(x: L) -> L {

@@ -21,7 +21,7 @@ macro_rules! function_kernels {
 
 mod functions {
     use super::{Lanes, math};
-    pub(super) use math::{acos, erf, exp, gelu, gelu_prime, ln, sigmoid, tanh};
+    pub(super) use math::{acos, erf, exp, exp2_of_negative, gelu, gelu_prime, ln, sigmoid, tanh};
     #[inline(always)]
     pub(super) fn sin<L: Lanes>(x: L) -> L {
         math::sin_cos(x).0
@@ -45,7 +45,20 @@ mod functions {
 }
 
 function_kernels!(
-    exp, ln, tanh, sigmoid, erf, gelu, gelu_prime, sin, cos, atan, atan_far, acos, rsqrt
+    exp,
+    exp2_of_negative,
+    ln,
+    tanh,
+    sigmoid,
+    erf,
+    gelu,
+    gelu_prime,
+    sin,
+    cos,
+    atan,
+    atan_far,
+    acos,
+    rsqrt
 );
 
 /// Every `stride`-th float from the bits of `low` to those of `high`, both of one sign, and their negatives if wanted.
@@ -120,6 +133,16 @@ fn single_precision_against_double() {
         1e-30f32,
         86.9f32,
         true,
+        false,
+        1.1,
+        1.5
+    );
+    sweep!(
+        exp2_of_negative,
+        f64::exp2,
+        -1e-30f32,
+        -125.0f32,
+        false,
         false,
         1.1,
         1.5
@@ -251,6 +274,16 @@ macro_rules! sweep_double {
 fn double_precision_against_the_standard_library() {
     sweep_double!(exp, f64::exp, 1e-30, 709.7, false, false, 1.0, 1.5);
     sweep_double!(exp, f64::exp, 1e-30, 707.0, true, false, 1.0, 1.5);
+    sweep_double!(
+        exp2_of_negative,
+        f64::exp2,
+        -1e-30,
+        -1021.0,
+        false,
+        false,
+        1.1,
+        1.5
+    );
     sweep_double!(ln, f64::ln, 1e-310, 1e308, false, false, 1.0, 1.5);
     sweep_double!(tanh, f64::tanh, 1e-30, 1e30, true, false, 3.0, 1.5);
     sweep_double!(

@@ -22,7 +22,7 @@ pub mod topology;
 pub mod trajectory;
 pub mod umbrella;
 
-pub use batch::{BatchError, BatchEvaluator};
+pub use batch::{BatchError, BatchEvaluator, SingleEvaluator};
 pub use builder::build_sequence;
 pub use element::Element;
 pub use energy::{Energies, energy_forces_reference, energy_reference};

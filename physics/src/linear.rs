@@ -1,5 +1,8 @@
 //! Small dense linear algebra: the eigenvalues of a symmetric matrix, the solution of a positive definite system.
 
+use faer::linalg::solvers::{Llt, Solve};
+use faer::{MatRef, Side};
+
 /// Eigenvalues and eigenvectors (columns of the row-major result) of a symmetric matrix, by cyclic Jacobi rotations.
 ///
 /// Jacobi computes small eigenvalues of a correlation matrix to high relative accuracy, which the whitening needs.
@@ -41,38 +44,28 @@ pub(crate) fn symmetric_eigen(mut a: Vec<f64>, d: usize) -> (Vec<f64>, Vec<f64>)
     ((0..d).map(|i| a[i * d + i]).collect(), v)
 }
 
-/// Solves A x = b for a symmetric positive definite A `[d, d]` by Cholesky; `None` if A is not positive definite.
-pub(crate) fn solve_positive_definite(mut a: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
-    let d = b.len();
-    for j in 0..d {
-        for k in 0..j {
-            let factor = a[j * d + k];
-            for i in j..d {
-                a[i * d + j] -= a[i * d + k] * factor;
-            }
-        }
-        let pivot = a[j * d + j];
-        if pivot.is_nan() || pivot <= 0.0 {
-            return None;
-        }
-        let root = pivot.sqrt();
-        for i in j..d {
-            a[i * d + j] /= root;
-        }
+/// The Cholesky factors of a symmetric positive definite matrix.
+#[derive(Clone, Debug)]
+pub(crate) struct PositiveDefinite {
+    factors: Llt<f64>,
+}
+
+impl PositiveDefinite {
+    /// Factors A `[d, d]`, row-major; `None` if it is not positive definite.
+    pub(crate) fn factor(a: &[f64], d: usize) -> Option<Self> {
+        let factors = MatRef::from_row_major_slice(a, d, d)
+            .llt(Side::Lower)
+            .ok()?;
+        Some(Self { factors })
     }
-    for i in 0..d {
-        for k in 0..i {
-            b[i] -= a[i * d + k] * b[k];
-        }
-        b[i] /= a[i * d + i];
+
+    /// The x with A x = b.
+    pub(crate) fn solve(&self, b: &[f64]) -> Vec<f64> {
+        let x = self
+            .factors
+            .solve(MatRef::from_column_major_slice(b, b.len(), 1));
+        (0..b.len()).map(|i| x[(i, 0)]).collect()
     }
-    for i in (0..d).rev() {
-        for k in i + 1..d {
-            b[i] -= a[k * d + i] * b[k];
-        }
-        b[i] /= a[i * d + i];
-    }
-    Some(b)
 }
 
 #[cfg(test)]
@@ -91,10 +84,13 @@ mod tests {
                 assert!((back - a[3 * i + j]).abs() < 1e-14);
             }
         }
-        let x = solve_positive_definite(a, vec![6.0, 4.0, 4.0]).unwrap();
+        let x = PositiveDefinite::factor(&a, 3)
+            .unwrap()
+            .solve(&[6.0, 4.0, 4.0]);
         for (found, expected) in x.iter().zip([1.0, 2.0, 3.0]) {
             assert!((found - expected).abs() < 1e-14);
         }
-        assert!(solve_positive_definite(vec![1.0, 2.0, 2.0, 1.0], vec![1.0, 1.0]).is_none());
+        assert!(PositiveDefinite::factor(&[1.0, 2.0, 2.0, 1.0], 2).is_none());
+        assert!(PositiveDefinite::factor(&[f64::NAN], 1).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! Multistate Bennett acceptance ratio (Shirts and Chodera, J. Chem. Phys. 129, 124105, 2008): free energies of K states
 //! from samples of all of them.
 
-use crate::linear::solve_positive_definite;
+use crate::linear::PositiveDefinite;
 use crate::metrics::weights::log_sum_exp;
 use rayon::prelude::*;
 
@@ -172,23 +172,28 @@ impl Mbar {
             let shift = next[0];
             next.iter_mut().for_each(|v| *v -= shift);
             // Gradient Σ_n p − N_k, Hessian diag(Σ_n p) − p pᵀ, without the gauge's row and column.
+            // Cholesky reads the lower triangle.
             let mut hessian = vec![0.0; (s - 1) * (s - 1)];
-            for a in 1..s {
-                for b in 1..=a {
-                    let product: f64 = state.p[a].iter().zip(&state.p[b]).map(|(x, y)| x * y).sum();
-                    let h = if a == b {
-                        state.sums[a] - product
-                    } else {
-                        -product
-                    };
-                    hessian[(a - 1) * (s - 1) + b - 1] = h;
-                    hessian[(b - 1) * (s - 1) + a - 1] = h;
-                }
-            }
+            hessian
+                .par_chunks_mut(s - 1)
+                .enumerate()
+                .for_each(|(row, hessian)| {
+                    let a = row + 1;
+                    for b in 1..=a {
+                        let product: f64 =
+                            state.p[a].iter().zip(&state.p[b]).map(|(x, y)| x * y).sum();
+                        hessian[b - 1] = if a == b {
+                            state.sums[a] - product
+                        } else {
+                            -product
+                        };
+                    }
+                });
             let gradient: Vec<f64> = (1..s)
                 .map(|a| state.sums[a] - counts[sampled[a]] as f64)
                 .collect();
-            let newton = solve_positive_definite(hessian, gradient).map(|step| {
+            let newton = PositiveDefinite::factor(&hessian, s - 1).map(|factors| {
+                let step = factors.solve(&gradient);
                 let mut newton = state.f.clone();
                 for a in 1..s {
                     newton[a] -= step[a - 1];
@@ -252,12 +257,16 @@ impl Mbar {
 /// With W_sn the weights of the samples in the sampled states and N their counts, two further states with weights a, b have
 /// var(f_a − f_b) = |a|² − 2a·b + |b|² + dᵀ(N⁻¹ − WWᵀ)⁺d, d = W(a − b). The matrix's null vector N1 is orthogonal to every d, so that
 /// any multiple of 11ᵀ may be added to make it definite.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct MbarErrors {
     /// W, one row per sampled state.
     weights: Vec<Vec<f64>>,
-    /// N⁻¹ − WWᵀ + 11ᵀ/ΣN
-    matrix: Vec<f64>,
+    /// Samples of each sampled state.
+    counts: Vec<usize>,
+    /// WWᵀ
+    products: Vec<f64>,
+    /// N⁻¹ − WWᵀ + 11ᵀ/ΣN; absent where states do not overlap.
+    factors: Option<PositiveDefinite>,
 }
 
 impl MbarErrors {
@@ -273,20 +282,44 @@ impl MbarErrors {
             })
             .collect();
         let s = sampled.len();
-        let matrix = (0..s * s)
-            .into_par_iter()
-            .map(|at| {
-                let (a, b) = (at / s, at % s);
-                let product: f64 = weights[a].iter().zip(&weights[b]).map(|(x, y)| x * y).sum();
-                let own = if a == b {
-                    1.0 / counts[sampled[a]] as f64
-                } else {
-                    0.0
-                };
-                own - product + 1.0 / samples as f64
-            })
+        let mut products = vec![0.0; s * s];
+        products
+            .par_chunks_mut(s)
+            .enumerate()
+            .for_each(|(a, products)| {
+                for b in 0..=a {
+                    products[b] = weights[a].iter().zip(&weights[b]).map(|(x, y)| x * y).sum();
+                }
+            });
+        for a in 0..s {
+            for b in a + 1..s {
+                products[a * s + b] = products[b * s + a];
+            }
+        }
+        let counts: Vec<usize> = sampled.iter().map(|&k| counts[k]).collect();
+        let mut matrix: Vec<f64> = products
+            .iter()
+            .map(|product| 1.0 / samples as f64 - product)
             .collect();
-        MbarErrors { weights, matrix }
+        for (a, &count) in counts.iter().enumerate() {
+            matrix[a * s + a] += 1.0 / count as f64;
+        }
+        MbarErrors {
+            factors: PositiveDefinite::factor(&matrix, s),
+            weights,
+            counts,
+            products,
+        }
+    }
+
+    /// Weights of the pooled samples in each sampled state, Σ weight = 1.
+    pub fn weights(&self) -> &[Vec<f64>] {
+        &self.weights
+    }
+
+    /// The probability that a sample of the sampled state a could have been of the sampled state b, O_ab = N_b Σ_n W_an W_bn.
+    pub fn overlap(&self, a: usize, b: usize) -> f64 {
+        self.counts[b] as f64 * self.products[a * self.counts.len() + b]
     }
 
     /// W a of a state given by its (sample, weight) pairs, Σ weight = 1.
@@ -317,8 +350,8 @@ impl MbarErrors {
             .zip(overlaps_b)
             .map(|(a, b)| a - b)
             .collect();
-        let solved = solve_positive_definite(self.matrix.clone(), difference.clone());
-        let between = solved.map_or(f64::INFINITY, |solved| {
+        let between = self.factors.as_ref().map_or(f64::INFINITY, |factors| {
+            let solved = factors.solve(&difference);
             solved.iter().zip(&difference).map(|(x, d)| x * d).sum()
         });
         square(a) - 2.0 * both + square(b) + between

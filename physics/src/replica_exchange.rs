@@ -8,6 +8,7 @@
 //! Every replica and every ladder has its own random stream: results depend on the seed, not on threads.
 
 use crate::langevin::{DynamicsError, Langevin, LangevinSettings, Replicas};
+use crate::observables::dihedrals;
 use crate::system::{GAS_CONSTANT, System};
 use boltzmap_kernels::random::{Stream, StreamPosition};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -195,6 +196,8 @@ pub struct ReplicaExchangeState {
     pub frames: Vec<f32>,
     /// Recorded so far: potential energies, `[save][ladder][level]`, kJ/mol.
     pub energies: Vec<f64>,
+    /// Recorded so far: the watched dihedrals, `[save][ladder][level][dihedral]`, rad.
+    pub angles: Vec<f32>,
 }
 
 /// How often neighbours in temperature exchanged.
@@ -228,6 +231,8 @@ pub struct ReplicaExchangeTrajectory {
     pub temperatures: Vec<f64>,
     /// `[level][ladder][save]`, kJ/mol, potential energies at every temperature.
     pub level_energies: Vec<f64>,
+    /// `[level][ladder][save][dihedral]`, rad, the watched dihedrals at every temperature.
+    pub level_angles: Vec<f32>,
 }
 
 /// How [`ReplicaExchange::run`] ended.
@@ -244,6 +249,7 @@ pub struct ReplicaExchange {
     langevin: Langevin,
     settings: ReplicaExchangeSettings,
     temperatures: Vec<f64>,
+    watched: Vec<[usize; 4]>,
 }
 
 impl ReplicaExchange {
@@ -259,7 +265,16 @@ impl ReplicaExchange {
             langevin,
             settings,
             temperatures,
+            watched: Vec::new(),
         })
+    }
+
+    /// Records these dihedrals at every temperature, with which all of them can be analysed together.
+    pub fn watching(self, dihedrals: Vec<[usize; 4]>) -> Self {
+        Self {
+            watched: dihedrals,
+            ..self
+        }
     }
 
     /// The settings.
@@ -301,6 +316,7 @@ impl ReplicaExchange {
             round_trips: 0,
             frames: Vec::new(),
             energies: Vec::new(),
+            angles: Vec::new(),
         };
         self.note_ends(&mut state);
         Ok(state)
@@ -393,11 +409,12 @@ impl ReplicaExchange {
                 state
                     .energies
                     .push(state.replicas.potential_energies[replica]);
+                let positions = &state.replicas.positions[replica * size..(replica + 1) * size];
                 if level == 0 {
-                    state.frames.extend_from_slice(
-                        &state.replicas.positions[replica * size..(replica + 1) * size],
-                    );
+                    state.frames.extend_from_slice(positions);
                 }
+                let angles = dihedrals(positions, self.langevin.n_atoms(), &self.watched);
+                state.angles.extend(angles.iter().map(|&a| a as f32));
             }
         }
     }
@@ -414,6 +431,7 @@ impl ReplicaExchange {
             times: Vec::with_capacity(saves * ladders),
             temperatures: self.temperatures.clone(),
             level_energies: Vec::with_capacity(state.energies.len()),
+            level_angles: Vec::with_capacity(state.angles.len()),
         };
         for ladder in 0..ladders {
             for save in 0..saves {
@@ -434,9 +452,12 @@ impl ReplicaExchange {
         for level in 0..levels {
             for ladder in 0..ladders {
                 for save in 0..saves {
+                    let at = (save * ladders + ladder) * levels + level;
+                    trajectory.level_energies.push(state.energies[at]);
+                    let width = self.watched.len();
                     trajectory
-                        .level_energies
-                        .push(state.energies[(save * ladders + ladder) * levels + level]);
+                        .level_angles
+                        .extend_from_slice(&state.angles[at * width..(at + 1) * width]);
                 }
             }
         }

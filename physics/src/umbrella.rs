@@ -7,6 +7,7 @@ use crate::mbar::{Mbar, MbarError, MbarErrors};
 use crate::metrics::weights::log_sum_exp;
 use crate::observables::wrap;
 use crate::system::GAS_CONSTANT;
+use rayon::prelude::*;
 
 /// Harmonic restraints on dihedrals, for every replica its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,24 +197,158 @@ impl Analysis {
     }
 }
 
+/// Whether the windows tell one story.
+///
+/// MBAR assumes that every window was sampled to its own equilibrium. A window that is too soft for a barrier lets its replicas slip to one
+/// side and stay there, which no estimate of its error sees from within. But the other windows predict what it should have seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Consistency {
+    /// For every window, by how many of its standard errors the means of sin and cos of the dihedrals are off what all windows together
+    /// predict for it; the largest of them.
+    pub deviations: Vec<f64>,
+    /// For every window, how many independent samples its replicas amount to, in the slowest of these functions.
+    pub effective_samples: Vec<f64>,
+    /// The overlap that must be crossed to go from any window to any other on the best way.
+    pub weakest_overlap: f64,
+}
+
+impl Consistency {
+    /// Root mean square of the deviations; near 1.5 where all is well, being the largest of several of unit variance.
+    pub fn typical_deviation(&self) -> f64 {
+        let squares = self.deviations.iter().map(|d| d * d).sum::<f64>();
+        (squares / self.deviations.len().max(1) as f64).sqrt()
+    }
+
+    /// What is wrong, one sentence each.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let n = self.deviations.len();
+        let far = self.deviations.iter().filter(|d| **d > 5.0).count();
+        if self.typical_deviation() > 3.0 || far > n / 50 {
+            found.push(format!(
+                "{far} of {n} windows saw something else than the others predict for them (typical deviation {:.1} standard errors): replicas slipped off a barrier and the free energies are not to be trusted; raise --force-constant and --windows, or run longer",
+                self.typical_deviation()
+            ));
+        }
+        let few = self.effective_samples.iter().filter(|e| **e < 10.0).count();
+        if few > n / 50 {
+            found.push(format!(
+                "{few} of {n} windows hold fewer than 10 independent samples; raise --ps or --replicas"
+            ));
+        }
+        if self.weakest_overlap < 0.01 {
+            found.push(format!(
+                "some windows share almost no conformations with the others (overlap {:.1e}); use more windows or a smaller --force-constant",
+                self.weakest_overlap
+            ));
+        }
+        found
+    }
+}
+
+impl Analysis {
+    /// Compares every window with what all of them predict for it. `angles` as for [`Analysis::new`], with `replicas` equally long series of
+    /// every window one after the other.
+    pub fn consistency(&self, windows: &Windows, angles: &[f64], replicas: usize) -> Consistency {
+        let d = windows.dimension;
+        let samples = angles.len() / d;
+        let per_window = samples / windows.len();
+        let per_replica = per_window / replicas;
+        let functions: Vec<Vec<f64>> = (0..d)
+            .flat_map(|axis| {
+                [f64::sin, f64::cos].map(|function: fn(f64) -> f64| {
+                    angles
+                        .iter()
+                        .skip(axis)
+                        .step_by(d)
+                        .map(|&angle| function(angle))
+                        .collect()
+                })
+            })
+            .collect();
+        let of_window = |window: usize| -> (f64, f64) {
+            let weights = &self.errors.weights()[window];
+            let (mut worst, mut fewest) = (0.0f64, f64::INFINITY);
+            for values in &functions {
+                let own = &values[window * per_window..(window + 1) * per_window];
+                let predicted: f64 = weights.iter().zip(values).map(|(w, v)| w * v).sum();
+                let square: f64 = weights.iter().zip(values).map(|(w, v)| w * v * v).sum();
+                let variance = square - predicted * predicted;
+                let series: Vec<&[f64]> = own.chunks_exact(per_replica).collect();
+                let effective = own.len() as f64 / statistical_inefficiency_of_all(&series);
+                let mean = own.iter().sum::<f64>() / own.len() as f64;
+                let own_variance =
+                    own.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / own.len() as f64;
+                // The smaller of two estimates, so that neither a stuck window nor a wrong prediction hides the difference.
+                let error = (variance.min(own_variance).max(1e-300) / effective).sqrt();
+                worst = worst.max((mean - predicted).abs() / error);
+                fewest = fewest.min(effective);
+            }
+            (worst, fewest)
+        };
+        let all: Vec<(f64, f64)> = (0..windows.len()).into_par_iter().map(of_window).collect();
+        Consistency {
+            deviations: all.iter().map(|(deviation, _)| *deviation).collect(),
+            effective_samples: all.iter().map(|(_, effective)| *effective).collect(),
+            weakest_overlap: self.weakest_overlap(windows.len()),
+        }
+    }
+
+    /// The smallest overlap on the maximum spanning tree of the windows (Prim).
+    fn weakest_overlap(&self, windows: usize) -> f64 {
+        let mut reached = vec![false; windows];
+        let mut best = vec![0.0f64; windows];
+        let mut weakest = f64::INFINITY;
+        let mut current = 0;
+        for _ in 1..windows {
+            reached[current] = true;
+            for other in 0..windows {
+                let overlap = self.errors.overlap(current, other);
+                best[other] = best[other].max(overlap);
+            }
+            let next = (0..windows)
+                .filter(|&window| !reached[window])
+                .max_by(|&a, &b| best[a].total_cmp(&best[b]));
+            let Some(next) = next else { break };
+            weakest = weakest.min(best[next]);
+            current = next;
+        }
+        weakest
+    }
+}
+
 /// How many successive members of a stationary series count as one independent: 1 + 2Σ_t ρ_t, summed until ρ_t first falls below zero.
 pub fn statistical_inefficiency(series: &[f64]) -> f64 {
-    let n = series.len();
-    let mean = series.iter().sum::<f64>() / n.max(1) as f64;
-    let variance = series.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n.max(1) as f64;
-    if n < 3 || variance <= 0.0 {
+    statistical_inefficiency_of_all(&[series])
+}
+
+/// The same for several independent series of one quantity, whose autocovariances are taken about the mean of all and averaged: series
+/// shorter than their correlation time, which differ from each other in their means, then count as few.
+pub fn statistical_inefficiency_of_all(series: &[&[f64]]) -> f64 {
+    let n: usize = series.iter().map(|series| series.len()).sum();
+    let longest = series.iter().map(|series| series.len()).max().unwrap_or(0);
+    let mean = series.iter().copied().flatten().sum::<f64>() / n.max(1) as f64;
+    let centred: Vec<Vec<f64>> = series
+        .iter()
+        .map(|series| series.iter().map(|x| x - mean).collect())
+        .collect();
+    let variance = centred.iter().flatten().map(|x| x * x).sum::<f64>() / n.max(1) as f64;
+    if longest < 3 || variance <= 0.0 {
         return 1.0;
     }
     let mut total = 1.0;
-    for lag in 1..n / 2 {
-        let pairs = series.iter().zip(&series[lag..]);
-        let covariance =
-            pairs.map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>() / (n - lag) as f64;
-        let correlation = covariance / variance;
+    for lag in 1..longest / 2 {
+        let (mut covariance, mut pairs) = (0.0, 0);
+        for series in centred.iter().filter(|series| series.len() > lag) {
+            let products = series.iter().zip(&series[lag..]);
+            covariance += products.map(|(a, b)| a * b).sum::<f64>();
+            pairs += series.len() - lag;
+        }
+        let correlation = covariance / (pairs as f64 * variance);
         if correlation <= 0.0 {
             break;
         }
-        total += 2.0 * correlation * (1.0 - lag as f64 / n as f64);
+        total += 2.0 * correlation * (1.0 - lag as f64 / longest as f64);
     }
     total.max(1.0)
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::record::{Record, Row};
-use super::statistics::readable;
+use super::machine::Machine;
+use super::record::Record;
+use super::statistics::{Series, readable};
 
 /// A row is slower, or faster, only where its median and its minimum both moved by more than this.
 pub const NOISE: f64 = 0.10;
@@ -20,9 +21,9 @@ pub enum Change {
 }
 
 /// Decides for one row.
-pub fn judge(old: &Row, new: &Row) -> Change {
-    let median = new.ours.median / old.ours.median;
-    let minimum = new.ours.minimum / old.ours.minimum;
+pub fn judge(old: &Series, new: &Series) -> Change {
+    let median = new.median / old.median;
+    let minimum = new.minimum / old.minimum;
     if median > 1.0 + NOISE && minimum > 1.0 + NOISE {
         Change::Slower
     } else if median < 1.0 / (1.0 + NOISE) && minimum < 1.0 / (1.0 + NOISE) {
@@ -32,8 +33,56 @@ pub fn judge(old: &Row, new: &Row) -> Change {
     }
 }
 
-/// The comparison as text, and the number of rows that became slower.
+/// Our times of one row of any record.
+#[derive(Clone, Debug)]
+pub struct Timed {
+    /// What was timed; rows of two records are matched by it.
+    pub label: String,
+    /// Samples worked on in one call.
+    pub samples: usize,
+    /// The times.
+    pub series: Series,
+}
+
+/// Where and when a record was made.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Date and time, UTC.
+    pub date: String,
+    /// Commit of the binary.
+    pub commit: String,
+    /// The machine.
+    pub machine: Machine,
+}
+
+/// The comparison of two records of `bench engine` as text, and the number of rows that became slower.
 pub fn compare(old: &Record, new: &Record) -> (String, usize) {
+    let rows = |record: &Record| -> Vec<Timed> {
+        record
+            .rows
+            .iter()
+            .map(|row| Timed {
+                label: format!("{} {}", row.workload, row.task.name()),
+                samples: row.samples,
+                series: row.ours.clone(),
+            })
+            .collect()
+    };
+    let origin = |record: &Record| Origin {
+        date: record.date.clone(),
+        commit: record.commit.clone(),
+        machine: record.machine.clone(),
+    };
+    compare_series(&origin(old), &rows(old), &origin(new), &rows(new))
+}
+
+/// The comparison as text, and the number of rows that became slower.
+pub fn compare_series(
+    old: &Origin,
+    old_rows: &[Timed],
+    new: &Origin,
+    new_rows: &[Timed],
+) -> (String, usize) {
     let mut text = format!(
         "\nAgainst {} (commit {}): our time now over our time then; slower or faster means by more than {:.0} % in \
          median and in minimum.\n",
@@ -41,16 +90,16 @@ pub fn compare(old: &Record, new: &Record) -> (String, usize) {
         old.commit,
         100.0 * NOISE
     );
-    let facts = |r: &Record| {
-        let machine = &r.machine;
+    let facts = |machine: &Machine| {
         (
             machine.processor.clone(),
             machine.threads,
             machine.simd_tier.clone(),
         )
     };
-    if facts(old) != facts(new) {
-        let ((a, b, c), (d, e, f)) = (facts(old), facts(new));
+    let (then, now) = (facts(&old.machine), facts(&new.machine));
+    if then != now {
+        let ((a, b, c), (d, e, f)) = (then, now);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
@@ -58,12 +107,9 @@ pub fn compare(old: &Record, new: &Record) -> (String, usize) {
         );
     }
     let mut slower = 0;
-    for row in &new.rows {
-        let then = old
-            .rows
-            .iter()
-            .find(|other| other.workload == row.workload && other.task == row.task);
-        let label = format!("{} {}", row.workload, row.task.name());
+    for row in new_rows {
+        let label = &row.label;
+        let then = old_rows.iter().find(|other| other.label == *label);
         let _ = match then {
             None => writeln!(text, "  {label:<26} not in the old record"),
             Some(then) if then.samples != row.samples => writeln!(
@@ -72,15 +118,15 @@ pub fn compare(old: &Record, new: &Record) -> (String, usize) {
                 then.samples, row.samples
             ),
             Some(then) => {
-                let change = judge(then, row);
+                let change = judge(&then.series, &row.series);
                 slower += usize::from(change == Change::Slower);
                 writeln!(
                     text,
                     "  {label:<26} {:>9} -> {:>9}  median x{:.2}, minimum x{:.2}{}",
-                    readable(then.ours.median),
-                    readable(row.ours.median),
-                    row.ours.median / then.ours.median,
-                    row.ours.minimum / then.ours.minimum,
+                    readable(then.series.median),
+                    readable(row.series.median),
+                    row.series.median / then.series.median,
+                    row.series.minimum / then.series.minimum,
                     match change {
                         Change::Slower => "  SLOWER",
                         Change::Faster => "  faster",
@@ -117,7 +163,11 @@ mod tests {
         ] {
             let new = example(&[(Task::Forward, median, minimum)]);
             let row = &new.rows[0];
-            assert_eq!(judge(&old.rows[0], row), expected, "{median} {minimum}");
+            assert_eq!(
+                judge(&old.rows[0].ours, &row.ours),
+                expected,
+                "{median} {minimum}"
+            );
         }
     }
 

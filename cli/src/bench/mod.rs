@@ -1,4 +1,4 @@
-//! `boltzmap bench`: the engine beside PyTorch and JAX, in one run.
+//! `boltzmap bench engine`: the engine beside PyTorch and JAX, in one run. ([`physics`] has `bench physics`.)
 //!
 //! Every side gets the same parameters and inputs, and nothing is timed before the results agree ([`agreement`]). Then
 //! the sides take turns, one sample each, round after round; between them the rate of plain matrix products at the
@@ -10,6 +10,8 @@ pub mod compare;
 pub mod machine;
 pub mod memory;
 pub mod ours;
+pub mod physics;
+pub mod process;
 pub mod record;
 pub mod roof;
 pub mod statistics;

@@ -62,6 +62,21 @@ pub fn readable(seconds: f64) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
+/// A number per second as a person reads it, three digits.
+pub fn readable_rate(rate: f64) -> String {
+    let (value, unit) = match rate {
+        r if r >= 1e6 => (r * 1e-6, " M"),
+        r if r >= 1e3 => (r * 1e-3, " k"),
+        r => (r, ""),
+    };
+    let decimals = match value {
+        v if v >= 100.0 => 0,
+        v if v >= 10.0 => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$}{unit}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +111,18 @@ mod tests {
             (4.2e-5, "42.0 µs"),
         ] {
             assert_eq!(readable(seconds), text);
+        }
+    }
+
+    #[test]
+    fn rates_have_three_digits() {
+        for (rate, text) in [
+            (1_234_567.0, "1.23 M"),
+            (45_678.0, "45.7 k"),
+            (912.3, "912"),
+            (3.0, "3.00"),
+        ] {
+            assert_eq!(readable_rate(rate), text);
         }
     }
 

@@ -1,5 +1,8 @@
 //! `boltzmap remd`: equilibrium conformations by temperature replica exchange.
 
+mod sets;
+mod summary;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,7 @@ use crate::molecule::Molecule;
 use crate::progress::{self, Interrupted, Progress};
 use crate::run_dir::check_writable;
 use crate::{state, trajectory};
+use sets::Sets;
 
 /// Time between two state files.
 const CHECKPOINT: Duration = Duration::from_secs(60);
@@ -73,7 +77,10 @@ pub fn remd(arguments: &RemdArguments) -> Result<()> {
     trajectory::check_ending(&arguments.out)?;
     let molecule = Molecule::from_arguments(&arguments.molecule)?;
     let settings = settings(arguments)?;
-    let exchange = ReplicaExchange::new(&molecule.system, settings.clone())?;
+    let torsions = summary::torsions(&molecule);
+    let exchange = ReplicaExchange::new(&molecule.system, settings.clone())?
+        .watching(torsions.iter().map(|torsion| torsion.atoms).collect());
+    let sets = Sets::new(arguments, &settings)?;
     check_writable(&arguments.out)?;
     progress::install_interrupt_handler()?;
     let name = format!("{}.state.npz", arguments.out.display());
@@ -86,7 +93,12 @@ pub fn remd(arguments: &RemdArguments) -> Result<()> {
     let size = 3 * molecule.n_atoms();
     let replicas = settings.n_ladders * settings.n_temperatures;
     let mut run = if arguments.resume {
-        let shape = [settings.n_ladders, settings.n_temperatures, size];
+        let shape = [
+            settings.n_ladders,
+            settings.n_temperatures,
+            size,
+            torsions.len(),
+        ];
         state::read_exchange(&state_path, &described, shape)?
     } else {
         let mut start = molecule.positions.clone();
@@ -126,7 +138,7 @@ pub fn remd(arguments: &RemdArguments) -> Result<()> {
             break RunEnd::Cancelled;
         }
     };
-    write(arguments, &molecule, &exchange, &run, end)?;
+    let written = write(arguments, &molecule, &exchange, &run, &sets, end)?;
     if end == RunEnd::Cancelled {
         return Err(Interrupted.into());
     }
@@ -136,68 +148,105 @@ pub fn remd(arguments: &RemdArguments) -> Result<()> {
         settings.langevin.timestep,
         since,
     ));
+    let summary = summary::summarise(&molecule, &torsions, &exchange, &run, &written)?;
+    summary::write(&arguments.out, &summary)?;
+    // Only now is everything on disk that the state could still be needed for.
     if state_path.exists() {
         std::fs::remove_file(&state_path)?;
     }
     let lowest = run.exchanges.iter().map(|count| count.acceptance());
-    print(&format!(
-        "{}: {} frames at {} K; {} round trips through the temperatures, lowest exchange acceptance {:.2}\n",
-        arguments.out.display(),
-        run.frames.len() / size,
-        settings.lowest_temperature,
+    let mut text = String::new();
+    for set in &written {
+        text += &format!(
+            "{}: {} frames at {} K\n",
+            set.path.display(),
+            set.frames.len(),
+            settings.lowest_temperature
+        );
+    }
+    text += &format!(
+        "{} round trips through the temperatures, lowest exchange acceptance {:.2}\n",
         run.round_trips,
         lowest.fold(1.0, f64::min)
-    ))
+    );
+    text += &summary::sentences(&summary);
+    print(&text)
 }
 
-/// Writes the frames there are, and their card.
+/// A set of frames as it was written.
+struct Written {
+    path: PathBuf,
+    /// What the set is for.
+    name: &'static str,
+    /// Its frames' places in the trajectory, ladder by ladder.
+    frames: Vec<usize>,
+    ladders: Vec<usize>,
+}
+
+/// Writes the frames there are, set by set, and their cards.
 fn write(
     arguments: &RemdArguments,
     molecule: &Molecule,
     exchange: &ReplicaExchange,
     run: &ReplicaExchangeState,
+    sets: &Sets,
     end: RunEnd,
-) -> Result<()> {
+) -> Result<Vec<Written>> {
     let frames = exchange.trajectory(run);
+    let mut written = Vec::new();
     if frames.times.is_empty() {
-        return Ok(());
+        return Ok(written);
     }
-    let times: Vec<f32> = frames.times.iter().map(|&time| time as f32).collect();
-    let ladders = frames.ladders.iter().map(|&ladder| f64::from(ladder));
-    let extra = [
-        ("potential_energy", frames.potential_energies),
-        ("ladder", ladders.collect()),
-    ];
-    trajectory::write(&arguments.out, molecule, &frames.positions, &times, &extra)?;
+    let size = 3 * molecule.n_atoms();
     let residues = molecule.topology.residues();
     let settings = exchange.settings();
-    let card = Card {
-        made_by: card::made_by(),
-        molecule: arguments.molecule.molecule.clone(),
-        residues: residues
+    for set in sets.choose(&frames.ladders) {
+        let pick = |values: &[f64]| set.frames.iter().map(|&n| values[n]).collect::<Vec<f64>>();
+        let times: Vec<f32> = set.frames.iter().map(|&n| frames.times[n] as f32).collect();
+        let positions: Vec<f32> = set
+            .frames
             .iter()
-            .map(|atoms| molecule.topology.atoms[atoms[0]].residue_name.clone())
-            .collect(),
-        force_field: arguments.molecule.force_field.clone(),
-        cutoff_nm: arguments.molecule.cutoff,
-        temperature_k: settings.lowest_temperature,
-        method: format!(
-            "LangevinMiddle temperature replica exchange, {} ladders of {} temperatures up to {} K, {} fs, friction {}/ps, exchanges every {} and frames every {} steps, {} steps after {}",
-            settings.n_ladders,
-            settings.n_temperatures,
-            settings.highest_temperature,
-            arguments.timestep_fs,
-            arguments.friction,
-            settings.exchange_interval,
-            settings.save_interval,
-            settings.steps,
-            settings.equilibration_steps
-        ),
-        seed: settings.seed,
-        frames: times.len(),
-        atoms: molecule.n_atoms(),
-        finished: end == RunEnd::Finished,
-        sha256: String::new(),
-    };
-    card::write(&arguments.out, card)
+            .flat_map(|&n| &frames.positions[n * size..(n + 1) * size])
+            .copied()
+            .collect();
+        let ladders = set.frames.iter().map(|&n| f64::from(frames.ladders[n]));
+        let extra = [
+            ("potential_energy", pick(&frames.potential_energies)),
+            ("ladder", ladders.collect()),
+        ];
+        trajectory::write(&set.path, molecule, &positions, &times, &extra)?;
+        let numbers: Vec<String> = set.ladders.iter().map(ToString::to_string).collect();
+        let card = Card {
+            made_by: card::made_by(),
+            molecule: arguments.molecule.molecule.clone(),
+            residues: residues
+                .iter()
+                .map(|atoms| molecule.topology.atoms[atoms[0]].residue_name.clone())
+                .collect(),
+            force_field: arguments.molecule.force_field.clone(),
+            cutoff_nm: arguments.molecule.cutoff,
+            temperature_k: settings.lowest_temperature,
+            method: format!(
+                "LangevinMiddle temperature replica exchange, {} ladders of {} temperatures up to {} K, {} fs, friction {}/ps, exchanges every {} and frames every {} steps, {} steps after {}; frames of the ladders {}",
+                settings.n_ladders,
+                settings.n_temperatures,
+                settings.highest_temperature,
+                arguments.timestep_fs,
+                arguments.friction,
+                settings.exchange_interval,
+                settings.save_interval,
+                settings.steps,
+                settings.equilibration_steps,
+                numbers.join(", ")
+            ),
+            seed: settings.seed,
+            frames: times.len(),
+            atoms: molecule.n_atoms(),
+            finished: end == RunEnd::Finished,
+            sha256: String::new(),
+        };
+        card::write(&set.path, card)?;
+        written.push(set);
+    }
+    Ok(written)
 }

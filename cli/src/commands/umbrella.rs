@@ -15,13 +15,13 @@ use serde_json::json;
 use super::print;
 use super::remd::{pace, steps};
 use crate::args::{UmbrellaArguments, Variables};
-use crate::card::made_by;
+use crate::card::{self, Card, made_by};
 use crate::molecule::Molecule;
 use crate::npz::NpzWriter;
-use crate::progress::{self, Interrupted, Progress};
+use crate::progress::{self, Interrupted, Progress, note};
 use crate::report::surface::picture;
 use crate::run_dir::write_atomically;
-use crate::state;
+use crate::{state, trajectory};
 
 const CHECKPOINT: Duration = Duration::from_secs(60);
 /// Cells of a turn in the free-energy surface.
@@ -94,6 +94,8 @@ struct Run {
     replicas: Replicas,
     /// `[sample][replica][dihedral]`, rad
     angles: Vec<f64>,
+    /// `[sample][replica][atom][xyz]`, nm, if they are to be saved
+    frames: Vec<f32>,
 }
 
 /// Runs the command.
@@ -125,14 +127,18 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
     let state_path = out.join("state.npz");
     let chosen = &arguments.molecule;
     let described = format!(
-        "{} {} cutoff {:?} {dihedrals:?} {} windows, {} kJ/mol/rad2, {copies} replicas, {} K, {settings:?}, {equilibration} + {production} steps, every {interval}, seed {}",
+        "{} {} cutoff {:?} {dihedrals:?} {} windows, {} kJ/mol/rad2, {copies} replicas, {} K, {settings:?}, {equilibration} + {production} steps, every {interval}, seed {}{}",
         chosen.molecule,
         chosen.force_field,
         chosen.cutoff,
         windows.len(),
         windows.force_constant,
         windows.temperature,
-        arguments.seed
+        arguments.seed,
+        match arguments.save_frames {
+            true => ", with frames",
+            false => "",
+        }
     );
     let size = 3 * molecule.n_atoms();
     let mut run = if arguments.resume {
@@ -140,6 +146,14 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
         let angles = file.finite::<f64>("angles", &[None])?.values;
         Run {
             replicas: state::get_replicas(&file, n, size)?,
+            frames: file
+                .finite(
+                    "frames",
+                    &[Some(
+                        angles.len() / dihedrals.len() * size * usize::from(arguments.save_frames),
+                    )],
+                )?
+                .values,
             angles,
         }
     } else {
@@ -151,6 +165,7 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
         Run {
             replicas: langevin.start(&start.repeat(n), &temperatures, arguments.seed)?,
             angles: Vec::new(),
+            frames: Vec::new(),
         }
     };
     let first = run.replicas.step;
@@ -171,6 +186,9 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
             let angles =
                 observables::dihedrals(&run.replicas.positions, molecule.n_atoms(), &dihedrals);
             run.angles.extend(angles);
+            if arguments.save_frames {
+                run.frames.extend_from_slice(&run.replicas.positions);
+            }
         }
         bar.set(run.replicas.step, || {
             pace(run.replicas.step - first, n, timestep, since)
@@ -180,13 +198,26 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
             saved = Instant::now();
             state::put_replicas(NpzWriter::new(), &run.replicas, &described)
                 .array("angles", &[run.angles.len()], &run.angles)
+                .array("frames", &[run.frames.len()], &run.frames)
                 .write(&state_path)?;
         }
     }
     let samples = run.angles.len() / (n * dihedrals.len());
     // With a handful of samples there is nothing to analyse yet.
     if samples >= 4 {
-        analyse(arguments, &windows, &run.angles, copies, &described)?;
+        let log_weights = analyse(arguments, &windows, &run.angles, copies, &described)?;
+        if arguments.save_frames {
+            let finished = run.replicas.step >= end;
+            save_frames(
+                arguments,
+                &molecule,
+                &windows,
+                &run.frames,
+                copies,
+                log_weights,
+                finished,
+            )?;
+        }
     }
     if interrupted {
         return Err(Interrupted.into());
@@ -202,7 +233,7 @@ fn analyse(
     angles: &[f64],
     copies: usize,
     described: &str,
-) -> Result<()> {
+) -> Result<Vec<f64>> {
     let d = windows.dimension;
     let n = windows.len() * copies;
     let samples = angles.len() / (n * d);
@@ -226,6 +257,11 @@ fn analyse(
     }
     let counts = vec![samples * copies; windows.len()];
     let analysis = Analysis::new(windows, &ordered, &counts, inefficiency)?;
+    let consistency = analysis.consistency(windows, &ordered, copies);
+    let complaints = consistency.complaints();
+    for complaint in &complaints {
+        note(complaint);
+    }
     let (free, errors) = analysis.surface(&ordered, d, BINS);
     let inside = |sample: usize| POSITIVE_PHI.contains(&ordered[sample * d]);
     let (difference, error) = analysis.difference(inside, |sample| !inside(sample));
@@ -258,10 +294,76 @@ fn analyse(
         "statistical_inefficiency": inefficiency,
         "delta_f_positive_phi_kt": difference,
         "delta_f_positive_phi_standard_error_kt": error,
+        "typical_deviation_of_windows": consistency.typical_deviation(),
+        "largest_deviation_of_windows": consistency.deviations.iter().copied().fold(0.0, f64::max),
+        "fewest_effective_samples_of_a_window":
+            consistency.effective_samples.iter().copied().fold(f64::INFINITY, f64::min),
+        "weakest_overlap": consistency.weakest_overlap,
+        "warnings": complaints,
     });
     let text = serde_json::to_string_pretty(&summary)? + "\n";
     write_atomically(&out.join("summary.json"), text.as_bytes())?;
-    report(out, difference, error)
+    report(out, difference, error)?;
+    Ok(analysis.log_weights)
+}
+
+/// Writes the frames, window by window as the angles, with what each weighs in the unbiased ensemble.
+fn save_frames(
+    arguments: &UmbrellaArguments,
+    molecule: &Molecule,
+    windows: &Windows,
+    frames: &[f32],
+    copies: usize,
+    log_weights: Vec<f64>,
+    finished: bool,
+) -> Result<()> {
+    let size = 3 * molecule.n_atoms();
+    let n = windows.len() * copies;
+    let samples = frames.len() / (n * size);
+    let timestep = arguments.timestep_fs * 1e-3;
+    let (mut positions, mut times) = (Vec::with_capacity(frames.len()), Vec::new());
+    let mut of_window = Vec::new();
+    for replica in 0..n {
+        for sample in 0..samples {
+            let at = (sample * n + replica) * size;
+            positions.extend_from_slice(&frames[at..at + size]);
+            let steps = (sample as u64 + 1) * arguments.save_interval;
+            times.push((steps as f64 * timestep) as f32);
+            of_window.push((replica / copies) as f64);
+        }
+    }
+    let path = arguments.out.join("frames.npz");
+    let extra = [("window", of_window), ("log_weight", log_weights)];
+    trajectory::write(&path, molecule, &positions, &times, &extra)?;
+    let residues = molecule.topology.residues();
+    card::write(
+        &path,
+        Card {
+            made_by: made_by(),
+            molecule: arguments.molecule.molecule.clone(),
+            residues: residues
+                .iter()
+                .map(|atoms| molecule.topology.atoms[atoms[0]].residue_name.clone())
+                .collect(),
+            force_field: arguments.molecule.force_field.clone(),
+            cutoff_nm: arguments.molecule.cutoff,
+            temperature_k: windows.temperature,
+            method: format!(
+                "LangevinMiddle umbrella sampling, {} windows in {} dihedrals of {} kJ/mol/rad2, {copies} replicas each, {} fs, friction {}/ps, frames every {} steps; frames are of biased ensembles, exp(log_weight) weighs them in the unbiased one",
+                windows.len(),
+                windows.dimension,
+                windows.force_constant,
+                arguments.timestep_fs,
+                arguments.friction,
+                arguments.save_interval
+            ),
+            seed: arguments.seed,
+            frames: times.len(),
+            atoms: molecule.n_atoms(),
+            finished,
+            sha256: String::new(),
+        },
+    )
 }
 
 fn report(out: &Path, difference: f64, error: f64) -> Result<()> {

@@ -13,6 +13,7 @@ use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::replica_exchange::{ReplicaExchange, ReplicaExchangeSettings, RunEnd};
 
 use super::molecule::Molecule;
+use crate::card::{self, Card};
 use crate::config::Config;
 use crate::npz::{NpzFile, NpzWriter};
 use crate::progress::{self, Progress};
@@ -58,13 +59,15 @@ impl Data {
             Ok(frames.values)
         };
         let phi = file.finite("phi", &[None])?;
-        Ok(Data {
+        let data = Data {
             train: frames("train")?,
             reference: frames("reference")?,
             second: frames("reference_second")?,
             ladder: file.array("ladder", &[Some(phi.shape[0])])?.values,
             phi: phi.values,
-        })
+        };
+        card::verify(&path)?;
+        Ok(data)
     }
 }
 
@@ -196,7 +199,43 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
         .array("phi", &[phi.len()], &narrow(&phi))
         .array("psi", &[psi.len()], &narrow(&psi))
         .array("ladder", &[ladder.len()], &ladder)
-        .write(&run.data())
+        .write(&run.data())?;
+    let settings = &sampled.settings;
+    card::write(
+        &run.data(),
+        Card {
+            made_by: card::made_by(),
+            molecule: config.system.sequence.clone(),
+            residues: molecule
+                .topology
+                .residues()
+                .iter()
+                .map(|atoms| molecule.topology.atoms[atoms[0]].residue_name.clone())
+                .collect(),
+            force_field: config.system.force_field.clone(),
+            cutoff_nm: molecule.system.cutoff,
+            temperature_k: settings.lowest_temperature,
+            method: format!(
+                "LangevinMiddle temperature replica exchange, {} ladders of {} temperatures up to {} K, {} fs, friction {}/ps, exchanges every {} and frames every {} steps, {} steps after {}; {} training frames, a share of {} of them at 0 < phi < 2 rad, and twice {n_reference} reference frames, from ladders of their own",
+                settings.n_ladders,
+                settings.n_temperatures,
+                settings.highest_temperature,
+                data.timestep_fs,
+                data.friction,
+                settings.exchange_interval,
+                settings.save_interval,
+                settings.steps,
+                settings.equilibration_steps,
+                chosen.len(),
+                data.positive_phi_fraction,
+            ),
+            seed: settings.seed,
+            frames: chosen.len() + 2 * n_reference,
+            atoms: molecule.n_atoms(),
+            finished: true,
+            sha256: String::new(),
+        },
+    )
 }
 
 /// Frames at the target temperature.
@@ -204,6 +243,7 @@ struct Sampled {
     positions: Vec<f32>,
     ladder: Vec<usize>,
     statistics: String,
+    settings: ReplicaExchangeSettings,
 }
 
 /// Replica exchange from the minimised built structure.
@@ -263,5 +303,6 @@ fn simulate(config: &Config, molecule: &Molecule) -> Result<Sampled> {
         ladder: trajectory.ladders.iter().map(|&l| l as usize).collect(),
         positions: trajectory.positions,
         statistics,
+        settings: exchange.settings().clone(),
     })
 }

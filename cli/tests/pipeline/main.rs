@@ -39,6 +39,7 @@ pub(crate) const FILES: &[&str] = &[
     "checkpoint.safetensors",
     "config.toml",
     "data.npz",
+    "data.npz.card.json",
     "metrics.jsonl",
     "provenance.json",
     "report.html",

@@ -7,8 +7,11 @@
 
 mod bias;
 mod bonded;
+mod born;
+mod counting;
 mod nonbonded;
 mod parameters;
+mod single;
 mod tile;
 mod vector;
 
@@ -21,6 +24,8 @@ use parameters::Parameters;
 use rayon::prelude::*;
 
 pub(crate) use bias::dihedral_restraint;
+pub use counting::{Operations, operations};
+pub use single::SingleEvaluator;
 pub(crate) use tile::{load_tile, store_tile};
 
 /// Why a batch cannot be evaluated.

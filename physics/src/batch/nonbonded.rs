@@ -1,24 +1,27 @@
 //! Pair interactions of one tile: Coulomb, Lennard-Jones and generalised Born (OBC), in three passes over the pairs.
 //!
-//! 1. Born integrals I_i, and their derivatives dI/dr kept per pair;
-//! 2. Coulomb, Lennard-Jones and the Born pair energy with ∂E/∂B_i; dE/dr at fixed Born radii kept per pair;
+//! 1. Born integrals I_i, and their derivatives (dI/dr)/r kept per pair;
+//! 2. Coulomb, Lennard-Jones and the Born pair energy with ∂E/∂B_i; (dE/dr)/r at fixed Born radii kept per pair;
 //! 3. the chain rule through the Born radii, and all pair forces at once.
 //!
-//! What one pass leaves for the next is four vectors per pair, which stay in cache for peptides.
+//! What one pass leaves for the next is four vectors per pair. Energies are summed row by row, and the rows with their rounding errors
+//! kept, so that single precision does not lose the digits of large sums.
 
-use super::parameters::{Born, BornAtom, Pair, PairKind, Parameters};
+use super::born::{self, Atom, Coefficients, Distance, EXPONENT, Side};
+use super::parameters::{Born, BornAtom, PairKind, Parameters};
 use super::vector::V3;
-use boltzmap_kernels::math;
 use boltzmap_kernels::simd::Lanes;
 
 /// What the passes hand on for one pair i < j.
 #[derive(Clone, Copy)]
 pub(super) struct PairState<L> {
-    r: L,
-    inverse_r: L,
-    /// dI_i/dr
+    /// r²
+    squared: L,
+    /// 1/r, then (dE/dr)/r.
+    inverse: L,
+    /// (dI_i/dr)/r
     slope_i: L,
-    /// dI_j/dr
+    /// (dI_j/dr)/r
     slope_j: L,
 }
 
@@ -31,7 +34,7 @@ pub(super) struct PairScratch<L> {
     inverse_radius: Vec<L>,
     /// dB_i/dI_i, then ∂E/∂B_i dB_i/dI_i.
     slope: Vec<L>,
-    /// ∂E/∂B_i
+    /// 2 ∂E/∂B_i
     force: Vec<L>,
 }
 
@@ -39,8 +42,8 @@ impl<L: Lanes> PairScratch<L> {
     pub(super) fn new(n_atoms: usize) -> Self {
         let zero = L::zero();
         let empty = PairState {
-            r: zero,
-            inverse_r: zero,
+            squared: zero,
+            inverse: zero,
             slope_i: zero,
             slope_j: zero,
         };
@@ -54,70 +57,46 @@ impl<L: Lanes> PairScratch<L> {
     }
 }
 
-/// One side of a pair's Born integral: (I, dI/dr) that atom `j` adds to atom `i`.
-///
-/// I = ½[1/L − 1/U + (r − s²/r)(1/U² − 1/L²)/4 + ln(L/U)/(2r)], U = r + s, L = max(o, |r − s|), zero where U ≤ o.
-/// In dI/dr the derivatives of U and of L = r − s cancel; that of L = s − r (atom i engulfed, o < s − r) leaves 1/L², which
-/// the engulfed term 1/o − 1/L of the reference implementation takes away again.
-#[inline(always)]
-fn born_integral<L: Lanes>(
-    r: L,
-    inverse_r: L,
-    i: &BornAtom<L::Scalar>,
-    j: &BornAtom<L::Scalar>,
-    engulfed_term: bool,
-) -> (L, L) {
-    let half = L::constant(0.5);
-    let quarter = L::constant(0.25);
-    let offset = L::splat(i.offset_radius);
-    let s = L::splat(j.scaled_radius);
-    let upper = r + s;
-    let difference = r - s;
-    let lower = offset.max(difference.abs());
-    let both = (lower * upper).reciprocal();
-    let inverse_lower = both * upper;
-    let inverse_upper = both * lower;
-    let logarithm = math::ln(lower * inverse_upper);
-    let squares = (inverse_upper + inverse_lower) * (inverse_upper - inverse_lower);
-    let s_over_r = s * inverse_r;
-    let half_log_over_r = half * inverse_r * logarithm;
-    let quarter_squares = quarter * squares;
-    // r − s²/r
-    let reach = s_over_r.neg_mul_add(s, r);
-    let bracket = reach.mul_add(
-        quarter_squares,
-        (inverse_lower - inverse_upper) + half_log_over_r,
-    );
-    let bracket_slope = s_over_r
-        .mul_add(s_over_r, L::constant(1.0))
-        .mul_add(quarter_squares, L::zero() - half_log_over_r * inverse_r);
-    let mut integral = half * bracket;
-    let mut slope = half * bracket_slope;
-    let engulfed = offset.lt(s - r);
-    if L::mask_any(engulfed) {
-        if engulfed_term {
-            integral = L::select(
-                engulfed,
-                integral + (L::splat(i.inverse_offset_radius) - inverse_lower),
-                integral,
-            );
-        } else {
-            slope = L::select(engulfed, inverse_lower.mul_add(inverse_lower, slope), slope);
+/// A sum whose rounding errors are summed beside it (Knuth's two-sum).
+#[derive(Clone, Copy)]
+struct CompensatedSum<L> {
+    sum: L,
+    error: L,
+}
+
+impl<L: Lanes> CompensatedSum<L> {
+    #[inline(always)]
+    fn zero() -> Self {
+        Self {
+            sum: L::zero(),
+            error: L::zero(),
         }
     }
-    let reaches = offset.lt(upper);
-    (
-        L::select(reaches, integral, L::zero()),
-        L::select(reaches, slope, L::zero()),
-    )
+
+    #[inline(always)]
+    fn add(&mut self, value: L) {
+        let sum = self.sum + value;
+        let part = sum - self.sum;
+        self.error = self.error + ((self.sum - (sum - part)) + (value - part));
+        self.sum = sum;
+    }
+
+    /// The sum; where it has overflowed, its error is no number and left out.
+    #[inline(always)]
+    fn total(self) -> L {
+        let total = self.sum + self.error;
+        L::select(self.error.eq(self.error), total, self.sum)
+    }
 }
 
 /// The constants every pass needs.
 struct Limits<L> {
-    cutoff: L,
+    squared_cutoff: L,
     inverse_cutoff: L,
     smallest: L,
     largest: L,
+    /// Below this distance Born integrals take their general form.
+    general_below: L,
 }
 
 /// Distances, and with implicit solvent the Born radii.
@@ -135,79 +114,101 @@ fn first_pass<L: Lanes, const CUTOFF: bool>(
     let mut at = 0;
     for i in 0..n {
         let xi = V3::load(x, i);
-        let row = &mut scratch.pairs[at..at + n - 1 - i];
-        at += n - 1 - i;
-        let mut integral_i = L::zero();
-        for (offset, pair) in row.iter_mut().enumerate() {
-            let j = i + 1 + offset;
-            let d = xi.minus(V3::load(x, j));
-            // Written so that "not a number" stays one.
-            let squared = limits.largest.min(limits.smallest.max(d.dot(d)));
-            let inverse_r = squared.rsqrt();
-            let r = squared * inverse_r;
-            pair.r = r;
-            pair.inverse_r = inverse_r;
-            if let Some(born) = &p.born {
-                let (ai, aj) = (&born.atoms[i], &born.atoms[j]);
-                let (mut on_i, mut slope_i) =
-                    born_integral::<L>(r, inverse_r, ai, aj, born.engulfed_term);
-                let (mut on_j, mut slope_j) =
-                    born_integral::<L>(r, inverse_r, aj, ai, born.engulfed_term);
-                if CUTOFF {
-                    let inside = r.le(limits.cutoff);
-                    on_i = L::select(inside, on_i, L::zero());
-                    on_j = L::select(inside, on_j, L::zero());
-                    slope_i = L::select(inside, slope_i, L::zero());
-                    slope_j = L::select(inside, slope_j, L::zero());
-                }
-                integral_i = integral_i + on_i;
-                scratch.radius[j] = scratch.radius[j] + on_j;
-                pair.slope_i = slope_i;
-                pair.slope_j = slope_j;
+        let count = n - 1 - i;
+        let row = &mut scratch.pairs[at..at + count];
+        at += count;
+        let others = &x[3 * (i + 1)..3 * (i + 1) + 3 * count];
+        let Some(born) = &p.born else {
+            for (k, state) in row.iter_mut().enumerate() {
+                (state.squared, state.inverse) = distance(limits, xi, V3::load(others, k));
             }
+            continue;
+        };
+        let integrals = &mut scratch.radius[i..i + 1 + count];
+        let atoms = &born.atoms[i..i + 1 + count];
+        let ai = &atoms[0];
+        let mut sum = integrals[0];
+        for (k, state) in row.iter_mut().enumerate() {
+            let (squared, inverse) = distance(limits, xi, V3::load(others, k));
+            let aj = &atoms[k + 1];
+            let d = Distance {
+                r: squared * inverse,
+                inverse,
+                inverse_squared: inverse * inverse,
+            };
+            let (side_i, side_j) = (side::<L>(ai, aj), side::<L>(aj, ai));
+            let (mut on_i, mut slope_i) = born::integral(d, side_i);
+            let (mut on_j, mut slope_j) = born::integral(d, side_j);
+            let close = d.r.lt(limits.general_below);
+            if L::mask_any(close) {
+                let general = born::general_integral(d, side_i, born.engulfed_term);
+                on_i = L::select(close, general.0, on_i);
+                slope_i = L::select(close, general.1, slope_i);
+                let general = born::general_integral(d, side_j, born.engulfed_term);
+                on_j = L::select(close, general.0, on_j);
+                slope_j = L::select(close, general.1, slope_j);
+            }
+            if CUTOFF {
+                let inside = squared.le(limits.squared_cutoff);
+                on_i = L::select(inside, on_i, L::zero());
+                on_j = L::select(inside, on_j, L::zero());
+                slope_i = L::select(inside, slope_i, L::zero());
+                slope_j = L::select(inside, slope_j, L::zero());
+            }
+            sum = sum + on_i;
+            integrals[k + 1] = integrals[k + 1] + on_j;
+            *state = PairState {
+                squared,
+                inverse,
+                slope_i,
+                slope_j,
+            };
         }
-        scratch.radius[i] = scratch.radius[i] + integral_i;
+        integrals[0] = sum;
+    }
+}
+
+/// (r², 1/r), written so that "not a number" stays one.
+#[inline(always)]
+fn distance<L: Lanes>(limits: &Limits<L>, a: V3<L>, b: V3<L>) -> (L, L) {
+    let d = a.minus(b);
+    let squared = limits.largest.min(limits.smallest.max(d.dot(d)));
+    (squared, squared.rsqrt())
+}
+
+#[inline(always)]
+fn side<L: Lanes>(i: &BornAtom<L::Scalar>, j: &BornAtom<L::Scalar>) -> Side<L> {
+    Side {
+        offset: L::splat(i.offset_radius),
+        inverse_offset: L::splat(i.inverse_offset_radius),
+        sphere: L::splat(j.scaled_radius),
     }
 }
 
 /// Born radii from the integrals; self and surface energy with their ∂E/∂B.
-///
-/// ψ = I·or, B = 1/(1/or − tanh(αψ − βψ² + γψ³)/R), dB/dI = B²/R (1 − tanh²)(α − 2βψ + 3γψ²) or.
 #[inline(always)]
 fn born_radii<L: Lanes>(born: &Born<L::Scalar>, scratch: &mut PairScratch<L>) -> L {
-    let one = L::constant(1.0);
-    let (alpha, beta, gamma) = (
-        L::splat(born.alpha),
-        L::splat(born.beta),
-        L::splat(born.gamma),
-    );
-    let mut energy = L::zero();
+    let coefficients = Coefficients::new(born);
+    let mut energy = CompensatedSum::zero();
     for (i, atom) in born.atoms.iter().enumerate() {
-        let offset_radius = L::splat(atom.offset_radius);
-        let inverse_r = L::splat(atom.inverse_radius);
-        let psi = scratch.radius[i] * offset_radius;
-        let inner = psi * psi.mul_add(psi.mul_add(gamma, L::zero() - beta), alpha);
-        let tanh = math::tanh(inner);
-        let inverse = tanh.neg_mul_add(inverse_r, L::splat(atom.inverse_offset_radius));
-        let radius = inverse.reciprocal();
-        let inner_slope = psi.mul_add(
-            L::constant(3.0) * gamma * psi - L::constant(2.0) * beta,
-            alpha,
-        );
-        let self_energy = L::splat(atom.self_charge) * inverse;
-        let inverse2 = inverse * inverse;
-        let surface = L::splat(atom.surface) * (inverse2 * inverse2 * inverse2);
-        energy = energy + (surface - self_energy);
-        scratch.radius[i] = radius;
-        scratch.inverse_radius[i] = inverse;
-        scratch.force[i] = inverse * L::constant(6.0).neg_mul_add(surface, self_energy);
-        scratch.slope[i] =
-            radius * radius * inverse_r * tanh.neg_mul_add(tanh, one) * inner_slope * offset_radius;
+        let atom = Atom {
+            offset_radius: L::splat(atom.offset_radius),
+            inverse_offset_radius: L::splat(atom.inverse_offset_radius),
+            inverse_radius: L::splat(atom.inverse_radius),
+            self_charge: L::splat(atom.self_charge),
+            surface: L::splat(atom.surface),
+        };
+        let result = born::radius(coefficients, atom, scratch.radius[i]);
+        energy.add(result.energy);
+        scratch.radius[i] = result.radius;
+        scratch.inverse_radius[i] = result.inverse;
+        scratch.force[i] = result.force + result.force;
+        scratch.slope[i] = result.slope;
     }
-    energy
+    energy.total()
 }
 
-/// Pair energies (nonbonded, Born); leaves (dE/dr)/r in `inverse_r`'s place and dI/dr divided by r.
+/// Pair energies (nonbonded, Born) of all rows; leaves (dE/dr)/r in `inverse`'s place.
 #[inline(always)]
 fn second_pass<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
     p: &Parameters<L::Scalar>,
@@ -216,90 +217,82 @@ fn second_pass<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
 ) -> (L, L) {
     let n = p.n_atoms;
     let zero = L::zero();
-    let (mut nonbonded, mut polar) = (zero, zero);
+    let born = p.born.is_some();
+    let (mut nonbonded, mut polar) = (CompensatedSum::zero(), CompensatedSum::zero());
     let mut at = 0;
     for i in 0..n {
-        let states = &mut scratch.pairs[at..at + n - 1 - i];
-        let parameters = &p.pairs[at..at + n - 1 - i];
-        at += n - 1 - i;
-        let (radius_i, inverse_i) = (scratch.radius[i], scratch.inverse_radius[i]);
-        let mut force_i = zero;
-        for (offset, (state, pair)) in states.iter_mut().zip(parameters).enumerate() {
-            let j = i + 1 + offset;
-            let PairState {
-                r,
-                inverse_r,
-                slope_i,
-                slope_j,
-            } = *state;
-            let inverse_r2 = inverse_r * inverse_r;
+        let count = n - 1 - i;
+        let states = &mut scratch.pairs[at..at + count];
+        let pairs = &p.pairs[at..at + count];
+        at += count;
+        let radii = &scratch.radius[i..i + 1 + count];
+        let inverse_radii = &scratch.inverse_radius[i..i + 1 + count];
+        let forces = &mut scratch.force[i..i + 1 + count];
+        let radius_i = radii[0];
+        let scale_i = L::constant(EXPONENT) * inverse_radii[0];
+        let mut force_i = forces[0];
+        let (mut row_nonbonded, mut row_polar) = (zero, zero);
+        for (k, state) in states.iter_mut().enumerate() {
+            let pair = &pairs[k];
+            let (squared, inverse) = (state.squared, state.inverse);
             let mut gradient = zero;
             if pair.kind != PairKind::Excluded {
-                let (energy, pull) = direct::<L, FORCES>(pair, inverse_r, inverse_r2);
+                let (energy, pull) = direct::<L, FORCES>(
+                    L::splat(pair.charge),
+                    L::splat(pair.repulsion),
+                    L::splat(pair.attraction),
+                    inverse,
+                );
                 if CUTOFF && pair.kind == PairKind::Direct {
-                    let inside = r.le(limits.cutoff);
+                    let inside = squared.le(limits.squared_cutoff);
                     let shifted = L::splat(pair.charge).neg_mul_add(limits.inverse_cutoff, energy);
-                    nonbonded = nonbonded + L::select(inside, shifted, zero);
+                    row_nonbonded = row_nonbonded + L::select(inside, shifted, zero);
                     gradient = L::select(inside, pull, zero);
                 } else {
-                    nonbonded = nonbonded + energy;
+                    row_nonbonded = row_nonbonded + energy;
                     gradient = pull;
                 }
             }
-            if p.born.is_some() {
-                // E = −c/f, f² = r² + B_iB_j e, e = exp(−r²/(4B_iB_j)).
-                let charge = L::splat(pair.born_charge);
-                let r2 = r * r;
-                let exponent = L::constant(-0.25) * r2 * (inverse_i * scratch.inverse_radius[j]);
-                let exponential = math::exp(exponent);
-                let f2 = (radius_i * scratch.radius[j]).mul_add(exponential, r2);
-                let inverse_f = f2.rsqrt();
-                let mut energy = charge * inverse_f;
-                let mut cubed = energy * inverse_f * inverse_f;
+            if born {
+                let mut charge = L::splat(pair.born_charge);
                 if CUTOFF {
-                    let inside = r.le(limits.cutoff);
-                    energy = L::select(
-                        inside,
-                        charge.neg_mul_add(limits.inverse_cutoff, energy),
-                        zero,
-                    );
-                    cubed = L::select(inside, cubed, zero);
+                    charge = L::select(squared.le(limits.squared_cutoff), charge, zero);
                 }
-                polar = polar - energy;
+                let exponent = squared * (scale_i * inverse_radii[k + 1]);
+                let pair = born::polar(squared, exponent, radius_i * radii[k + 1], charge);
+                row_polar = row_polar + pair.energy;
+                if CUTOFF {
+                    row_polar = charge.neg_mul_add(limits.inverse_cutoff, row_polar);
+                }
                 if FORCES {
-                    // (dE/dr)/r = c/f³ (1 − e/4), ∂E/∂B_i = ½ c/f³ e (1 + r²/(4B_iB_j)) B_j.
-                    gradient = cubed.mul_add(
-                        L::constant(-0.25).mul_add(exponential, L::constant(1.0)),
-                        gradient,
-                    );
-                    let common =
-                        L::constant(0.5) * cubed * exponential * (L::constant(1.0) - exponent);
-                    force_i = common.mul_add(scratch.radius[j], force_i);
-                    scratch.force[j] = common.mul_add(radius_i, scratch.force[j]);
-                    state.slope_i = slope_i * inverse_r;
-                    state.slope_j = slope_j * inverse_r;
+                    gradient = gradient + pair.gradient;
+                    force_i = pair.common.mul_add(radii[k + 1], force_i);
+                    forces[k + 1] = pair.common.mul_add(radius_i, forces[k + 1]);
                 }
             }
             if FORCES {
-                state.inverse_r = gradient;
+                state.inverse = gradient;
             }
         }
-        scratch.force[i] = scratch.force[i] + force_i;
+        forces[0] = force_i;
+        nonbonded.add(row_nonbonded);
+        polar.add(row_polar);
     }
-    (nonbonded, polar)
+    (nonbonded.total(), zero - polar.total())
 }
 
-/// K q_i q_j/r + 4ε((σ/r)¹²−(σ/r)⁶) and its (dE/dr)/r.
+/// `charge`/r + 4ε((σ/r)¹²−(σ/r)⁶) and its (dE/dr)/r, with `repulsion` 4εσ¹² and `attraction` 4εσ⁶.
 #[inline(always)]
-fn direct<L: Lanes, const FORCES: bool>(
-    pair: &Pair<L::Scalar>,
+pub(super) fn direct<L: Lanes, const FORCES: bool>(
+    charge: L,
+    repulsion: L,
+    attraction: L,
     inverse_r: L,
-    inverse_r2: L,
 ) -> (L, L) {
-    let coulomb = L::splat(pair.charge) * inverse_r;
+    let inverse_r2 = inverse_r * inverse_r;
+    let coulomb = charge * inverse_r;
     let inverse_r6 = inverse_r2 * inverse_r2 * inverse_r2;
-    let repulsion = L::splat(pair.repulsion) * inverse_r6;
-    let attraction = L::splat(pair.attraction);
+    let repulsion = repulsion * inverse_r6;
     let energy = inverse_r6.mul_add(repulsion - attraction, coulomb);
     if !FORCES {
         return (energy, L::zero());
@@ -311,7 +304,7 @@ fn direct<L: Lanes, const FORCES: bool>(
     )
 }
 
-/// Pair forces, with the chain rule through the Born radii.
+/// Pair forces, with the chain rule through the Born radii. Rows are taken last first: those of large molecules are then still in cache.
 #[inline(always)]
 fn third_pass<L: Lanes>(
     p: &Parameters<L::Scalar>,
@@ -320,36 +313,40 @@ fn third_pass<L: Lanes>(
     scratch: &mut PairScratch<L>,
 ) {
     let n = p.n_atoms;
-    if p.born.is_some() {
+    let born = p.born.is_some();
+    if born {
         for i in 0..n {
-            scratch.slope[i] = scratch.slope[i] * scratch.force[i];
+            scratch.slope[i] = scratch.slope[i] * (L::constant(0.5) * scratch.force[i]);
         }
     }
-    let mut at = 0;
-    for i in 0..n {
+    let mut at = scratch.pairs.len();
+    for i in (0..n).rev() {
+        let count = n - 1 - i;
+        at -= count;
+        let row = &scratch.pairs[at..at + count];
         let xi = V3::load(x, i);
-        let row = &scratch.pairs[at..at + n - 1 - i];
-        at += n - 1 - i;
-        let chain_i = scratch.slope[i];
+        let others = &x[3 * (i + 1)..3 * (i + 1) + 3 * count];
+        let forces = &mut f[3 * i..3 * i + 3 * (count + 1)];
+        let chains = &scratch.slope[i..i + 1 + count];
+        let chain_i = chains[0];
         let mut total = V3 {
             x: L::zero(),
             y: L::zero(),
             z: L::zero(),
         };
-        for (offset, state) in row.iter().enumerate() {
-            let j = i + 1 + offset;
-            let mut gradient = state.inverse_r;
-            if p.born.is_some() {
+        for (k, state) in row.iter().enumerate() {
+            let mut gradient = state.inverse;
+            if born {
                 gradient = chain_i.mul_add(
                     state.slope_i,
-                    scratch.slope[j].mul_add(state.slope_j, gradient),
+                    chains[k + 1].mul_add(state.slope_j, gradient),
                 );
             }
-            let g = xi.minus(V3::load(x, j)).times(gradient);
+            let g = xi.minus(V3::load(others, k)).times(gradient);
             total = total.plus(g);
-            g.add_to(f, j);
+            g.add_to(forces, k + 1);
         }
-        total.subtract_from(f, i);
+        total.subtract_from(forces, 0);
     }
 }
 
@@ -377,10 +374,14 @@ fn passes<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
 ) -> (L, L) {
     let cutoff = p.cutoff.map_or(L::constant(1.0), |c| L::splat(c));
     let limits = Limits {
-        cutoff,
+        squared_cutoff: cutoff * cutoff,
         inverse_cutoff: cutoff.reciprocal(),
         smallest: L::splat(p.smallest_squared_distance),
         largest: L::constant(1e24),
+        general_below: p
+            .born
+            .as_ref()
+            .map_or(L::zero(), |born| L::splat(born.general_below)),
     };
     first_pass::<L, CUTOFF>(p, &limits, x, scratch);
     let mut gb = L::zero();

@@ -1,5 +1,6 @@
 //! The parameters of a [`System`] laid out for the batched evaluator: merged, premultiplied, in the evaluator's precision.
 
+use super::born::LARGEST_SQUARE;
 use crate::system::{BornModel, COULOMB_CONSTANT, System};
 use boltzmap_kernels::real::Real;
 
@@ -73,6 +74,8 @@ pub(super) struct Born<T> {
     pub(super) gamma: T,
     /// Whether an atom inside another's scaled sphere gets the correction of the reference implementation.
     pub(super) engulfed_term: bool,
+    /// Distance below which Born integrals need their general form, nm; infinite if the short forms do not cover the parameters.
+    pub(super) general_below: T,
 }
 
 pub(super) struct Parameters<T> {
@@ -235,6 +238,24 @@ fn born<T: Real>(system: &System) -> Born<T> {
     );
     let (alpha, beta, gamma, _, _, surface, engulfed_term) = born_constants(parameters.model);
     let t = T::from_f64;
+    let offsets = || parameters.radius.iter().map(|radius| radius - 0.009);
+    let spheres = || {
+        offsets()
+            .zip(&parameters.scale)
+            .map(|(offset, scale)| scale * offset)
+    };
+    let smallest_offset = offsets().fold(f64::INFINITY, f64::min);
+    let largest_offset = offsets().fold(f64::NEG_INFINITY, f64::max);
+    let smallest_sphere = spheres().fold(f64::INFINITY, f64::min);
+    let largest_sphere = spheres().fold(f64::NEG_INFINITY, f64::max);
+    let largest_root = largest_sphere / (largest_sphere + smallest_offset);
+    let covered = smallest_offset > 0.0
+        && smallest_sphere >= 0.0
+        && largest_root * largest_root <= LARGEST_SQUARE;
+    let general_below = match covered {
+        true => (largest_offset - smallest_sphere).max(largest_sphere - smallest_offset),
+        false => f64::INFINITY,
+    };
     let atoms = (0..n)
         .map(|i| {
             let (radius, q) = (parameters.radius[i], system.charges[i]);
@@ -255,6 +276,7 @@ fn born<T: Real>(system: &System) -> Born<T> {
         beta: t(beta),
         gamma: t(gamma),
         engulfed_term,
+        general_below: t(general_below),
     }
 }
 

@@ -135,6 +135,124 @@ fn single_precision_is_within_a_thousandth_of_the_reference_at_thermal_energies(
 }
 
 #[test]
+fn one_conformation_in_the_lanes_equals_the_reference_on_every_tier() {
+    let mut systems = variants(&alanine_dipeptide().0);
+    let built = alanine_dipeptide().1;
+    // Radii beyond what the short forms of the Born integral cover.
+    let mut unusual = systems[0].1.clone();
+    if let Some(born) = &mut unusual.generalized_born {
+        born.radius[3] = 0.3;
+        born.radius[8] = 0.05;
+    }
+    systems.push(("unusual radii", unusual));
+    let mut positions = displaced(&built, 6, 0.03);
+    // Two atoms in one point.
+    let mut same = built.clone();
+    same.copy_within(0..3, 12);
+    positions.extend(same);
+    for (name, system) in systems {
+        let mut first: Option<Vec<f64>> = None;
+        for tier in Tier::available() {
+            let mut evaluator = SingleEvaluator::new(&system).on(tier);
+            let mut all_forces = Vec::new();
+            for (i, x) in positions.chunks(built.len()).enumerate() {
+                let mut forces = vec![f64::NAN; x.len()];
+                let energies = evaluator.energies_forces(x, &mut forces).unwrap();
+                if i == 6 {
+                    assert!(by_term(&energies).iter().all(|e| *e > f64::NEG_INFINITY));
+                    continue;
+                }
+                let (expected, expected_forces) = energy_forces_reference(&system, x);
+                for (found, expected) in by_term(&energies).into_iter().zip(by_term(&expected)) {
+                    let error = (found - expected).abs() / expected.abs().max(1.0);
+                    assert!(error < 1e-10, "{name} {i}: {found} for {expected}");
+                }
+                let largest = expected_forces.iter().fold(0.0f64, |m, f| m.max(f.abs()));
+                for (found, expected) in forces.iter().zip(&expected_forces) {
+                    assert!(
+                        (found - expected).abs() < 1e-10 * largest,
+                        "{name} {i}: {found} for {expected}"
+                    );
+                }
+                all_forces.extend(forces);
+            }
+            // The portable tier rounds products and sums apart; the others do not differ.
+            if tier != Tier::Portable {
+                assert_eq!(
+                    *first.get_or_insert(all_forces.clone()),
+                    all_forces,
+                    "{name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn radii_beyond_the_short_forms_take_the_general_one() {
+    let (mut system, built) = alanine_dipeptide();
+    if let Some(born) = &mut system.generalized_born {
+        born.radius[3] = 0.3;
+        born.radius[8] = 0.05;
+    }
+    let positions = displaced(&built, 9, 0.02);
+    let energies = BatchEvaluator::<f64>::new(&system)
+        .energies(&positions)
+        .unwrap();
+    for (x, energy) in positions.chunks(built.len()).zip(energies) {
+        let expected = energy_forces_reference(&system, x).0.total();
+        assert!((energy - expected).abs() < 1e-10 * expected.abs().max(1.0));
+    }
+}
+
+#[test]
+fn wide_and_wider_vectors_give_the_same_bits() {
+    let (system, built) = alanine_dipeptide();
+    let positions: Vec<f32> = displaced(&built, 40, 0.01)
+        .iter()
+        .map(|&x| x as f32)
+        .collect();
+    for (name, system) in variants(&system) {
+        let mut first = None;
+        for tier in Tier::available() {
+            if tier == Tier::Portable {
+                continue;
+            }
+            let evaluator = BatchEvaluator::<f32>::new(&system).on(tier);
+            let mut forces = vec![0.0f32; positions.len()];
+            let energies = evaluator.terms(&positions, Some(&mut forces)).unwrap();
+            let found = (energies, forces);
+            assert_eq!(*first.get_or_insert(found.clone()), found, "{name}");
+        }
+    }
+}
+
+/// A decapeptide's energy is the sum of thousands of pairs, each beyond single precision's absolute accuracy.
+#[test]
+fn single_precision_is_within_a_thousandth_for_chignolin() {
+    let built = crate::builder::build_minimised(
+        "GYDPETGTWG",
+        &ForceField::ff14sb(Some(BornModel::Obc1), Some(2.0)),
+        crate::minimise::MinimiseSettings::default(),
+    )
+    .unwrap();
+    let positions: Vec<f32> = displaced(&built.positions, 32, 0.004)
+        .iter()
+        .map(|&x| x as f32)
+        .collect();
+    let rounded: Vec<f64> = positions.iter().map(|&x| f64::from(x)).collect();
+    let found = BatchEvaluator::<f32>::new(&built.system)
+        .energies(&positions)
+        .unwrap();
+    let expected = BatchEvaluator::<f64>::new(&built.system)
+        .energies(&rounded)
+        .unwrap();
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-3, "{found} for {expected}");
+    }
+}
+
+#[test]
 fn results_do_not_depend_on_company_or_threads() {
     let (system, built) = alanine_dipeptide();
     let size = built.len();
