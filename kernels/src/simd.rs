@@ -114,6 +114,14 @@ pub trait Kernel {
     fn run<S: Simd>(self) -> Self::Output;
 }
 
+/// A computation on vectors of one type, for [`Lanes::call`].
+pub trait LaneKernel {
+    /// What it returns.
+    type Output;
+    /// The body; mark it `#[inline(always)]`.
+    fn run(self) -> Self::Output;
+}
+
 /// Runs a kernel with [`Tier::active`].
 #[inline]
 pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
@@ -173,6 +181,8 @@ pub trait Lanes:
     /// Whether [`Lanes::load_partial`] and [`Lanes::store_partial`] are one instruction.
     const PARTIAL_IS_FAST: bool;
 
+    /// Runs a computation on vectors of this type as a function of its own, not inlined: what several kernels share is compiled once.
+    fn call<K: LaneKernel>(kernel: K) -> K::Output;
     /// The same number in every lane.
     fn splat(value: Self::Scalar) -> Self;
     /// The first `WIDTH` elements; panics when there are fewer.

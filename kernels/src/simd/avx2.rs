@@ -2,7 +2,7 @@
 //! [`dispatch`](crate::simd::dispatch), after the instructions were detected.
 #![cfg(target_arch = "x86_64")]
 
-use super::{Kernel, Lanes, Simd, Tier, operators};
+use super::{Kernel, LaneKernel, Lanes, Simd, Tier, operators};
 use std::arch::x86_64::*;
 
 /// The tier's marker type.
@@ -32,6 +32,16 @@ impl Simd for Avx2 {
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
+}
+
+/// Runs a computation compiled for the same instructions.
+///
+/// # Safety
+/// The processor must have them.
+#[target_feature(enable = "avx2,fma")]
+#[inline(never)]
+unsafe fn call<K: LaneKernel>(kernel: K) -> K::Output {
+    kernel.run()
 }
 
 operators!(
@@ -65,6 +75,11 @@ macro_rules! lanes {
             const WIDTH: usize = $width;
             const PARTIAL_IS_FAST: bool = false;
 
+            #[inline(always)]
+            fn call<K: LaneKernel>(kernel: K) -> K::Output {
+                // SAFETY: the type is reached only in code that `enter` guards by feature detection.
+                unsafe { call(kernel) }
+            }
             #[inline(always)]
             fn splat(value: $scalar) -> Self {
                 // SAFETY: guarded by the detection in `dispatch`, as every intrinsic of this implementation.

@@ -1,6 +1,6 @@
 //! 128-bit vectors by the `wide` crate, on every processor.
 
-use super::{Lanes, Simd, Tier};
+use super::{LaneKernel, Lanes, Simd, Tier};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use wide::{f32x4, f64x2, u32x4, u64x2};
 
@@ -77,6 +77,10 @@ macro_rules! portable_lanes {
             const WIDTH: usize = $width;
             const PARTIAL_IS_FAST: bool = false;
 
+            #[inline(never)]
+            fn call<K: LaneKernel>(kernel: K) -> K::Output {
+                kernel.run()
+            }
             #[inline(always)]
             fn splat(value: $scalar) -> Self {
                 Self($vector::splat(value))

@@ -3,6 +3,7 @@
 //! Coordinates and forces are `[atom][xyz]` vectors of lanes, flat. Forces are accumulated.
 
 use super::parameters::{Angle, Bond, TorsionSeries};
+use super::sum::CompensatedSum;
 use super::vector::V3;
 use boltzmap_kernels::math;
 use boltzmap_kernels::simd::Lanes;
@@ -29,18 +30,18 @@ pub(super) fn bonds<L: Lanes, const FORCES: bool>(
     x: &[L],
     f: &mut [L],
 ) -> L {
-    let mut energy = L::zero();
+    let mut energy = CompensatedSum::zero();
     for term in terms {
         let [i, j] = term.atoms;
         let d = V3::load(x, i).minus(V3::load(x, j));
         let (stretching, gradient) = bond(d, L::splat(term.length), L::splat(term.force_constant));
-        energy = energy + stretching;
+        energy.add(stretching);
         if FORCES {
             gradient.subtract_from(f, i);
             gradient.add_to(f, j);
         }
     }
-    energy
+    energy.total()
 }
 
 /// ½k(θ−θ₀)², θ = atan2(|u×v|, u·v), u and v from the vertex to the ends: accurate for every θ. The energy, and its gradients at the
@@ -71,21 +72,21 @@ pub(super) fn angles<L: Lanes, const FORCES: bool>(
     x: &[L],
     f: &mut [L],
 ) -> L {
-    let mut energy = L::zero();
+    let mut energy = CompensatedSum::zero();
     for term in terms {
         let [i, j, k] = term.atoms;
         let vertex = V3::load(x, j);
         let u = V3::load(x, i).minus(vertex);
         let v = V3::load(x, k).minus(vertex);
         let (bending, gu, gv) = angle(u, v, L::splat(term.angle), L::splat(term.force_constant));
-        energy = energy + bending;
+        energy.add(bending);
         if FORCES {
             gu.subtract_from(f, i);
             gv.subtract_from(f, k);
             gu.plus(gv).add_to(f, j);
         }
     }
-    energy
+    energy.total()
 }
 
 /// A quadruple of atoms: cos φ and sin φ (IUPAC sign) without ever computing φ, and what the forces need.
@@ -214,7 +215,7 @@ pub(super) fn torsions<L: Lanes, const FORCES: bool>(
     x: &[L],
     f: &mut [L],
 ) -> L {
-    let mut energy = L::zero();
+    let mut energy = CompensatedSum::zero();
     for term in terms {
         let [i, j, k, l] = term.atoms;
         let dihedral = Dihedral::new([
@@ -227,7 +228,7 @@ pub(super) fn torsions<L: Lanes, const FORCES: bool>(
         for &[c, s] in &term.harmonics {
             series.add::<FORCES>(L::splat(c), L::splat(s));
         }
-        energy = energy + series.energy;
+        energy.add(series.energy);
         if FORCES {
             let [gi, gj, gk, gl] = dihedral.gradients(series.slope);
             gi.subtract_from(f, i);
@@ -236,5 +237,5 @@ pub(super) fn torsions<L: Lanes, const FORCES: bool>(
             gl.subtract_from(f, l);
         }
     }
-    energy
+    energy.total()
 }

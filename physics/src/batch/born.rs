@@ -203,7 +203,7 @@ impl<L: Lanes> Coefficients<L> {
 #[derive(Clone, Copy)]
 pub(super) struct Atom<L> {
     pub(super) offset_radius: L,
-    pub(super) inverse_offset_radius: L,
+    pub(super) inverse_difference: L,
     pub(super) inverse_radius: L,
     pub(super) self_charge: L,
     pub(super) surface: L,
@@ -235,8 +235,9 @@ pub(super) fn radius<L: Lanes>(
     let Coefficients { alpha, beta, gamma } = coefficients;
     let psi = integral * atom.offset_radius;
     let inner = psi * psi.mul_add(psi.mul_add(gamma, L::zero() - beta), alpha);
-    let tanh = math::tanh(inner);
-    let inverse = tanh.neg_mul_add(atom.inverse_radius, atom.inverse_offset_radius);
+    // 1 − tanh = 2/(e^2ψ' + 1): 1/or − tanh/R would lose digits for buried atoms, 1/or − 1/R + (1 − tanh)/R does not.
+    let rest = L::constant(2.0) / (math::exp(inner + inner) + one);
+    let inverse = rest.mul_add(atom.inverse_radius, atom.inverse_difference);
     let radius = inverse.reciprocal();
     let inner_slope = psi.mul_add(
         L::constant(3.0) * gamma * psi - L::constant(2.0) * beta,
@@ -253,7 +254,7 @@ pub(super) fn radius<L: Lanes>(
         slope: radius
             * radius
             * atom.inverse_radius
-            * tanh.neg_mul_add(tanh, one)
+            * (rest * (L::constant(2.0) - rest))
             * inner_slope
             * atom.offset_radius,
     }

@@ -1,7 +1,7 @@
 //! How many vector operations an evaluation takes, counted by running it on a vector type that counts.
 
 use super::{BatchEvaluator, TileEvaluator};
-use boltzmap_kernels::simd::Lanes;
+use boltzmap_kernels::simd::{LaneKernel, Lanes};
 use std::cell::Cell;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -143,6 +143,9 @@ impl Lanes for Counted {
     const WIDTH: usize = 1;
     const PARTIAL_IS_FAST: bool = true;
 
+    fn call<K: LaneKernel>(kernel: K) -> K::Output {
+        kernel.run()
+    }
     fn splat(value: f32) -> Self {
         Self(value)
     }

@@ -12,13 +12,14 @@ mod counting;
 mod nonbonded;
 mod parameters;
 mod single;
+mod sum;
 mod tile;
 mod vector;
 
 use crate::energy::Energies;
 use crate::system::System;
 use boltzmap_kernels::real::Real;
-use boltzmap_kernels::simd::{Kernel, Lanes, Simd, Tier, dispatch_on};
+use boltzmap_kernels::simd::{Kernel, LaneKernel, Lanes, Simd, Tier, dispatch_on};
 use nonbonded::PairScratch;
 use parameters::Parameters;
 use rayon::prelude::*;
@@ -271,7 +272,34 @@ impl<'a, L: Lanes> TileEvaluator<'a, L> {
     /// Energies of the tile `x` (`[atom][xyz]` vectors); with `FORCES` overwrites `f` with the forces.
     #[inline(always)]
     pub(crate) fn evaluate<const FORCES: bool>(&mut self, x: &[L], f: &mut [L]) -> TileEnergies<L> {
-        let p = self.parameters;
+        L::call(EvaluateTile::<L, FORCES> {
+            parameters: self.parameters,
+            scratch: &mut self.scratch,
+            x,
+            f,
+        })
+    }
+}
+
+/// [`TileEvaluator::evaluate`], compiled once for all that call it.
+struct EvaluateTile<'a, L: Lanes, const FORCES: bool> {
+    parameters: &'a Parameters<L::Scalar>,
+    scratch: &'a mut PairScratch<L>,
+    x: &'a [L],
+    f: &'a mut [L],
+}
+
+impl<L: Lanes, const FORCES: bool> LaneKernel for EvaluateTile<'_, L, FORCES> {
+    type Output = TileEnergies<L>;
+
+    #[inline(always)]
+    fn run(self) -> TileEnergies<L> {
+        let Self {
+            parameters: p,
+            scratch,
+            x,
+            f,
+        } = self;
         if FORCES {
             for force in f.iter_mut() {
                 *force = L::zero();
@@ -280,8 +308,7 @@ impl<'a, L: Lanes> TileEvaluator<'a, L> {
         let bond = bonded::bonds::<L, FORCES>(&p.bonds, x, f);
         let angle = bonded::angles::<L, FORCES>(&p.angles, x, f);
         let torsion = bonded::torsions::<L, FORCES>(&p.torsions, x, f);
-        let (nonbonded, generalized_born) =
-            nonbonded::nonbonded::<L, FORCES>(p, x, f, &mut self.scratch);
+        let (nonbonded, generalized_born) = nonbonded::nonbonded::<L, FORCES>(p, x, f, scratch);
         TileEnergies {
             bond,
             angle,

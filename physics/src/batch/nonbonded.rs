@@ -4,11 +4,12 @@
 //! 2. Coulomb, Lennard-Jones and the Born pair energy with ∂E/∂B_i; (dE/dr)/r at fixed Born radii kept per pair;
 //! 3. the chain rule through the Born radii, and all pair forces at once.
 //!
-//! What one pass leaves for the next is four vectors per pair. Energies are summed row by row, and the rows with their rounding errors
-//! kept, so that single precision does not lose the digits of large sums.
+//! What one pass leaves for the next is four vectors per pair. Energies and Born integrals are summed in blocks, and the blocks with their
+//! rounding errors kept, so that single precision does not lose the digits of large sums.
 
 use super::born::{self, Atom, Coefficients, Distance, EXPONENT, Side};
 use super::parameters::{Born, BornAtom, PairKind, Parameters};
+use super::sum::{BLOCK, BlockSum, CompensatedSum};
 use super::vector::V3;
 use boltzmap_kernels::simd::Lanes;
 
@@ -28,8 +29,10 @@ pub(super) struct PairState<L> {
 /// Scratch of the pair passes.
 pub(super) struct PairScratch<L> {
     pairs: Vec<PairState<L>>,
-    /// I_i, then B_i.
+    /// Sums towards I_i since the last block of rows ended; then B_i.
     radius: Vec<L>,
+    /// I_i over the blocks of rows before.
+    integral: Vec<CompensatedSum<L>>,
     /// 1/B_i
     inverse_radius: Vec<L>,
     /// dB_i/dI_i, then ∂E/∂B_i dB_i/dI_i.
@@ -50,42 +53,11 @@ impl<L: Lanes> PairScratch<L> {
         Self {
             pairs: vec![empty; n_atoms * n_atoms.saturating_sub(1) / 2],
             radius: vec![zero; n_atoms],
+            integral: vec![CompensatedSum::zero(); n_atoms],
             inverse_radius: vec![zero; n_atoms],
             slope: vec![zero; n_atoms],
             force: vec![zero; n_atoms],
         }
-    }
-}
-
-/// A sum whose rounding errors are summed beside it (Knuth's two-sum).
-#[derive(Clone, Copy)]
-struct CompensatedSum<L> {
-    sum: L,
-    error: L,
-}
-
-impl<L: Lanes> CompensatedSum<L> {
-    #[inline(always)]
-    fn zero() -> Self {
-        Self {
-            sum: L::zero(),
-            error: L::zero(),
-        }
-    }
-
-    #[inline(always)]
-    fn add(&mut self, value: L) {
-        let sum = self.sum + value;
-        let part = sum - self.sum;
-        self.error = self.error + ((self.sum - (sum - part)) + (value - part));
-        self.sum = sum;
-    }
-
-    /// The sum; where it has overflowed, its error is no number and left out.
-    #[inline(always)]
-    fn total(self) -> L {
-        let total = self.sum + self.error;
-        L::select(self.error.eq(self.error), total, self.sum)
     }
 }
 
@@ -110,9 +82,13 @@ fn first_pass<L: Lanes, const CUTOFF: bool>(
     let n = p.n_atoms;
     for i in 0..n {
         scratch.radius[i] = L::zero();
+        scratch.integral[i] = CompensatedSum::zero();
     }
     let mut at = 0;
     for i in 0..n {
+        if i % BLOCK == 0 {
+            end_block(scratch, i);
+        }
         let xi = V3::load(x, i);
         let count = n - 1 - i;
         let row = &mut scratch.pairs[at..at + count];
@@ -127,7 +103,8 @@ fn first_pass<L: Lanes, const CUTOFF: bool>(
         let integrals = &mut scratch.radius[i..i + 1 + count];
         let atoms = &born.atoms[i..i + 1 + count];
         let ai = &atoms[0];
-        let mut sum = integrals[0];
+        let mut sum = BlockSum::zero();
+        sum.block = integrals[0];
         for (k, state) in row.iter_mut().enumerate() {
             let (squared, inverse) = distance(limits, xi, V3::load(others, k));
             let aj = &atoms[k + 1];
@@ -155,7 +132,10 @@ fn first_pass<L: Lanes, const CUTOFF: bool>(
                 slope_i = L::select(inside, slope_i, L::zero());
                 slope_j = L::select(inside, slope_j, L::zero());
             }
-            sum = sum + on_i;
+            sum.block = sum.block + on_i;
+            if k % BLOCK == BLOCK - 1 {
+                sum.flush();
+            }
             integrals[k + 1] = integrals[k + 1] + on_j;
             *state = PairState {
                 squared,
@@ -164,7 +144,22 @@ fn first_pass<L: Lanes, const CUTOFF: bool>(
                 slope_j,
             };
         }
-        integrals[0] = sum;
+        // Nothing is added to atom i from here on.
+        integrals[0] = L::zero();
+        scratch.integral[i].add(sum.total());
+    }
+    end_block(scratch, 0);
+}
+
+/// Moves what the last rows have added to the atoms from `first` on to their sums.
+#[inline(always)]
+fn end_block<L: Lanes>(scratch: &mut PairScratch<L>, first: usize) {
+    for (sum, part) in scratch.integral[first..]
+        .iter_mut()
+        .zip(&mut scratch.radius[first..])
+    {
+        sum.add(*part);
+        *part = L::zero();
     }
 }
 
@@ -193,12 +188,12 @@ fn born_radii<L: Lanes>(born: &Born<L::Scalar>, scratch: &mut PairScratch<L>) ->
     for (i, atom) in born.atoms.iter().enumerate() {
         let atom = Atom {
             offset_radius: L::splat(atom.offset_radius),
-            inverse_offset_radius: L::splat(atom.inverse_offset_radius),
+            inverse_difference: L::splat(atom.inverse_difference),
             inverse_radius: L::splat(atom.inverse_radius),
             self_charge: L::splat(atom.self_charge),
             surface: L::splat(atom.surface),
         };
-        let result = born::radius(coefficients, atom, scratch.radius[i]);
+        let result = born::radius(coefficients, atom, scratch.integral[i].total());
         energy.add(result.energy);
         scratch.radius[i] = result.radius;
         scratch.inverse_radius[i] = result.inverse;
@@ -232,6 +227,7 @@ fn second_pass<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
         let scale_i = L::constant(EXPONENT) * inverse_radii[0];
         let mut force_i = forces[0];
         let (mut row_nonbonded, mut row_polar) = (zero, zero);
+        // Rows are cut into blocks as well.
         for (k, state) in states.iter_mut().enumerate() {
             let pair = &pairs[k];
             let (squared, inverse) = (state.squared, state.inverse);
@@ -272,6 +268,11 @@ fn second_pass<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
             }
             if FORCES {
                 state.inverse = gradient;
+            }
+            if k % BLOCK == BLOCK - 1 {
+                nonbonded.add(row_nonbonded);
+                polar.add(row_polar);
+                (row_nonbonded, row_polar) = (zero, zero);
             }
         }
         forces[0] = force_i;

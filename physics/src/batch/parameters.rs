@@ -60,6 +60,8 @@ pub(super) struct BornAtom<T> {
     /// sr_i = S_i or_i
     pub(super) scaled_radius: T,
     pub(super) inverse_radius: T,
+    /// 1/or_i − 1/R_i
+    pub(super) inverse_difference: T,
     /// ½K'(1−1/ε_w) q_i²
     pub(super) self_charge: T,
     /// c_SA (R_i+0.14)² R_i⁶, so that the surface term is this over B⁶
@@ -265,6 +267,7 @@ fn born<T: Real>(system: &System) -> Born<T> {
                 inverse_offset_radius: t(1.0 / offset_radius),
                 scaled_radius: t(parameters.scale[i] * offset_radius),
                 inverse_radius: t(1.0 / radius),
+                inverse_difference: t(1.0 / offset_radius - 1.0 / radius),
                 self_charge: t(0.5 * born_prefactor(parameters.model) * q * q),
                 surface: t(surface * (radius + 0.14).powi(2) * radius.powi(6)),
             }

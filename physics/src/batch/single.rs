@@ -49,6 +49,7 @@ struct Atoms {
     inverse_offset: Vec<f64>,
     sphere: Vec<f64>,
     inverse_radius: Vec<f64>,
+    inverse_difference: Vec<f64>,
     self_charge: Vec<f64>,
     surface: Vec<f64>,
 }
@@ -223,6 +224,7 @@ impl SingleEvaluator {
                 inverse_offset: per_atom(|atom| atom.inverse_offset_radius, 10.0),
                 sphere: per_atom(|atom| atom.scaled_radius, 0.1),
                 inverse_radius: per_atom(|atom| atom.inverse_radius, 9.0),
+                inverse_difference: per_atom(|atom| atom.inverse_difference, 1.0),
                 self_charge: per_atom(|atom| atom.self_charge, 0.0),
                 surface: per_atom(|atom| atom.surface, 0.0),
             },

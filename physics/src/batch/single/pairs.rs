@@ -130,7 +130,7 @@ pub(super) fn born_radii<L: Lanes<Scalar = f64>>(
             let lanes = j..j + L::WIDTH;
             let atom = Atom {
                 offset_radius: L::load(&atoms.offset[lanes.clone()]),
-                inverse_offset_radius: L::load(&atoms.inverse_offset[lanes.clone()]),
+                inverse_difference: L::load(&atoms.inverse_difference[lanes.clone()]),
                 inverse_radius: L::load(&atoms.inverse_radius[lanes.clone()]),
                 self_charge: L::load(&atoms.self_charge[lanes.clone()]),
                 surface: L::load(&atoms.surface[lanes.clone()]),
