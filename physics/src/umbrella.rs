@@ -213,7 +213,8 @@ pub struct Consistency {
 }
 
 impl Consistency {
-    /// Root mean square of the deviations; near 1.5 where all is well, being the largest of several of unit variance.
+    /// Root mean square of the deviations; up to 2 where all is well, being the largest of several of unit variance with errors that are
+    /// estimates themselves.
     pub fn typical_deviation(&self) -> f64 {
         let squares = self.deviations.iter().map(|d| d * d).sum::<f64>();
         (squares / self.deviations.len().max(1) as f64).sqrt()
@@ -223,8 +224,8 @@ impl Consistency {
     pub fn complaints(&self) -> Vec<String> {
         let mut found = Vec::new();
         let n = self.deviations.len();
-        let far = self.deviations.iter().filter(|d| **d > 5.0).count();
-        if self.typical_deviation() > 3.0 || far > n / 50 {
+        let far = self.deviations.iter().filter(|d| **d > 6.0).count();
+        if self.typical_deviation() > 3.0 || far > n / 20 {
             found.push(format!(
                 "{far} of {n} windows saw something else than the others predict for them (typical deviation {:.1} standard errors): replicas slipped off a barrier and the free energies are not to be trusted; raise --force-constant and --windows, or run longer",
                 self.typical_deviation()
