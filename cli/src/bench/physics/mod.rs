@@ -101,7 +101,7 @@ pub fn physics(arguments: &PhysicsBenchArguments) -> Result<()> {
     let old = arguments.compare.as_deref().map(Record::read).transpose()?;
     progress::install_interrupt_handler()?;
     let record = measure(&plan).map_err(|error| match error.is::<Interrupted>() {
-        true => Abandoned.into(),
+        true => Abandoned("nothing was kept".into()).into(),
         false => error,
     })?;
     let mut text = table::text(&record);
