@@ -20,7 +20,7 @@
 use super::parameters::Born;
 use boltzmap_kernels::math;
 use boltzmap_kernels::real::Real;
-use boltzmap_kernels::simd::Lanes;
+use boltzmap_kernels::simd::{LaneKernel, Lanes};
 
 /// The largest z for which [`series`] is right. z < (s/(s+o))² in both cases above, 0.40 for the published radii.
 pub(super) const LARGEST_SQUARE: f64 = 0.41;
@@ -77,19 +77,18 @@ pub(super) struct Side<L> {
 #[inline(always)]
 pub(super) fn integral<L: Lanes>(d: Distance<L>, side: Side<L>) -> (L, L) {
     let far = side.offset.lt(d.r - side.sphere);
-    let any_near = L::mask_any(L::mask_not(far));
-    if !any_near {
-        return far_integral(d, side);
+    let mut result = (L::zero(), L::zero());
+    if L::mask_any(far) {
+        result = far_integral(d, side);
     }
-    let near = near_integral(d, side);
-    if !L::mask_any(far) {
-        return near;
+    if L::mask_any(L::mask_not(far)) {
+        let near = near_integral(d, side);
+        result = (
+            L::select(far, result.0, near.0),
+            L::select(far, result.1, near.1),
+        );
     }
-    let beyond = far_integral(d, side);
-    (
-        L::select(far, beyond.0, near.0),
-        L::select(far, beyond.1, near.1),
-    )
+    result
 }
 
 #[inline(always)]
@@ -129,7 +128,7 @@ fn near_integral<L: Lanes>(d: Distance<L>, side: Side<L>) -> (L, L) {
     (integral, eighth * d.inverse * bracket)
 }
 
-/// (I, dI/dr / r) for every distance.
+/// (I, dI/dr / r) for every distance. Few pairs need it, so it is a function of its own.
 ///
 /// In dI/dr the derivatives of U and of L = r − s cancel; that of L = s − r (atom i engulfed, o < s − r) leaves 1/L², which
 /// the engulfed term 1/o − 1/L of the reference implementation takes away again.
@@ -139,45 +138,69 @@ pub(super) fn general_integral<L: Lanes>(
     side: Side<L>,
     engulfed_term: bool,
 ) -> (L, L) {
-    let half = L::constant(0.5);
-    let quarter = L::constant(0.25);
-    let (r, inverse_r, s) = (d.r, d.inverse, side.sphere);
-    let upper = r + s;
-    let lower = side.offset.max((r - s).abs());
-    let both = (lower * upper).reciprocal();
-    let inverse_lower = both * upper;
-    let inverse_upper = both * lower;
-    let logarithm = math::ln(lower * inverse_upper);
-    let squares = (inverse_upper + inverse_lower) * (inverse_upper - inverse_lower);
-    let s_over_r = s * inverse_r;
-    let half_log_over_r = half * inverse_r * logarithm;
-    let quarter_squares = quarter * squares;
-    // r − s²/r
-    let reach = s_over_r.neg_mul_add(s, r);
-    let bracket = reach.mul_add(
-        quarter_squares,
-        (inverse_lower - inverse_upper) + half_log_over_r,
-    );
-    let bracket_slope = s_over_r
-        .mul_add(s_over_r, L::constant(1.0))
-        .mul_add(quarter_squares, L::zero() - half_log_over_r * inverse_r);
-    let mut integral = half * bracket;
-    let mut slope = half * bracket_slope;
-    let engulfed = side.offset.lt(s - r);
-    if engulfed_term {
-        integral = L::select(
-            engulfed,
-            integral + (side.inverse_offset - inverse_lower),
-            integral,
+    L::call(General {
+        d,
+        side,
+        engulfed_term,
+    })
+}
+
+struct General<L> {
+    d: Distance<L>,
+    side: Side<L>,
+    engulfed_term: bool,
+}
+
+impl<L: Lanes> LaneKernel for General<L> {
+    type Output = (L, L);
+
+    #[inline(always)]
+    fn run(self) -> (L, L) {
+        let Self {
+            d,
+            side,
+            engulfed_term,
+        } = self;
+        let half = L::constant(0.5);
+        let quarter = L::constant(0.25);
+        let (r, inverse_r, s) = (d.r, d.inverse, side.sphere);
+        let upper = r + s;
+        let lower = side.offset.max((r - s).abs());
+        let both = (lower * upper).reciprocal();
+        let inverse_lower = both * upper;
+        let inverse_upper = both * lower;
+        let logarithm = math::ln(lower * inverse_upper);
+        let squares = (inverse_upper + inverse_lower) * (inverse_upper - inverse_lower);
+        let s_over_r = s * inverse_r;
+        let half_log_over_r = half * inverse_r * logarithm;
+        let quarter_squares = quarter * squares;
+        // r − s²/r
+        let reach = s_over_r.neg_mul_add(s, r);
+        let bracket = reach.mul_add(
+            quarter_squares,
+            (inverse_lower - inverse_upper) + half_log_over_r,
         );
-    } else {
-        slope = L::select(engulfed, inverse_lower.mul_add(inverse_lower, slope), slope);
+        let bracket_slope = s_over_r
+            .mul_add(s_over_r, L::constant(1.0))
+            .mul_add(quarter_squares, L::zero() - half_log_over_r * inverse_r);
+        let mut integral = half * bracket;
+        let mut slope = half * bracket_slope;
+        let engulfed = side.offset.lt(s - r);
+        if engulfed_term {
+            integral = L::select(
+                engulfed,
+                integral + (side.inverse_offset - inverse_lower),
+                integral,
+            );
+        } else {
+            slope = L::select(engulfed, inverse_lower.mul_add(inverse_lower, slope), slope);
+        }
+        let reaches = side.offset.lt(upper);
+        (
+            L::select(reaches, integral, L::zero()),
+            L::select(reaches, slope * inverse_r, L::zero()),
+        )
     }
-    let reaches = side.offset.lt(upper);
-    (
-        L::select(reaches, integral, L::zero()),
-        L::select(reaches, slope * inverse_r, L::zero()),
-    )
 }
 
 /// The constants of a Born model in lanes.
