@@ -223,7 +223,7 @@ fn a_split_comes_from_ladders_of_its_own() {
     let at = directory.path();
     let arguments = |split| {
         let mut arguments = vec!["remd", "Ace-A-Nme", "--ps", "4", "--out", "x.npz"];
-        arguments.extend(["--ladders", "4", "--temperatures", "2", "--highest", "330"]);
+        arguments.extend(["--ladders", "6", "--temperatures", "2", "--highest", "330"]);
         arguments.extend(["--equilibration-ps", "0.2", "--split", split]);
         arguments
     };
