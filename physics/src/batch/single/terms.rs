@@ -21,22 +21,29 @@ fn gather<L: Lanes<Scalar = f64>>(x: &[Vec<f64>; 3], atoms: &[usize; BLOCK], fro
     }
 }
 
-/// Subtracts the gradients at one atom of each of the first `count` terms.
+/// Gradients of a block's terms at each of their N atoms, axis by axis.
+type Gradients<const N: usize> = [[[f64; BLOCK]; 3]; N];
+
 #[inline(always)]
-fn scatter<L: Lanes<Scalar = f64>>(
-    gradient: V3<L>,
-    atoms: &[usize; BLOCK],
-    from: usize,
+fn put<L: Lanes<Scalar = f64>>(gradient: V3<L>, to: &mut [[f64; BLOCK]; 3], from: usize) {
+    gradient.x.store(&mut to[0][from..]);
+    gradient.y.store(&mut to[1][from..]);
+    gradient.z.store(&mut to[2][from..]);
+}
+
+/// Subtracts the gradients of the first `count` terms, in an order that does not depend on the width of vectors.
+#[inline(always)]
+fn scatter<const N: usize>(
+    gradients: &Gradients<N>,
+    atoms: &[[usize; BLOCK]; N],
     count: usize,
     f: &mut [Vec<f64>; 3],
 ) {
-    let mut buffers = [[0.0; BLOCK]; 3];
-    gradient.x.store(&mut buffers[0]);
-    gradient.y.store(&mut buffers[1]);
-    gradient.z.store(&mut buffers[2]);
-    for axis in 0..3 {
-        for lane in 0..L::WIDTH.min(count.saturating_sub(from)) {
-            f[axis][atoms[from + lane]] -= buffers[axis][lane];
+    for (gradients, atoms) in gradients.iter().zip(atoms) {
+        for axis in 0..3 {
+            for lane in 0..count {
+                f[axis][atoms[lane]] -= gradients[axis][lane];
+            }
         }
     }
 }
@@ -45,6 +52,7 @@ fn scatter<L: Lanes<Scalar = f64>>(
 pub(super) fn bonds<L: Lanes<Scalar = f64>>(blocks: &[TermBlock<2>], scratch: &mut Scratch) -> f64 {
     let mut energy = VirtualSum::<L>::default();
     for block in blocks {
+        let mut gradients: Gradients<2> = [[[0.0; BLOCK]; 3]; 2];
         for number in 0..VirtualSum::<L>::PARTS {
             let from = number * L::WIDTH;
             let [i, j] = &block.atoms;
@@ -55,10 +63,10 @@ pub(super) fn bonds<L: Lanes<Scalar = f64>>(blocks: &[TermBlock<2>], scratch: &m
                 part(&block.force_constant, from),
             );
             energy.add(number, stretching);
-            let negative = gradient.times(L::constant(-1.0));
-            scatter(gradient, i, from, block.count, &mut scratch.f);
-            scatter(negative, j, from, block.count, &mut scratch.f);
+            put(gradient, &mut gradients[0], from);
+            put(gradient.times(L::constant(-1.0)), &mut gradients[1], from);
         }
+        scatter(&gradients, &block.atoms, block.count, &mut scratch.f);
     }
     energy.total()
 }
@@ -70,6 +78,7 @@ pub(super) fn angles<L: Lanes<Scalar = f64>>(
 ) -> f64 {
     let mut energy = VirtualSum::<L>::default();
     for block in blocks {
+        let mut gradients: Gradients<3> = [[[0.0; BLOCK]; 3]; 3];
         for number in 0..VirtualSum::<L>::PARTS {
             let from = number * L::WIDTH;
             let [i, j, k] = &block.atoms;
@@ -83,11 +92,15 @@ pub(super) fn angles<L: Lanes<Scalar = f64>>(
                 part(&block.force_constant, from),
             );
             energy.add(number, bending);
-            scatter(gu, i, from, block.count, &mut scratch.f);
-            scatter(gv, k, from, block.count, &mut scratch.f);
-            let at_vertex = gu.plus(gv).times(L::constant(-1.0));
-            scatter(at_vertex, j, from, block.count, &mut scratch.f);
+            put(gu, &mut gradients[0], from);
+            put(
+                gu.plus(gv).times(L::constant(-1.0)),
+                &mut gradients[1],
+                from,
+            );
+            put(gv, &mut gradients[2], from);
         }
+        scatter(&gradients, &block.atoms, block.count, &mut scratch.f);
     }
     energy.total()
 }
@@ -99,6 +112,7 @@ pub(super) fn torsions<L: Lanes<Scalar = f64>>(
 ) -> f64 {
     let mut energy = VirtualSum::<L>::default();
     for block in blocks {
+        let mut gradients: Gradients<4> = [[[0.0; BLOCK]; 3]; 4];
         for number in 0..VirtualSum::<L>::PARTS {
             let from = number * L::WIDTH;
             let x = &scratch.x;
@@ -114,11 +128,11 @@ pub(super) fn torsions<L: Lanes<Scalar = f64>>(
                 series.add::<true>(part(c, from), part(s, from));
             }
             energy.add(number, series.energy);
-            let gradients = dihedral.gradients(series.slope);
-            for (gradient, atoms) in gradients.into_iter().zip(&block.atoms) {
-                scatter(gradient, atoms, from, block.count, &mut scratch.f);
+            for (to, gradient) in gradients.iter_mut().zip(dihedral.gradients(series.slope)) {
+                put(gradient, to, from);
             }
         }
+        scatter(&gradients, &block.atoms, block.count, &mut scratch.f);
     }
     energy.total()
 }
