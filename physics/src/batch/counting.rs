@@ -89,6 +89,18 @@ fn count(change: impl FnOnce(&mut Operations)) {
     });
 }
 
+fn one_addition() {
+    count(|c| c.additions += 1);
+}
+
+fn one_multiplication() {
+    count(|c| c.multiplications += 1);
+}
+
+fn one_division() {
+    count(|c| c.divisions += 1);
+}
+
 fn other<T>(value: T) -> T {
     count(|c| c.others += 1);
     value
@@ -101,7 +113,7 @@ struct Counted(f32);
 impl Add for Counted {
     type Output = Self;
     fn add(self, o: Self) -> Self {
-        count(|c| c.additions += 1);
+        one_addition();
         Self(self.0 + o.0)
     }
 }
@@ -109,7 +121,7 @@ impl Add for Counted {
 impl Sub for Counted {
     type Output = Self;
     fn sub(self, o: Self) -> Self {
-        count(|c| c.additions += 1);
+        one_addition();
         Self(self.0 - o.0)
     }
 }
@@ -117,7 +129,7 @@ impl Sub for Counted {
 impl Mul for Counted {
     type Output = Self;
     fn mul(self, o: Self) -> Self {
-        count(|c| c.multiplications += 1);
+        one_multiplication();
         Self(self.0 * o.0)
     }
 }
@@ -125,7 +137,7 @@ impl Mul for Counted {
 impl Div for Counted {
     type Output = Self;
     fn div(self, o: Self) -> Self {
-        count(|c| c.divisions += 1);
+        one_division();
         Self(self.0 / o.0)
     }
 }
