@@ -138,9 +138,9 @@ pub enum Suite {
 pub enum BudgetKind {
     /// Seconds, only to see it work.
     Tiny,
-    /// Minutes.
+    /// About five seconds per method and target on two cores.
     Small,
-    /// Hours.
+    /// A few minutes per method and target on two cores.
     Full,
 }
 

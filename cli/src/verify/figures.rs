@@ -39,7 +39,7 @@ pub(super) fn calibration(record: &Record, arrays: &Arrays) -> Figure {
     );
     scatter.line("diagonal", &[(wide.0, wide.0), (wide.1, wide.1)]);
     shaded(&mut scatter, &pairs, wide, wide);
-    scatter.note("", 0.04, 0.07, "start", "above the line: too high");
+    scatter.note("", 0.97, 0.95, "end", "below the line: too low");
 
     let mut residual = Plot::new(
         "residual",

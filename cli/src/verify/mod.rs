@@ -140,7 +140,7 @@ pub struct SubjectRecord {
 /// `verify.json` of a trained model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
-    /// [`FORMAT`].
+    /// Version of the format.
     pub format: u32,
     /// The verdict in a few words.
     pub judgement: Judgement,

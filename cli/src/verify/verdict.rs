@@ -92,8 +92,8 @@ pub fn percent(estimate: Estimate) -> String {
     }
     let of = |share: f64| {
         let per_cent = 100.0 * share;
-        if per_cent >= 99.95 || (per_cent - per_cent.round()).abs() < 0.005 {
-            format!("{per_cent:.0}")
+        if per_cent >= 99.95 {
+            "100".to_owned()
         } else if per_cent >= 10.0 {
             format!("{per_cent:.1}")
         } else {
@@ -131,17 +131,14 @@ pub fn sentence(reporter: &str, gap: &Comparison) -> String {
         high: bias.high,
     };
     let direction = if bias.low > 0.0 {
-        format!("too high by {} nats", with_interval(size))
+        format!("are too high by {} nats, with", with_interval(size))
     } else if bias.high < 0.0 {
-        format!("too low by {} nats", with_interval(size))
+        format!("are too low by {} nats, with", with_interval(size))
     } else {
-        format!(
-            "off by {} nats on average, which is none",
-            with_interval(bias)
-        )
+        format!("have no visible bias, {} nats, but", with_interval(bias))
     };
     let mut text = format!(
-        "The log-densities of {reporter} are {direction}, with a spread of {} nats; weights made from them keep {} of the \
+        "The log-densities of {reporter} {direction} a spread of {} nats; weights made from them keep {} of the \
          effective samples that exact ones have",
         with_interval(gap.spread),
         percent(gap.retained),
@@ -294,6 +291,11 @@ fn flow(m: &Measurement) -> Statement {
     let divergence = flow.map_against_flow.bias;
     let (tone, judgement) = if divergence.high <= BIAS_GOOD {
         (Tone::Good, "few steps and the flow are the same sampler")
+    } else if divergence.low <= 0.0 {
+        (
+            Tone::Caution,
+            "so few samples neither tell them apart nor show that they are one",
+        )
     } else {
         (
             Tone::Caution,
@@ -421,7 +423,7 @@ mod tests {
         );
         let text = sentence("the head", &gap(0.0, 0.0, 4000));
         assert!(
-            text.contains("which is none") && text.contains("100 %"),
+            text.contains("no visible bias") && text.contains("100 %"),
             "{text}"
         );
         assert!(!text.contains("NaN"));

@@ -87,21 +87,21 @@ impl Budget {
                 calibration_steps: 400,
                 samples: 1000,
                 inverted: 100,
-                takes: "minutes",
+                takes: "about five seconds per method and target on two cores",
             },
             BudgetKind::Full => Budget {
                 name: "full",
-                training_steps: 20_000,
-                batch: 512,
+                training_steps: 12_000,
+                batch: 256,
                 learning_rate: 2e-3,
                 moving_average: 0.999,
-                width: 128,
+                width: 96,
                 blocks: 3,
                 steps: 4,
                 calibration_steps: 8000,
                 samples: 10_000,
                 inverted: 1000,
-                takes: "hours",
+                takes: "a few minutes per method and target on two cores",
             },
         }
     }
@@ -110,7 +110,7 @@ impl Budget {
 /// `verify.json` of the suite.
 #[derive(Clone, Debug, Serialize)]
 pub struct SuiteRecord {
-    /// [`FORMAT`].
+    /// Version of the format.
     pub format: u32,
     /// Name of the suite.
     pub suite: &'static str,
