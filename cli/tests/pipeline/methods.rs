@@ -17,7 +17,9 @@ fn prepare(root: &Path, more: &[&str]) {
     }
     std::fs::create_dir(root).unwrap();
     std::fs::write(root.join("config.toml"), succeed(boltzmap(&info)).stdout).unwrap();
-    std::fs::copy(finished().join("data.npz"), root.join("data.npz")).unwrap();
+    for name in ["data.npz", "data.npz.card.json"] {
+        std::fs::copy(finished().join(name), root.join(name)).unwrap();
+    }
 }
 
 fn stages(root: &Path) -> serde_json::Value {
