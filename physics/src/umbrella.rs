@@ -225,9 +225,11 @@ impl Consistency {
         let mut found = Vec::new();
         let n = self.deviations.len();
         let far = self.deviations.iter().filter(|d| **d > 6.0).count();
-        if self.typical_deviation() > 3.0 || far > n / 20 {
+        // No window of many is this far off by chance, and one that is can carry a whole basin.
+        let largest = self.deviations.iter().copied().fold(0.0, f64::max);
+        if self.typical_deviation() > 2.5 || far > n / 20 || largest > 12.0 {
             found.push(format!(
-                "{far} of {n} windows saw something else than the others predict for them (typical deviation {:.1} standard errors): replicas slipped off a barrier and the free energies are not to be trusted; raise --force-constant and --windows, or run longer",
+                "{far} of {n} windows saw something else than the others predict for them (typical deviation {:.1} standard errors, largest {largest:.0}): replicas slipped off a barrier or are caught in another conformation, and the free energies are not to be trusted; raise --force-constant and --windows, or run longer",
                 self.typical_deviation()
             ));
         }
