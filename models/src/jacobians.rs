@@ -49,7 +49,7 @@ fn with_tangents<T: Real>(map: &FlowMap, program: &Program, tangents: usize) -> 
 }
 
 /// Roles of (parameters…, state and times): the former shared by all blocks, the latter cut along the batch.
-pub(crate) fn input_roles(parameters: usize, per_block: usize) -> Vec<InputRole> {
+pub fn input_roles(parameters: usize, per_block: usize) -> Vec<InputRole> {
     let mut roles = vec![InputRole::Shared; parameters];
     roles.extend(std::iter::repeat_n(
         InputRole::PerBlock { axis: 0 },

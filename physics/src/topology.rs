@@ -53,6 +53,22 @@ impl Topology {
         self.atoms.len()
     }
 
+    /// Atomic number of every atom.
+    pub fn atomic_numbers(&self) -> Vec<u8> {
+        self.atoms
+            .iter()
+            .map(|atom| atom.element.atomic_number())
+            .collect()
+    }
+
+    /// Name of every residue, caps included.
+    pub fn residue_names(&self) -> Vec<String> {
+        self.residues()
+            .iter()
+            .map(|atoms| self.atoms[atoms[0]].residue_name.clone())
+            .collect()
+    }
+
     /// Number of residues, caps included.
     pub fn n_residues(&self) -> usize {
         self.atoms

@@ -226,11 +226,7 @@ fn noisy_frames(positions: &[f64], n: usize) -> Vec<f64> {
 #[test]
 fn densities_behind_a_chart_agree_with_the_numerical_jacobian() {
     let (topology, positions) = build_sequence("Ace-A-Nme").unwrap();
-    let atomic_numbers: Vec<u8> = topology
-        .atoms
-        .iter()
-        .map(|atom| atom.element.atomic_number())
-        .collect();
+    let atomic_numbers = topology.atomic_numbers();
     let n_atoms = topology.n_atoms();
     let frames = noisy_frames(&positions, 300);
     let matrix = ZMatrix::build(n_atoms, &topology.bonds, &atomic_numbers).unwrap();

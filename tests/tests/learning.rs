@@ -2,7 +2,6 @@
 
 mod common;
 
-use boltzmap_kernels::random::Stream;
 use boltzmap_models::control::Control;
 use boltzmap_models::deploy::ExactSampler;
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
@@ -10,87 +9,11 @@ use boltzmap_models::network::{MlpConfig, NetworkConfig};
 use boltzmap_models::parameters::Parameters;
 use boltzmap_models::schedule::Schedule;
 use boltzmap_models::subspace::Subspace;
-use boltzmap_objectives::interpolant::Interpolant;
-use boltzmap_objectives::losses::{ConsistencyWeights, DiagonalWeights, StopGradient};
 use boltzmap_objectives::method::Method;
-use boltzmap_objectives::optimizer::{AdamW, AdamWConfig};
 use boltzmap_objectives::oracles::GaussianMixture;
-use boltzmap_objectives::schedule::WarmupCosine;
-use boltzmap_objectives::times::{PairDistribution, TimeDistribution};
-use boltzmap_objectives::trainer::{DataSource, Teacher, Trainer, TrainerConfig};
 use boltzmap_physics::metrics;
 
-/// Unlimited independent draws from a mixture.
-struct Draws(GaussianMixture);
-
-impl DataSource for Draws {
-    fn len(&self) -> usize {
-        1 << 30
-    }
-
-    fn write(&self, _index: usize, stream: &mut Stream, state: &mut [f32]) {
-        let mut rest = stream.uniform();
-        let mut k = 0;
-        while k + 1 < self.0.weights.len() && rest >= self.0.weights[k] {
-            rest -= self.0.weights[k];
-            k += 1;
-        }
-        for (value, mean) in state.iter_mut().zip(&self.0.means[k]) {
-            *value = (mean + self.0.standard_deviations[k] * stream.standard_normal()) as f32;
-        }
-    }
-}
-
-fn trainer_config(seed: u64, steps: u64, schedule: &Schedule) -> TrainerConfig {
-    TrainerConfig {
-        seed,
-        method: Method::Scallop,
-        interpolant: Interpolant::linear(),
-        block: 16,
-        diagonal_batch: 96,
-        consistency_batch: 32,
-        diagonal_weights: DiagonalWeights {
-            velocity: 1.0,
-            divergence: 1.0,
-        },
-        consistency_weights: ConsistencyWeights {
-            map: 1.0,
-            divergence: 1.0,
-        },
-        stop_gradient: StopGradient::TargetAndArgument,
-        teacher: Teacher::MovingAverage,
-        consistency_from: steps / 4,
-        times: TimeDistribution {
-            epsilon: schedule.epsilon(),
-            data_end_fraction: 0.3,
-        },
-        pairs: PairDistribution {
-            times: schedule.times().to_vec(),
-            start_fraction: 0.5,
-            end_fraction: 0.25,
-        },
-        learning_rate: WarmupCosine {
-            peak: 3e-3,
-            warmup_steps: 50,
-            total_steps: steps,
-            final_fraction: 0.0,
-        },
-        optimizer: AdamWConfig {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            clip_norm: 1.0,
-            ema_decay: 0.995,
-        },
-    }
-}
-
-fn trainer(map: &FlowMap, config: TrainerConfig) -> Trainer {
-    let parameters = Parameters::<f32>::initialize(map.layout(), config.seed);
-    let optimizer = AdamW::new(config.optimizer, parameters.flat());
-    Trainer::new(map, parameters, optimizer, config)
-}
+use common::training::{Draws, config, trainer};
 
 #[test]
 fn training_has_the_same_bits_on_any_number_of_threads() {
@@ -104,7 +27,7 @@ fn training_has_the_same_bits_on_any_number_of_threads() {
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             pool.expect("threads start").install(|| {
-                let mut trainer = trainer(&map, trainer_config(3, 12, &schedule));
+                let mut trainer = trainer(&map, config(Method::Scallop, 3, 12, &schedule));
                 let metrics: Vec<_> = (0..12).map(|_| trainer.step(&source)).collect();
                 let bits = |values: &[f32]| -> Vec<u32> {
                     values.iter().map(|value| value.to_bits()).collect()
@@ -158,7 +81,7 @@ fn train_and_judge(seed: u64, steps: u64) -> Quality {
     })
     .unwrap();
     let schedule = Schedule::uniform(8, 0.02).unwrap();
-    let mut trainer = trainer(&map, trainer_config(seed, steps, &schedule));
+    let mut trainer = trainer(&map, config(Method::Scallop, seed, steps, &schedule));
     let source = Draws(mixture.clone());
     for _ in 0..steps {
         trainer.step(&source);

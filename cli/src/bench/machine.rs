@@ -24,6 +24,16 @@ pub struct Machine {
     pub versions: BTreeMap<String, String>,
 }
 
+impl Machine {
+    /// The line above a record's tables.
+    pub fn headline(&self, date: &str, repeats: usize) -> String {
+        format!(
+            "{}, {} threads of {} processors, {}; {date}; medians of {repeats}\n\n",
+            self.processor, self.threads, self.processors, self.simd_tier
+        )
+    }
+}
+
 /// The value of a `key : value` line of a file such as `/proc/cpuinfo`.
 pub fn field(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| {

@@ -131,16 +131,7 @@ pub fn engine(arguments: &EngineBenchArguments) -> Result<()> {
             (true, _) => Abandoned("nothing was kept".into()).into(),
         });
     }
-    let machine = &record.machine;
-    let mut text = format!(
-        "{}, {} threads of {} processors, {}; {}; medians of {}\n\n",
-        machine.processor,
-        machine.threads,
-        machine.processors,
-        machine.simd_tier,
-        record.date,
-        record.repeats
-    );
+    let mut text = record.machine.headline(&record.date, record.repeats);
     text += &table::times(&record);
     let training = table::training(&record);
     if !training.is_empty() {
@@ -152,15 +143,30 @@ pub fn engine(arguments: &EngineBenchArguments) -> Result<()> {
         text.push('\n');
         text += &notes;
     }
-    let mut slower = 0;
-    if let Some(old) = &old {
-        let (comparison, count) = compare::compare(old, &record);
-        text += &comparison;
-        slower = count;
-    }
+    let compared = old.map(|old| compare::compare(&old, &record));
+    show(
+        text,
+        compared,
+        record.rows.len(),
+        arguments.fail_on_regression,
+    )
+}
+
+/// Prints a bench's tables and its comparison with an earlier record: text and the number of rows that became slower.
+///
+/// # Errors
+/// If standard output is closed, or there are such rows and they count as failure.
+fn show(
+    mut text: String,
+    compared: Option<(String, usize)>,
+    rows: usize,
+    fail_on_regression: bool,
+) -> Result<()> {
+    let (comparison, slower) = compared.unwrap_or_default();
+    text += &comparison;
     print(&text)?;
-    if slower > 0 && arguments.fail_on_regression {
-        bail!("{slower} of {} rows became slower", record.rows.len());
+    if slower > 0 && fail_on_regression {
+        bail!("{slower} of {rows} rows became slower");
     }
     Ok(())
 }
@@ -399,7 +405,8 @@ fn prepare_side(
     Ok(row)
 }
 
-fn seconds_of(call: &mut dyn FnMut(), calls: usize) -> f64 {
+/// Mean seconds of a call.
+pub fn seconds_of(call: &mut dyn FnMut(), calls: usize) -> f64 {
     let start = Instant::now();
     for _ in 0..calls {
         call();

@@ -241,7 +241,7 @@ fn named(program: &Program, values: &[Vec<f32>]) -> Outputs {
 }
 
 /// A program whose inputs after the parameters, and whose outputs, all have the batch as their first axis.
-fn pointwise(
+pub fn pointwise(
     program: &Program,
     block: usize,
     parameters: Parameters<f32>,

@@ -198,7 +198,6 @@ fn write(
         return Ok(written);
     }
     let size = 3 * molecule.n_atoms();
-    let residues = molecule.topology.residues();
     let settings = exchange.settings();
     for set in sets.choose(&frames.ladders) {
         let pick = |values: &[f64]| set.frames.iter().map(|&n| values[n]).collect::<Vec<f64>>();
@@ -219,10 +218,7 @@ fn write(
         let card = Card {
             made_by: card::made_by(),
             molecule: arguments.molecule.molecule.clone(),
-            residues: residues
-                .iter()
-                .map(|atoms| molecule.topology.atoms[atoms[0]].residue_name.clone())
-                .collect(),
+            residues: molecule.topology.residue_names(),
             force_field: arguments.molecule.force_field.clone(),
             cutoff_nm: arguments.molecule.cutoff,
             temperature_k: settings.lowest_temperature,

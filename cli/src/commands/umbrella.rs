@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use boltzmap_physics::BatchEvaluator;
 use boltzmap_physics::langevin::{Langevin, LangevinSettings, Replicas};
+use boltzmap_physics::metrics::free_energy::is_positive_state;
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::observables::{self, backbone};
 use boltzmap_physics::system::GAS_CONSTANT;
@@ -26,18 +27,15 @@ use crate::{state, trajectory};
 const CHECKPOINT: Duration = Duration::from_secs(60);
 /// Cells of a turn in the free-energy surface.
 const BINS: usize = 36;
-/// The basin whose free energy is compared with the rest, rad.
-const POSITIVE_PHI: std::ops::Range<f64> = 0.0..2.0;
 
 /// The dihedrals: φ, or φ and ψ, of the chosen residue.
 fn dihedrals(molecule: &Molecule, arguments: &UmbrellaArguments) -> Result<Vec<[usize; 4]>> {
-    let numbers: Vec<u8> = molecule
-        .topology
-        .atoms
-        .iter()
-        .map(|atom| atom.element.atomic_number())
-        .collect();
-    let backbone = backbone(molecule.n_atoms(), &molecule.topology.bonds, &numbers);
+    let topology = &molecule.topology;
+    let backbone = backbone(
+        topology.n_atoms(),
+        &topology.bonds,
+        &topology.atomic_numbers(),
+    );
     let both: Vec<[[usize; 4]; 2]> = backbone
         .phi
         .iter()
@@ -263,7 +261,7 @@ fn analyse(
         note(complaint);
     }
     let (free, errors) = analysis.surface(&ordered, d, BINS);
-    let inside = |sample: usize| POSITIVE_PHI.contains(&ordered[sample * d]);
+    let inside = |sample: usize| is_positive_state(ordered[sample * d]);
     let (difference, error) = analysis.difference(inside, |sample| !inside(sample));
     let out = &arguments.out;
     let shape = vec![BINS; d];
@@ -335,16 +333,12 @@ fn save_frames(
     let path = arguments.out.join("frames.npz");
     let extra = [("window", of_window), ("log_weight", log_weights)];
     trajectory::write(&path, molecule, &positions, &times, &extra)?;
-    let residues = molecule.topology.residues();
     card::write(
         &path,
         Card {
             made_by: made_by(),
             molecule: arguments.molecule.molecule.clone(),
-            residues: residues
-                .iter()
-                .map(|atoms| molecule.topology.atoms[atoms[0]].residue_name.clone())
-                .collect(),
+            residues: molecule.topology.residue_names(),
             force_field: arguments.molecule.force_field.clone(),
             cutoff_nm: arguments.molecule.cutoff,
             temperature_k: windows.temperature,

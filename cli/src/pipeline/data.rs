@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use boltzmap_kernels::random::Stream;
 use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::langevin::LangevinSettings;
+use boltzmap_physics::metrics::free_energy::is_positive_state;
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::replica_exchange::{ReplicaExchange, ReplicaExchangeSettings, RunEnd};
 
@@ -21,8 +22,6 @@ use crate::run_dir::RunDir;
 
 /// Stream domain of the choice of frames.
 const DOMAIN_FRAMES: u64 = 0x6672_616d_6573;
-/// The state that counts as positive φ: 0 < φ < 2 rad, as in the literature.
-pub const POSITIVE_PHI: std::ops::Range<f64> = 0.0..2.0;
 
 /// The data set of a run.
 pub struct Data {
@@ -106,7 +105,7 @@ fn balance(
 ) -> Vec<usize> {
     let (inside, outside): (Vec<usize>, Vec<usize>) = candidates
         .iter()
-        .partition(|&&index| POSITIVE_PHI.contains(&phi[index]));
+        .partition(|&&index| is_positive_state(phi[index]));
     if positive <= 0.0 || inside.is_empty() || outside.is_empty() {
         return spread(candidates, count);
     }
@@ -206,12 +205,7 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
         Card {
             made_by: card::made_by(),
             molecule: config.system.sequence.clone(),
-            residues: molecule
-                .topology
-                .residues()
-                .iter()
-                .map(|atoms| molecule.topology.atoms[atoms[0]].residue_name.clone())
-                .collect(),
+            residues: molecule.topology.residue_names(),
             force_field: config.system.force_field.clone(),
             cutoff_nm: molecule.system.cutoff,
             temperature_k: settings.lowest_temperature,

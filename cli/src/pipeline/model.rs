@@ -238,6 +238,17 @@ impl ModelMetadata {
     }
 }
 
+/// The parameters of a calibrated head, where a checkpoint holds one.
+pub fn calibrated_head(checkpoint: &Checkpoint, map: &FlowMap) -> Result<Option<Parameters<f32>>> {
+    let held = checkpoint
+        .tensors
+        .keys()
+        .any(|name| name.starts_with(HEAD_PREFIX));
+    Ok(held
+        .then(|| checkpoint.parameters(HEAD_PREFIX, map.layout()))
+        .transpose()?)
+}
+
 impl Model {
     /// Reads the model of a finished training.
     pub fn read(path: &Path, steps: u64) -> Result<Model> {
@@ -253,16 +264,8 @@ impl Model {
         let parameters = checkpoint
             .parameters(AVERAGE_PREFIX, flow_map.layout())
             .with_context(|| format!("cannot use {}", path.display()))?;
-        let head = if checkpoint
-            .tensors
-            .keys()
-            .any(|name| name.starts_with(HEAD_PREFIX))
-        {
-            let head = checkpoint.parameters(HEAD_PREFIX, flow_map.layout());
-            Some(head.with_context(|| format!("cannot use {}", path.display()))?)
-        } else {
-            None
-        };
+        let head = calibrated_head(&checkpoint, &flow_map)
+            .with_context(|| format!("cannot use {}", path.display()))?;
         Ok(Model {
             flow_map,
             parameters,

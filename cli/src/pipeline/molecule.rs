@@ -35,11 +35,7 @@ impl Molecule {
             system,
             positions,
         } = molecule::Molecule::from_sequence(sequence, &config.system.force_field)?;
-        let atomic_numbers: Vec<u8> = topology
-            .atoms
-            .iter()
-            .map(|atom| atom.element.atomic_number())
-            .collect();
+        let atomic_numbers = topology.atomic_numbers();
         let mut backbone =
             observables::backbone(topology.n_atoms(), &topology.bonds, &atomic_numbers);
         // Read with two neighbours exchanged, a D-residue that keeps its handedness counts as L does.
@@ -135,17 +131,12 @@ mod tests {
     #[test]
     fn only_hydrogens_of_one_rotor_share_a_class() {
         let (topology, _) = build_sequence("Ace-AG-Nme").unwrap();
-        let numbers: Vec<u8> = topology
-            .atoms
-            .iter()
-            .map(|atom| atom.element.atomic_number())
-            .collect();
-        let classes = atom_classes(&topology.bonds, &numbers);
+        let classes = atom_classes(&topology.bonds, &topology.atomic_numbers());
         // Methyls of both caps and of alanine; the two hydrogens of glycine's carbon keep their own classes.
         let mut sizes = vec![0; classes.iter().max().unwrap() + 1];
         classes.iter().for_each(|&class| sizes[class] += 1);
         assert_eq!(sizes.iter().filter(|&&size| size == 3).count(), 3);
-        assert_eq!(sizes.len(), numbers.len() - 6);
+        assert_eq!(sizes.len(), topology.n_atoms() - 6);
         for name in ["HB1", "HB2", "HB3"] {
             let of = |name: &str| classes[topology.find(1, name).unwrap()];
             assert_eq!(of(name), of("HB1"));

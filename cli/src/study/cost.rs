@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
-use boltzmap_autodiff::ir::Program;
 use boltzmap_autodiff::jvp;
 use serde::Serialize;
 
 use super::field::{Field, NetworkField};
+use crate::bench::ours::pointwise;
+use crate::bench::seconds_of;
 use crate::bench::statistics::median;
 
 /// States evaluated in one call.
@@ -31,60 +31,25 @@ pub struct Cost {
 /// Times both on all threads.
 pub fn measure(field: &NetworkField) -> Cost {
     let velocity = field.map.velocity_program(BLOCK);
-    let count = field.map.layout().count();
-    let with_probe = jvp(&velocity, &[count], None);
-    let size = field.state_size();
+    let with_probe = jvp(&velocity, &[field.map.layout().count()], None);
     let (data, noise) = field.pairs(SAMPLES, 1);
     let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-    let (states, probes) = (narrow(&data), narrow(&noise));
-    let times = vec![0.5f32; SAMPLES];
-    let mut arrays = field.parameters.slices();
-    arrays.extend([states.as_slice(), &times]);
-    let mut plain = Runner::new(&velocity, count, arrays.clone(), size);
-    arrays.push(&probes);
-    let mut probed = Runner::new(&with_probe, count, arrays, size);
-    let (mut first, mut second) = (Vec::new(), Vec::new());
-    for round in 0..=REPEATS {
-        let (a, b) = (plain.seconds(), probed.seconds());
-        // The first round warms up.
-        if round > 0 {
-            first.push(a);
-            second.push(b);
+    let inputs = vec![narrow(&data), vec![0.5; SAMPLES]];
+    let probed = [inputs.clone(), vec![narrow(&noise)]].concat();
+    let mut calls = [(&velocity, inputs), (&with_probe, probed)].map(|(program, inputs)| {
+        let parameters = field.parameters.clone();
+        pointwise(program, BLOCK, parameters, inputs, SAMPLES, Instant::now()).call
+    });
+    let mut seconds = [Vec::new(), Vec::new()];
+    for _ in 0..REPEATS {
+        for (call, seconds) in calls.iter_mut().zip(&mut seconds) {
+            seconds.push(seconds_of(call, 1));
         }
     }
+    let [velocity_seconds, probe_seconds] = seconds.map(|s| median(&s).unwrap_or(f64::NAN));
     Cost {
         samples: SAMPLES,
-        velocity_seconds: median(&first).unwrap_or(f64::NAN),
-        probe_seconds: median(&second).unwrap_or(f64::NAN),
-    }
-}
-
-struct Runner<'a> {
-    batched: Batched<f32>,
-    inputs: Vec<&'a [f32]>,
-    outputs: Vec<Vec<f32>>,
-}
-
-impl<'a> Runner<'a> {
-    fn new(program: &Program, parameters: usize, inputs: Vec<&'a [f32]>, size: usize) -> Self {
-        let mut roles = vec![InputRole::Shared; parameters];
-        roles.resize(program.inputs.len(), InputRole::PerBlock { axis: 0 });
-        let outputs = program.outputs.len();
-        Self {
-            batched: Batched::compile(
-                program,
-                roles,
-                vec![OutputRole::PerBlock { axis: 0 }; outputs],
-            ),
-            inputs,
-            outputs: vec![vec![0.0; SAMPLES * size]; outputs],
-        }
-    }
-
-    fn seconds(&mut self) -> f64 {
-        let mut outputs: Vec<&mut [f32]> = self.outputs.iter_mut().map(Vec::as_mut_slice).collect();
-        let start = Instant::now();
-        self.batched.run(SAMPLES, &self.inputs, &mut outputs);
-        start.elapsed().as_secs_f64()
+        velocity_seconds,
+        probe_seconds,
     }
 }

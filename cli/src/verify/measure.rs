@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Watch;
 use super::statistics::{Comparison, Quantiles, compare};
-use super::stepper::{Path, Stepper, converted, distances, jacobian_block};
+use super::stepper::{Path, Stepper, distances, jacobian_block};
 use super::subject::{Model, Reporter};
 
 /// Stream domain of the noise; sample i uses stream (seed, domain, i).
@@ -347,7 +347,7 @@ fn against_flow(
     };
     let flow = ContinuousFlow::<f64>::new(
         map,
-        &converted(map, &model.parameters),
+        &model.parameters.convert(),
         model.schedule.epsilon(),
         jacobian_block(map),
         Integrator::dormand_prince(tolerances),
@@ -382,7 +382,7 @@ pub fn invert(
         newton_steps: NEWTON_STEPS,
         ..InverseOptions::of_precision::<f64>()
     };
-    let parameters = converted(map, &model.parameters);
+    let parameters = model.parameters.convert();
     let inverter = Inverter::<f64>::new(map, &parameters, schedule, options);
     let mut states: Vec<f64> = ends[..n * size].iter().map(|&v| f64::from(v)).collect();
     let mut found = vec![true; n];

@@ -2,12 +2,12 @@
 //! finite differences, and the network run backwards.
 
 use anyhow::{Result, ensure};
-use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
+use boltzmap_autodiff::exec::{Batched, OutputRole};
 use boltzmap_autodiff::jacobian::Jacobian;
 use boltzmap_kernels::linalg::log_abs_det_in_place;
 use boltzmap_kernels::real::Real;
 use boltzmap_models::flow_map::FlowMap;
-use boltzmap_models::jacobians::step_jacobian;
+use boltzmap_models::jacobians::{input_roles, step_jacobian};
 use boltzmap_models::network::NetworkConfig;
 use boltzmap_models::parameters::Parameters;
 
@@ -101,12 +101,6 @@ pub struct Stepper<T: Real> {
     jacobian: Jacobian<T>,
 }
 
-/// The same parameters in another precision.
-pub fn converted<T: Real>(map: &FlowMap, parameters: &Parameters<f32>) -> Parameters<T> {
-    let values = parameters.flat().iter().map(|&v| T::from_f64(f64::from(v)));
-    Parameters::from_flat(map.layout(), values.collect()).expect("the layout is the same")
-}
-
 /// Rows of a Jacobian that run together: small networks need several states for tall products.
 pub fn jacobian_block(map: &FlowMap) -> usize {
     match map.config().network {
@@ -122,14 +116,12 @@ impl<T: Real> Stepper<T> {
         parameters: &Parameters<f32>,
         head: Option<&Parameters<f32>>,
     ) -> Self {
-        let count = map.layout().count();
-        let mut inputs = vec![InputRole::Shared; count];
-        inputs.extend([InputRole::PerBlock { axis: 0 }; 3]);
+        let inputs = input_roles(map.layout().count(), 3);
         let outputs = vec![OutputRole::PerBlock { axis: 0 }; 2];
         Self {
             map: map.clone(),
-            parameters: converted(map, parameters),
-            head: head.map(|head| converted(map, head)),
+            parameters: parameters.convert(),
+            head: head.map(Parameters::convert),
             step: Batched::compile(&map.step_program(BLOCK), inputs, outputs),
             jacobian: step_jacobian(map, jacobian_block(map)),
         }

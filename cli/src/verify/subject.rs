@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::pipeline::model::{AVERAGE_PREFIX, HEAD_PREFIX, schedule};
+use crate::pipeline::model::{AVERAGE_PREFIX, calibrated_head, schedule};
 use crate::pipeline::train::method;
 use crate::run_dir::RunDir;
 
@@ -116,16 +116,8 @@ impl Subject {
         let parameters = held
             .parameters(AVERAGE_PREFIX, map.layout())
             .with_context(|| format!("cannot use {}", checkpoint.display()))?;
-        let head = if held
-            .tensors
-            .keys()
-            .any(|name| name.starts_with(HEAD_PREFIX))
-        {
-            let head = held.parameters(HEAD_PREFIX, map.layout());
-            Some(head.with_context(|| format!("cannot use {}", checkpoint.display()))?)
-        } else {
-            None
-        };
+        let head = calibrated_head(&held, &map)
+            .with_context(|| format!("cannot use {}", checkpoint.display()))?;
         let (reporter, trained_backwards) =
             training(config.as_ref(), &held.metadata, head.is_some());
         ensure!(
@@ -187,8 +179,7 @@ impl Subject {
                 format!("transformer of {} layers, {} wide", c.layers, c.width)
             }
             NetworkConfig::Mlp(c) => format!("perceptron of {} blocks, {} wide", c.blocks, c.width),
-            #[allow(unreachable_patterns)]
-            _ => "network".into(),
+            NetworkConfig::Egnn(c) => format!("EGNN of {} layers, {} wide", c.layers, c.width),
         };
         format!("{network}, states of {tokens} × {channels}")
     }

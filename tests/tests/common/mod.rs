@@ -1,6 +1,8 @@
 //! Small flow maps with random parameters.
 #![allow(dead_code)]
 
+pub(crate) mod training;
+
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
 use boltzmap_models::network::{DitConfig, EgnnConfig, MlpConfig, NetworkConfig};

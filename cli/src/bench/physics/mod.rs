@@ -13,17 +13,16 @@ pub mod workload;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use boltzmap_physics::batch::operations;
 use boltzmap_physics::langevin::{Langevin, LangevinSettings};
 use boltzmap_physics::{BatchEvaluator, SingleEvaluator};
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPool;
 
 use super::machine::Machine;
 use super::statistics::{Series, median, readable_rate};
-use super::{baseline, compare};
+use super::{baseline, compare, show, thread_pool};
 use crate::args::{OpenMmBaseline, PhysicsBenchArguments};
-use crate::commands::print;
 use crate::progress::{self, Abandoned, Interrupted, note};
 use crate::run_dir::{COMMIT, Provenance, check_writable};
 use openmm::{OpenMm, Results, VARIANTS};
@@ -104,21 +103,17 @@ pub fn physics(arguments: &PhysicsBenchArguments) -> Result<()> {
         true => Abandoned("nothing was kept".into()).into(),
         false => error,
     })?;
-    let mut text = table::text(&record);
+    let text = table::text(&record);
     if let Some(path) = &arguments.json {
         record.write(path)?;
     }
-    let mut slower = 0;
-    if let Some(old) = &old {
-        let (comparison, count) = compare_records(old, &record);
-        text += &comparison;
-        slower = count;
-    }
-    print(&text)?;
-    if slower > 0 && arguments.fail_on_regression {
-        bail!("{slower} of {} rows became slower", record.rows.len());
-    }
-    Ok(())
+    let compared = old.map(|old| compare_records(&old, &record));
+    show(
+        text,
+        compared,
+        record.rows.len(),
+        arguments.fail_on_regression,
+    )
 }
 
 /// The comparison as text, and the number of rows that became slower.
@@ -153,10 +148,7 @@ fn measure(plan: &Plan) -> Result<Record> {
         rows: Vec::new(),
         skipped: Vec::new(),
     };
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(plan.threads)
-        .build()
-        .with_context(|| format!("cannot start {} threads", plan.threads))?;
+    let pool = thread_pool(plan.threads)?;
     for workload in &plan.workloads {
         progress::check_interrupt()?;
         let count = plan.conformations.unwrap_or(workload.conformations);
@@ -348,6 +340,28 @@ fn take_turns(
     Series::new(own, calls).context("no samples were asked for")
 }
 
+/// The sides with what their energies and forces are off by; those that disagree carry a problem and are not timed.
+fn compared_with<'a>(
+    sides: impl Iterator<Item = &'a mut Started>,
+    energies: &[f64],
+    forces: &[f64],
+    energy_tolerance: &dyn Fn(f64) -> f64,
+    force_tolerance: f64,
+) -> Vec<(Side, Option<&'a mut Started>)> {
+    sides
+        .map(|started| {
+            let found = deviations(
+                energies,
+                forces,
+                &started.results,
+                energy_tolerance,
+                force_tolerance,
+            );
+            (compared(started, found), Some(started))
+        })
+        .collect()
+}
+
 fn energies(
     plan: &Plan,
     workload: &Workload,
@@ -362,19 +376,13 @@ fn energies(
     let mut forces = vec![0.0f32; prepared.frames.len()];
     pool.install(|| evaluator.energies_forces(&prepared.frames, &mut energies, Some(&mut forces)))?;
     let wide: Vec<f64> = forces.iter().map(|&f| f64::from(f)).collect();
-    let mut sides: Vec<(Side, Option<&mut Started>)> = sides
-        .iter_mut()
-        .map(|started| {
-            let found = deviations(
-                &energies,
-                &wide,
-                &started.results,
-                &|_| ENERGY_TOLERANCE,
-                FORCE_TOLERANCE,
-            );
-            (compared(started, found), Some(started))
-        })
-        .collect();
+    let mut sides = compared_with(
+        sides.iter_mut(),
+        &energies,
+        &wide,
+        &|_| ENERGY_TOLERANCE,
+        FORCE_TOLERANCE,
+    );
     let counts: Vec<_> = prepared
         .frames
         .chunks(size)
@@ -431,19 +439,13 @@ fn dynamics(
     let mut forces = vec![0.0f32; shown];
     evaluator.energies_forces(&prepared.frames[..shown], &mut energies, Some(&mut forces))?;
     let wide: Vec<f64> = forces.iter().map(|&f| f64::from(f)).collect();
-    let mut sides: Vec<(Side, Option<&mut Started>)> = sides
-        .iter_mut()
-        .map(|started| {
-            let found = deviations(
-                &energies,
-                &wide,
-                &started.results,
-                &|_| ENERGY_TOLERANCE,
-                FORCE_TOLERANCE,
-            );
-            (compared(started, found), Some(started))
-        })
-        .collect();
+    let mut sides = compared_with(
+        sides.iter_mut(),
+        &energies,
+        &wide,
+        &|_| ENERGY_TOLERANCE,
+        FORCE_TOLERANCE,
+    );
     let ours = take_turns(
         plan,
         Task::Dynamics,
@@ -479,20 +481,14 @@ fn single(
         forces.extend_from_slice(&buffer);
     }
     // The other platforms do not compute in double precision.
-    let mut sides: Vec<(Side, Option<&mut Started>)> = sides
-        .iter_mut()
-        .filter(|started| started.side.variant.name == VARIANTS[0].name)
-        .map(|started| {
-            let found = deviations(
-                &energies,
-                &forces,
-                &started.results,
-                &|energy| DOUBLE_TOLERANCE * energy.abs().max(1.0),
-                DOUBLE_TOLERANCE,
-            );
-            (compared(started, found), Some(started))
-        })
-        .collect();
+    let reference = |started: &&mut Started| started.side.variant.name == VARIANTS[0].name;
+    let mut sides = compared_with(
+        sides.iter_mut().filter(reference),
+        &energies,
+        &forces,
+        &|energy| DOUBLE_TOLERANCE * energy.abs().max(1.0),
+        DOUBLE_TOLERANCE,
+    );
     let mut at = 0;
     let ours = take_turns(
         plan,

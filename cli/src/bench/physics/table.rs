@@ -9,16 +9,8 @@ use crate::bench::table::{markdown, or_dash};
 
 /// Everything, the machine first.
 pub fn text(record: &Record) -> String {
-    let machine = &record.machine;
-    let mut text = format!(
-        "{}, {} threads of {} processors, {}; {}; medians of {}\n\nPer second; dynamics counts steps of all replicas together.\n\n",
-        machine.processor,
-        machine.threads,
-        machine.processors,
-        machine.simd_tier,
-        record.date,
-        record.repeats
-    );
+    let mut text = record.machine.headline(&record.date, record.repeats);
+    text += "Per second; dynamics counts steps of all replicas together.\n\n";
     text += &rates(record);
     let limits = limits(record);
     if !limits.is_empty() {

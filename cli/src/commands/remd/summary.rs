@@ -38,10 +38,7 @@ pub(super) struct Torsion {
 /// φ and ψ of every residue that has them, in the order of the chain, counted with caps.
 pub(super) fn torsions(molecule: &Molecule) -> Vec<Torsion> {
     let atoms = &molecule.topology.atoms;
-    let numbers: Vec<u8> = atoms
-        .iter()
-        .map(|atom| atom.element.atomic_number())
-        .collect();
+    let numbers = molecule.topology.atomic_numbers();
     let found = backbone(molecule.n_atoms(), &molecule.topology.bonds, &numbers);
     let named = |kind: &'static str, list: &[[usize; 4]], alpha: usize| -> Vec<(usize, Torsion)> {
         list.iter()
@@ -269,12 +266,7 @@ fn floors(
     }
     let size = 3 * molecule.n_atoms();
     let thermal = GAS_CONSTANT * temperature;
-    let numbers: Vec<u8> = molecule
-        .topology
-        .atoms
-        .iter()
-        .map(|atom| atom.element.atomic_number())
-        .collect();
+    let numbers = molecule.topology.atomic_numbers();
     let found = backbone(molecule.n_atoms(), &molecule.topology.bonds, &numbers);
     let side = |ladders: &[usize]| -> Vec<usize> {
         set.frames

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::super::measure::{CycleRecord, InverseRecord, cycles, invert, noise};
 use super::super::statistics::{Comparison, Estimate, Quantiles, compare, effective_share, mean};
-use super::super::stepper::{Stepper, converted, distances};
+use super::super::stepper::{Stepper, distances};
 use super::super::subject::Reporter;
 use super::super::verdict::{Judgement, judge};
 use super::super::{Watch, watched};
@@ -277,7 +277,7 @@ fn continuous(trained: &Trained, budget: &Budget, seed: u64) -> Result<Drawn> {
     let (seconds, samples) = fastest(|| deployed.transport(&noise, &Control::default()))?;
     let tight = ContinuousFlow::<f64>::new(
         map,
-        &converted(map, &model.parameters),
+        &model.parameters.convert(),
         epsilon,
         FLOW_BLOCK,
         tolerances(TIGHT),
@@ -333,7 +333,7 @@ fn on_grid(trained: &Trained) -> Result<Vec<f64>> {
         newton_steps: 12,
         ..InverseOptions::of_precision::<f64>()
     };
-    let parameters = converted::<f64>(map, &model.parameters);
+    let parameters = model.parameters.convert::<f64>();
     let inverter = Inverter::<f64>::new(map, &parameters, &model.schedule, options);
     let mut log_q = vec![0.0; n];
     for times in model.schedule.times().windows(2).rev() {

@@ -58,6 +58,20 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Training, network and samples, in words.
+    pub(super) fn words(&self) -> String {
+        format!(
+            "budget {}: {} training steps of {}, perceptrons of {} × {}, {} steps, {} samples",
+            self.name,
+            self.training_steps,
+            self.batch,
+            self.blocks,
+            self.width,
+            self.steps,
+            self.samples
+        )
+    }
+
     /// The budget of a name.
     pub fn of(kind: BudgetKind) -> Budget {
         match kind {

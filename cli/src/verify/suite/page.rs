@@ -18,19 +18,11 @@ pub(super) fn suite(
     chosen: &[(String, Target)],
     arrays: &[CellArrays],
 ) -> String {
-    let budget = &record.budget;
     let under = format!(
-        "{} methods on {} targets with closed forms · budget {}: {} training steps of {}, perceptrons of {} × {}, {} steps, {} \
-         samples, ε = {} · {}",
+        "{} methods on {} targets with closed forms · {}, ε = {} · {}",
         methods(record).len(),
         chosen.len(),
-        budget.name,
-        budget.training_steps,
-        budget.batch,
-        budget.blocks,
-        budget.width,
-        budget.steps,
-        budget.samples,
+        record.budget.words(),
         number(record.epsilon),
         duration(record.seconds)
     );

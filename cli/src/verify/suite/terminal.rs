@@ -10,17 +10,10 @@ use crate::report::svg::number;
 /// Everything.
 pub(super) fn suite(record: &SuiteRecord, colours: bool) -> String {
     let ink = Ink::new(colours);
-    let budget = &record.budget;
     let mut text = format!("{}\n", ink.bold("boltzmap verify --suite analytic"));
     text += &ink.soft(&format!(
-        "budget {}: {} training steps of {}, perceptrons of {} × {}, {} steps, {} samples, ε = {}, seed {}; {} in all\n",
-        budget.name,
-        budget.training_steps,
-        budget.batch,
-        budget.blocks,
-        budget.width,
-        budget.steps,
-        budget.samples,
+        "{}, ε = {}, seed {}; {} in all\n",
+        record.budget.words(),
         number(record.epsilon),
         record.provenance.seed,
         duration(record.seconds)
