@@ -393,10 +393,10 @@ pub struct UmbrellaArguments {
     /// Which residue, counted from 1 among those that have both dihedrals
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub residue: usize,
-    /// Windows over a turn of each dihedral [default: 24 for one, 18 for two]
+    /// Windows over a turn of each dihedral [default: 36 for one, 24 for two]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=360))]
     pub windows: Option<u16>,
-    /// Force constant, kJ/mol/rad² [default: 2 RT (one dihedral) or 5 RT (two) over the square of the windows' distance]
+    /// Force constant, kJ/mol/rad² [default: 5 RT over the square of the windows' distance]
     #[arg(long, value_name = "K")]
     pub force_constant: Option<f64>,
     /// Replicas of every window
@@ -420,6 +420,9 @@ pub struct UmbrellaArguments {
     /// Steps between samples
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     pub save_interval: u64,
+    /// Keep neighbouring windows from exchanging conformations at every sample
+    #[arg(long)]
+    pub no_exchange: bool,
     /// Write the samples' conformations too: DIR/frames.npz (positions, window, log_weight in the unbiased ensemble) with its card
     #[arg(long)]
     pub save_frames: bool,

@@ -295,6 +295,9 @@ fn windows_that_are_too_soft_are_noticed() {
         deviation(&stiff) < 3.0 && deviation(&soft) > 3.0,
         "{soft} {stiff}"
     );
+    for summary in [&soft, &stiff] {
+        assert_eq!(summary["replicas_of_another_configuration"], 0);
+    }
     let frames = NpzFile::open(&at.join("stiff/frames.npz")).unwrap();
     let n = 24 * 2 * 150;
     frames

@@ -7,11 +7,9 @@
 //! Replicas do not interact: each has its own temperature and its own random stream, so a trajectory does not depend on the other
 //! replicas or on the number of threads.
 
-use crate::batch::{
-    BatchError, BatchEvaluator, TileEvaluator, dihedral_restraint, load_tile, store_tile,
-};
+use crate::batch::{BatchError, BatchEvaluator, Restraints, TileEvaluator, load_tile, store_tile};
+use crate::restraint::Bias;
 use crate::system::{GAS_CONSTANT, System};
-use crate::umbrella::Bias;
 use boltzmap_kernels::random::{LaneStreams, Stream, StreamPosition};
 use boltzmap_kernels::simd::{Kernel, Lanes, Simd, dispatch_on};
 use rayon::prelude::*;
@@ -127,6 +125,16 @@ impl Replicas {
             }
         }
         self.temperatures.swap(first, second);
+    }
+
+    /// Swaps positions and velocities of two replicas; temperatures and random streams stay.
+    pub fn swap_conformations(&mut self, first: usize, second: usize) {
+        let size = self.positions.len() / self.len();
+        for k in 0..size {
+            self.positions.swap(first * size + k, second * size + k);
+            self.velocities.swap(first * size + k, second * size + k);
+        }
+        self.potential_energies.swap(first, second);
     }
 }
 
@@ -250,11 +258,7 @@ impl Langevin {
         steps: u64,
     ) -> Result<(), DynamicsError> {
         if let Some(bias) = bias {
-            let expected = replicas.len() * bias.dihedrals.len();
-            assert_eq!(
-                [bias.centres.len(), bias.force_constants.len()],
-                [expected; 2]
-            );
+            bias.check(replicas.len());
         }
         let size = 3 * self.n_atoms();
         let first_step = replicas.step;
@@ -382,27 +386,11 @@ impl Kernel for RunChunk<'_> {
                 amplitude: S::F32::load(&amplitude),
                 factors: &factors,
             };
-            let mut restraints = Vec::new();
-            if let Some(bias) = self.bias {
-                let d = bias.dihedrals.len();
-                for (place, &atoms) in bias.dihedrals.iter().enumerate() {
-                    let lanes = |values: &[f64]| {
-                        let mut lanes = [0.0f32; 16];
-                        for (lane, value) in lanes.iter_mut().enumerate().take(width) {
-                            let replica = self.first_replica + first + lane.min(count - 1);
-                            *value = values[replica * d + place] as f32;
-                        }
-                        S::F32::load(&lanes)
-                    };
-                    restraints.push((atoms, lanes(&bias.centres), lanes(&bias.force_constants)));
-                }
-            }
+            let restraints = Restraints::new(self.bias, self.first_replica + first, count);
             for step in 0..self.steps {
                 let now = self.first_step + step + 1;
                 evaluator.evaluate::<true>(&x, &mut f);
-                for &(atoms, centre, force_constant) in &restraints {
-                    dihedral_restraint(atoms, centre, force_constant, &x, &mut f);
-                }
+                restraints.add_forces(&x, &mut f);
                 if tile.step(&mut x, &mut v, &f, &mut noise) {
                     store_tile(&x, &mut self.positions[rows.clone()]);
                     let bad = self.positions[rows.clone()]

@@ -14,6 +14,7 @@ pub mod minimise;
 pub mod observables;
 pub mod pdb;
 pub mod replica_exchange;
+pub mod restraint;
 pub mod rotations;
 pub mod sequence;
 pub mod system;

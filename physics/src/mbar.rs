@@ -3,6 +3,7 @@
 
 use crate::linear::PositiveDefinite;
 use crate::metrics::weights::log_sum_exp;
+use boltzmap_kernels::gemm::{GemmShape, gemm};
 use rayon::prelude::*;
 
 /// Why MBAR failed.
@@ -56,14 +57,184 @@ pub struct Mbar {
     pub iterations: usize,
 }
 
+/// Samples worked on at a time.
+const BLOCK: usize = 512;
+/// Groups of samples with sums of their own, which are added in order: the result does not depend on the number of threads.
+const GROUPS: usize = 16;
+
+/// Samples of a group, whole blocks.
+fn group(samples: usize) -> usize {
+    samples.div_ceil(GROUPS).next_multiple_of(BLOCK)
+}
+
+/// A Aᵀ `[rows, rows]` of a matrix A `[rows, samples]` whose columns from n on `fill(n, block)` writes, `[rows, width]`.
+fn gram(rows: usize, samples: usize, fill: impl Fn(usize, &mut [f64]) + Sync) -> Vec<f64> {
+    let partial: Vec<Vec<f64>> = (0..samples)
+        .into_par_iter()
+        .step_by(group(samples))
+        .map(|from| {
+            let mut products = vec![0.0; rows * rows];
+            let mut block = vec![0.0; rows * BLOCK];
+            for from in (from..samples.min(from + group(samples))).step_by(BLOCK) {
+                let width = BLOCK.min(samples - from);
+                let block = &mut block[..rows * width];
+                fill(from, block);
+                let shape = GemmShape {
+                    m: rows,
+                    n: rows,
+                    k: width,
+                };
+                gemm(shape, 1.0, block, false, block, true, 1.0, &mut products);
+            }
+            products
+        })
+        .collect();
+    sum(partial, rows * rows)
+}
+
+/// The sum of vectors of one length.
+fn sum(parts: Vec<Vec<f64>>, length: usize) -> Vec<f64> {
+    parts
+        .into_iter()
+        .fold(vec![0.0; length], |mut total, part| {
+            total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
+            total
+        })
+}
+
+/// What the samples say of the sampled states.
+struct Problem<'a> {
+    /// `[K, N]`
+    reduced: &'a [f64],
+    samples: usize,
+    /// The states with samples.
+    sampled: Vec<usize>,
+    /// Their numbers of samples.
+    counts: Vec<f64>,
+    log_counts: Vec<f64>,
+}
+
 /// One trial of the free energies of the sampled states.
-struct State {
+struct Trial {
     f: Vec<f64>,
+    /// ln Σ_k N_k e^{f_k − u_kn} of every sample
     mixture: Vec<f64>,
-    p: Vec<Vec<f64>>,
+    /// Σ_n p_kn with p_kn = N_k e^{f_k − u_kn − mixture_n}, N_k at the solution
     sums: Vec<f64>,
-    /// Largest |Σ_n p − N_k|/N
+    /// Largest |Σ_n p_kn − N_k|/N
     worst: f64,
+}
+
+impl Problem<'_> {
+    /// u of the a-th sampled state from a sample on.
+    fn energies(&self, a: usize, from: usize, width: usize) -> &[f64] {
+        &self.reduced[self.sampled[a] * self.samples + from..][..width]
+    }
+
+    fn evaluate(&self, f: Vec<f64>) -> Trial {
+        let s = self.sampled.len();
+        let mut mixture = vec![0.0; self.samples];
+        let partial: Vec<Vec<f64>> = mixture
+            .par_chunks_mut(group(self.samples))
+            .enumerate()
+            .map(|(index, mixture)| {
+                let mut sums = vec![0.0; s];
+                let mut terms = vec![0.0; s * BLOCK];
+                for (block, mixture) in mixture.chunks_mut(BLOCK).enumerate() {
+                    let width = mixture.len();
+                    let from = index * group(self.samples) + block * BLOCK;
+                    let mut highest = [f64::NEG_INFINITY; BLOCK];
+                    for (a, terms) in terms.chunks_mut(BLOCK).enumerate() {
+                        let shift = self.log_counts[a] + f[a];
+                        let energies = self.energies(a, from, width);
+                        for ((term, u), highest) in terms.iter_mut().zip(energies).zip(&mut highest)
+                        {
+                            *term = shift - u;
+                            *highest = highest.max(*term);
+                        }
+                    }
+                    let mut totals = [0.0; BLOCK];
+                    for terms in terms.chunks_mut(BLOCK) {
+                        for n in 0..width {
+                            terms[n] = (terms[n] - highest[n]).exp();
+                            totals[n] += terms[n];
+                        }
+                    }
+                    for (terms, sum) in terms.chunks(BLOCK).zip(&mut sums) {
+                        *sum += (0..width).map(|n| terms[n] / totals[n]).sum::<f64>();
+                    }
+                    for n in 0..width {
+                        mixture[n] = highest[n] + totals[n].ln();
+                    }
+                }
+                sums
+            })
+            .collect();
+        let sums = sum(partial, s);
+        let off = sums
+            .iter()
+            .zip(&self.counts)
+            .map(|(sum, n)| (sum - n).abs());
+        Trial {
+            worst: off.fold(0.0, f64::max) / self.samples as f64,
+            f,
+            mixture,
+            sums,
+        }
+    }
+
+    /// The self-consistent step from a trial, with f_0 = 0.
+    fn consistent(&self, trial: &Trial) -> Vec<f64> {
+        let mut next: Vec<f64> = (0..self.sampled.len())
+            .into_par_iter()
+            .map(|a| {
+                if trial.sums[a] > 1e-200 {
+                    return trial.f[a] - (trial.sums[a] / self.counts[a]).ln();
+                }
+                // A sum that underflows, as it may at the start, still has a logarithm.
+                let energies = self.energies(a, 0, self.samples).iter();
+                let terms: Vec<f64> = energies.zip(&trial.mixture).map(|(u, m)| -u - m).collect();
+                -log_sum_exp(&terms)
+            })
+            .collect();
+        let shift = next[0];
+        next.iter_mut().for_each(|v| *v -= shift);
+        next
+    }
+
+    /// Newton's step, where the Hessian can be factored.
+    fn newton(&self, trial: &Trial) -> Option<Vec<f64>> {
+        let s = self.sampled.len();
+        let products = gram(s, self.samples, |from, block| {
+            let width = block.len() / s;
+            for (a, row) in block.chunks_mut(width).enumerate() {
+                let shift = self.log_counts[a] + trial.f[a];
+                let terms = self
+                    .energies(a, from, width)
+                    .iter()
+                    .zip(&trial.mixture[from..]);
+                for (p, (u, m)) in row.iter_mut().zip(terms) {
+                    *p = (shift - u - m).exp();
+                }
+            }
+        });
+        // Gradient Σ_n p − N_k, Hessian diag(Σ_n p) − p pᵀ, without the gauge's row and column.
+        let mut hessian = vec![0.0; (s - 1) * (s - 1)];
+        for a in 1..s {
+            for b in 1..s {
+                hessian[(a - 1) * (s - 1) + b - 1] = -products[a * s + b];
+            }
+            hessian[(a - 1) * s] += trial.sums[a];
+        }
+        let gradient: Vec<f64> = (1..s).map(|a| trial.sums[a] - self.counts[a]).collect();
+        let step = PositiveDefinite::factor(&hessian, s - 1)?.solve(&gradient);
+        let mut next = trial.f.clone();
+        next[1..]
+            .iter_mut()
+            .zip(step)
+            .for_each(|(f, step)| *f -= step);
+        next.iter().all(|f| f.is_finite()).then_some(next)
+    }
 }
 
 impl Mbar {
@@ -102,51 +273,17 @@ impl Mbar {
         }) {
             return Err(MbarError::Impossible(n));
         }
-        let log_counts: Vec<f64> = sampled.iter().map(|&k| (counts[k] as f64).ln()).collect();
-        let log_mixture = |f: &[f64]| -> Vec<f64> {
-            (0..samples)
-                .into_par_iter()
-                .map_init(Vec::new, |terms, n| {
-                    terms.clear();
-                    terms.extend(
-                        sampled
-                            .iter()
-                            .zip(&log_counts)
-                            .zip(f)
-                            .map(|((&k, c), f)| c + f - reduced[k * samples + n]),
-                    );
-                    log_sum_exp(terms)
-                })
-                .collect()
-        };
-        // p[k, n] = N_k e^{f_k − u_kn − mixture_n}, whose row sums equal N_k at the solution.
-        let evaluate = |f: &[f64]| -> State {
-            let mixture = log_mixture(f);
-            let p: Vec<Vec<f64>> = (0..sampled.len())
-                .into_par_iter()
-                .map(|a| {
-                    let row = &reduced[sampled[a] * samples..(sampled[a] + 1) * samples];
-                    row.iter()
-                        .zip(&mixture)
-                        .map(|(u, m)| (log_counts[a] + f[a] - u - m).exp())
-                        .collect()
-                })
-                .collect();
-            let sums: Vec<f64> = p.iter().map(|row| row.iter().sum()).collect();
-            let worst = sums.iter().zip(&sampled).fold(0.0f64, |worst, (sum, &k)| {
-                worst.max((sum - counts[k] as f64).abs())
-            });
-            State {
-                f: f.to_vec(),
-                mixture,
-                p,
-                sums,
-                worst: worst / samples as f64,
-            }
+        let own: Vec<f64> = sampled.iter().map(|&k| counts[k] as f64).collect();
+        let problem = Problem {
+            reduced,
+            samples,
+            log_counts: own.iter().map(|n| n.ln()).collect(),
+            counts: own,
+            sampled,
         };
         const LIMIT: usize = 2000;
-        let s = sampled.len();
-        let mut state = evaluate(&vec![0.0; s]);
+        let s = problem.sampled.len();
+        let mut state = problem.evaluate(vec![0.0; s]);
         let mut iterations = 0;
         while s > 1 && state.worst > 1e-13 {
             if iterations == LIMIT {
@@ -156,54 +293,10 @@ impl Mbar {
                 });
             }
             iterations += 1;
-            // Self-consistent step in logarithms, where sums that underflow at the start do no harm; gauge f_0 = 0.
-            let mut next: Vec<f64> = sampled
-                .par_iter()
-                .map(|&k| {
-                    let row = &reduced[k * samples..(k + 1) * samples];
-                    let terms: Vec<f64> = row
-                        .iter()
-                        .zip(&state.mixture)
-                        .map(|(u, m)| -u - m)
-                        .collect();
-                    -log_sum_exp(&terms)
-                })
-                .collect();
-            let shift = next[0];
-            next.iter_mut().for_each(|v| *v -= shift);
-            // Gradient Σ_n p − N_k, Hessian diag(Σ_n p) − p pᵀ, without the gauge's row and column.
-            // Cholesky reads the lower triangle.
-            let mut hessian = vec![0.0; (s - 1) * (s - 1)];
-            hessian
-                .par_chunks_mut(s - 1)
-                .enumerate()
-                .for_each(|(row, hessian)| {
-                    let a = row + 1;
-                    for b in 1..=a {
-                        let product: f64 =
-                            state.p[a].iter().zip(&state.p[b]).map(|(x, y)| x * y).sum();
-                        hessian[b - 1] = if a == b {
-                            state.sums[a] - product
-                        } else {
-                            -product
-                        };
-                    }
-                });
-            let gradient: Vec<f64> = (1..s)
-                .map(|a| state.sums[a] - counts[sampled[a]] as f64)
-                .collect();
-            let newton = PositiveDefinite::factor(&hessian, s - 1).map(|factors| {
-                let step = factors.solve(&gradient);
-                let mut newton = state.f.clone();
-                for a in 1..s {
-                    newton[a] -= step[a - 1];
-                }
-                newton
-            });
             // Far from the solution Newton overshoots; the self-consistent step always descends. The smaller gradient wins.
-            let mut best = evaluate(&next);
-            if let Some(newton) = newton.filter(|f| f.iter().all(|v| v.is_finite())) {
-                let trial = evaluate(&newton);
+            let mut best = problem.evaluate(problem.consistent(&state));
+            if let Some(newton) = problem.newton(&state) {
+                let trial = problem.evaluate(newton);
                 if trial.worst <= best.worst {
                     best = trial;
                 }
@@ -282,20 +375,12 @@ impl MbarErrors {
             })
             .collect();
         let s = sampled.len();
-        let mut products = vec![0.0; s * s];
-        products
-            .par_chunks_mut(s)
-            .enumerate()
-            .for_each(|(a, products)| {
-                for b in 0..=a {
-                    products[b] = weights[a].iter().zip(&weights[b]).map(|(x, y)| x * y).sum();
-                }
-            });
-        for a in 0..s {
-            for b in a + 1..s {
-                products[a * s + b] = products[b * s + a];
+        let products = gram(s, samples, |from, block| {
+            let width = block.len() / s;
+            for (row, weights) in block.chunks_mut(width).zip(&weights) {
+                row.copy_from_slice(&weights[from..from + width]);
             }
-        }
+        });
         let counts: Vec<usize> = sampled.iter().map(|&k| counts[k]).collect();
         let mut matrix: Vec<f64> = products
             .iter()

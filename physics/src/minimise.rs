@@ -4,7 +4,8 @@
 //! time step, and no atom moves more than [`MinimiseSettings::largest_move`] in a step, so overlapping atoms come apart
 //! gently.
 
-use crate::batch::{BatchError, BatchEvaluator, TileEvaluator, load_tile, store_tile};
+use crate::batch::{BatchError, BatchEvaluator, Restraints, TileEvaluator, load_tile, store_tile};
+use crate::restraint::Bias;
 use boltzmap_kernels::real::Real;
 use boltzmap_kernels::simd::{Kernel, Lanes, Simd, dispatch_on};
 use rayon::prelude::*;
@@ -62,19 +63,38 @@ pub fn minimise<T: Real>(
     positions: &mut [T],
     settings: MinimiseSettings,
 ) -> Result<Vec<Minimised>, BatchError> {
+    minimise_restrained(evaluator, positions, None, settings)
+}
+
+/// The same with restraints on dihedrals, which the results' forces count and their energies do not.
+///
+/// # Panics
+/// If the bias has not one centre and force constant per conformation and dihedral, or names an atom that does not exist.
+pub fn minimise_restrained<T: Real>(
+    evaluator: &BatchEvaluator<T>,
+    positions: &mut [T],
+    bias: Option<&Bias>,
+    settings: MinimiseSettings,
+) -> Result<Vec<Minimised>, BatchError> {
     let n = evaluator.check(positions)?;
+    if let Some(bias) = bias {
+        bias.check(n);
+    }
     let size = 3 * evaluator.n_atoms();
     let mut results = vec![Minimised::default(); n];
     positions
         .par_chunks_mut(CHUNK * size)
         .zip(results.par_chunks_mut(CHUNK))
-        .for_each(|(positions, results)| {
+        .enumerate()
+        .for_each(|(chunk, (positions, results))| {
             dispatch_on(
                 evaluator.tier(),
                 MinimiseChunk {
                     evaluator,
                     positions,
                     results,
+                    bias,
+                    first_conformation: chunk * CHUNK,
                     settings,
                 },
             );
@@ -86,6 +106,8 @@ struct MinimiseChunk<'a, T: Real> {
     evaluator: &'a BatchEvaluator<T>,
     positions: &'a mut [T],
     results: &'a mut [Minimised],
+    bias: Option<&'a Bias>,
+    first_conformation: usize,
     settings: MinimiseSettings,
 }
 
@@ -110,8 +132,17 @@ impl<T: Real> Kernel for MinimiseChunk<'_, T> {
             for velocity in v.iter_mut() {
                 *velocity = zero;
             }
-            let steps = descend(&mut evaluator, &self.settings, &mut x, &mut v, &mut f);
+            let restraints = Restraints::new(self.bias, self.first_conformation + first, count);
+            let steps = descend(
+                &mut evaluator,
+                &restraints,
+                &self.settings,
+                &mut x,
+                &mut v,
+                &mut f,
+            );
             let energies = evaluator.evaluate::<true>(&x, &mut f);
+            restraints.add_forces(&x, &mut f);
             let largest = largest_component(&f);
             for lane in 0..count {
                 let largest_force = largest.extract(lane).as_f64();
@@ -132,6 +163,7 @@ impl<T: Real> Kernel for MinimiseChunk<'_, T> {
 #[inline(always)]
 fn descend<L: Lanes>(
     evaluator: &mut TileEvaluator<'_, L>,
+    restraints: &Restraints<L>,
     settings: &MinimiseSettings,
     x: &mut [L],
     v: &mut [L],
@@ -146,6 +178,7 @@ fn descend<L: Lanes>(
     let mut downhill_steps = zero;
     for step in 0..settings.max_steps {
         evaluator.evaluate::<true>(x, f);
+        restraints.add_forces(x, f);
         let active = L::mask_not(largest_component(f).le(tolerance));
         if !L::mask_any(active) {
             return step;

@@ -2,22 +2,29 @@
 //!
 //! A window w adds Σ_d ½k_d(φ_d − c_wd)², the difference taken the short way round the circle. All windows have one temperature, so that
 //! the molecule's own energy cancels in MBAR, which needs the dihedrals of the frames only.
+//!
+//! Neighbouring windows may exchange conformations (Sugita, Kitao, Okamoto, J. Chem. Phys. 113, 6042 (2000)). What is slow in one window, such
+//! as the other dihedral on top of a barrier, then relaxes in another on the way.
 
+use crate::langevin::Replicas;
 use crate::mbar::{Mbar, MbarError, MbarErrors};
 use crate::metrics::weights::log_sum_exp;
 use crate::observables::wrap;
+use crate::restraint::Bias;
 use crate::system::GAS_CONSTANT;
+use boltzmap_kernels::random::Stream;
 use rayon::prelude::*;
 
-/// Harmonic restraints on dihedrals, for every replica its own.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Bias {
-    /// The dihedrals.
-    pub dihedrals: Vec<[usize; 4]>,
-    /// `[replica][dihedral]`, rad in [−π, π]
-    pub centres: Vec<f64>,
-    /// `[replica][dihedral]`, kJ/mol/rad²
-    pub force_constants: Vec<f64>,
+/// Random numbers of the exchanges; the stream index is the step.
+const EXCHANGES: u64 = 0x7769_6e64_6f77_7300;
+
+/// Exchanges between neighbouring windows, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exchanges {
+    /// Pairs tried.
+    pub attempted: u64,
+    /// Pairs exchanged.
+    pub accepted: u64,
 }
 
 /// A grid of windows over the circle or the torus.
@@ -25,6 +32,8 @@ pub struct Bias {
 pub struct Windows {
     /// Number of dihedrals.
     pub dimension: usize,
+    /// Windows over a turn of each.
+    pub per_turn: usize,
     /// `[window][dihedral]`, rad
     pub centres: Vec<f64>,
     /// kJ/mol/rad²
@@ -53,6 +62,7 @@ impl Windows {
             .collect();
         Windows {
             dimension,
+            per_turn,
             centres,
             force_constant,
             temperature,
@@ -86,19 +96,69 @@ impl Windows {
 
     /// The reduced bias energy (kT) of every window at every sample, `[window][sample]`; `angles` is `[sample][dihedral]`, rad.
     pub fn reduced(&self, angles: &[f64]) -> Vec<f64> {
-        let stiffness = 0.5 * self.force_constant / (GAS_CONSTANT * self.temperature);
-        let energy = |centre: &[f64], angles: &[f64]| {
-            let squares = centre.iter().zip(angles).map(|(c, a)| wrap(a - c).powi(2));
-            stiffness * squares.sum::<f64>()
-        };
-        self.centres
-            .chunks_exact(self.dimension)
-            .flat_map(|centre| {
+        (0..self.len())
+            .into_par_iter()
+            .flat_map_iter(|window| {
                 angles
                     .chunks_exact(self.dimension)
-                    .map(move |angles| energy(centre, angles))
+                    .map(move |angles| self.reduced_energy(window, angles))
             })
             .collect()
+    }
+
+    /// The reduced bias energy (kT) of a window at dihedrals (rad).
+    fn reduced_energy(&self, window: usize, angles: &[f64]) -> f64 {
+        let centre = &self.centres[window * self.dimension..(window + 1) * self.dimension];
+        let squares = centre.iter().zip(angles).map(|(c, a)| wrap(a - c).powi(2));
+        0.5 * self.force_constant / (GAS_CONSTANT * self.temperature) * squares.sum::<f64>()
+    }
+
+    /// The pairs of neighbours that may exchange in a round: along one dihedral after the other, every second pair, no window twice. An odd
+    /// number of windows is not closed to a circle.
+    pub fn neighbours(&self, round: u64) -> Vec<[usize; 2]> {
+        let d = self.dimension as u64;
+        let axis = (round % d) as usize;
+        let parity = (round / d % 2) as usize;
+        let stride = self.per_turn.pow((self.dimension - 1 - axis) as u32);
+        (0..self.len())
+            .filter_map(|window| {
+                let place = window / stride % self.per_turn;
+                let next = (place + 1) % self.per_turn;
+                let closed = next != 0 || self.per_turn.is_multiple_of(2);
+                let neighbour = window - place * stride + next * stride;
+                (place % 2 == parity && closed).then_some([window, neighbour])
+            })
+            .collect()
+    }
+
+    /// One round of exchanges between the replicas of [`Windows::bias`], each copy of a window with the same copy of its neighbour, accepted
+    /// with probability min(1, e^{−Δ}), Δ the change of both windows' reduced bias energies. `angles` are the replicas'
+    /// `[replica][dihedral]`, rad.
+    pub fn exchange(
+        &self,
+        replicas: &mut Replicas,
+        angles: &[f64],
+        copies: usize,
+        round: u64,
+        seed: u64,
+    ) -> Exchanges {
+        let mut stream = Stream::new(seed, EXCHANGES, replicas.step);
+        let mut count = Exchanges::default();
+        for [a, b] in self.neighbours(round) {
+            for copy in 0..copies {
+                let (i, j) = (a * copies + copy, b * copies + copy);
+                let of = |replica: usize| &angles[replica * self.dimension..][..self.dimension];
+                let change = self.reduced_energy(a, of(j)) + self.reduced_energy(b, of(i))
+                    - self.reduced_energy(a, of(i))
+                    - self.reduced_energy(b, of(j));
+                count.attempted += 1;
+                if stream.uniform() < (-change).exp() {
+                    count.accepted += 1;
+                    replicas.swap_conformations(i, j);
+                }
+            }
+        }
+        count
     }
 }
 
@@ -354,4 +414,35 @@ pub fn statistical_inefficiency_of_all(series: &[&[f64]]) -> f64 {
         total += 2.0 * correlation * (1.0 - lag as f64 / longest as f64);
     }
     total.max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn neighbours_exchange_in_turn_and_none_twice_in_a_round() {
+        for (dimension, per_turn, pairs) in [(1, 6, 6), (1, 5, 4), (2, 4, 32), (2, 5, 40)] {
+            let windows = Windows::grid(dimension, per_turn, 1.0, 300.0);
+            let mut all = HashSet::new();
+            for round in 0..2 * dimension as u64 {
+                let mut seen = HashSet::new();
+                for [a, b] in windows.neighbours(round) {
+                    assert!(seen.insert(a) && seen.insert(b));
+                    all.insert([a.min(b), a.max(b)]);
+                    // One step along one dihedral.
+                    let distances: Vec<f64> = (0..dimension)
+                        .map(|axis| {
+                            let centre = |window: usize| windows.centres[window * dimension + axis];
+                            wrap(centre(a) - centre(b)).abs()
+                        })
+                        .collect();
+                    let step = std::f64::consts::TAU / per_turn as f64;
+                    assert!((distances.iter().sum::<f64>() - step).abs() < 1e-9);
+                }
+            }
+            assert_eq!(all.len(), pairs, "{dimension} {per_turn}");
+        }
+    }
 }

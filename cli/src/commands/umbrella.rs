@@ -8,9 +8,10 @@ use boltzmap_physics::BatchEvaluator;
 use boltzmap_physics::langevin::{Langevin, LangevinSettings, Replicas};
 use boltzmap_physics::metrics::free_energy::is_positive_state;
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
-use boltzmap_physics::observables::{self, backbone};
+use boltzmap_physics::observables::{self, Backbone, same_configuration};
+use boltzmap_physics::restraint::restrained_starts;
 use boltzmap_physics::system::GAS_CONSTANT;
-use boltzmap_physics::umbrella::{Analysis, Windows, statistical_inefficiency};
+use boltzmap_physics::umbrella::{Analysis, Exchanges, Windows, statistical_inefficiency};
 use serde_json::json;
 
 use super::print;
@@ -28,14 +29,15 @@ const CHECKPOINT: Duration = Duration::from_secs(60);
 /// Cells of a turn in the free-energy surface.
 const BINS: usize = 36;
 
+fn backbone(molecule: &Molecule) -> Backbone {
+    let topology = &molecule.topology;
+    let numbers = topology.atomic_numbers();
+    observables::backbone(topology.n_atoms(), &topology.bonds, &numbers)
+}
+
 /// The dihedrals: φ, or φ and ψ, of the chosen residue.
 fn dihedrals(molecule: &Molecule, arguments: &UmbrellaArguments) -> Result<Vec<[usize; 4]>> {
-    let topology = &molecule.topology;
-    let backbone = backbone(
-        topology.n_atoms(),
-        &topology.bonds,
-        &topology.atomic_numbers(),
-    );
+    let backbone = backbone(molecule);
     let both: Vec<[[usize; 4]; 2]> = backbone
         .phi
         .iter()
@@ -63,7 +65,7 @@ fn windows(arguments: &UmbrellaArguments, dimension: usize) -> Result<Windows> {
     let per_turn = usize::from(
         arguments
             .windows
-            .unwrap_or(if dimension == 1 { 24 } else { 18 }),
+            .unwrap_or(if dimension == 1 { 36 } else { 24 }),
     );
     ensure!(
         arguments.temperature > 0.0 && arguments.temperature.is_finite(),
@@ -71,9 +73,9 @@ fn windows(arguments: &UmbrellaArguments, dimension: usize) -> Result<Windows> {
         arguments.temperature
     );
     let spacing = std::f64::consts::TAU / per_turn as f64;
-    // Stiff enough to hold the molecule on a barrier: in two dimensions neighbours are farther apart, so that it takes more.
-    let stiffness = if dimension == 1 { 2.0 } else { 5.0 };
-    let default = stiffness * GAS_CONSTANT * arguments.temperature / (spacing * spacing);
+    // Stiff enough, with this many windows, to hold alanine dipeptide on its steepest ridge (φ near 125°): windows that it can slip off have two
+    // distributions far apart and sample only one.
+    let default = 5.0 * GAS_CONSTANT * arguments.temperature / (spacing * spacing);
     let force_constant = arguments.force_constant.unwrap_or(default);
     ensure!(
         force_constant > 0.0 && force_constant.is_finite(),
@@ -94,6 +96,7 @@ struct Run {
     angles: Vec<f64>,
     /// `[sample][replica][atom][xyz]`, nm, if they are to be saved
     frames: Vec<f32>,
+    exchanges: Exchanges,
 }
 
 /// Runs the command.
@@ -125,7 +128,7 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
     let state_path = out.join("state.npz");
     let chosen = &arguments.molecule;
     let described = format!(
-        "{} {} cutoff {:?} {dihedrals:?} {} windows, {} kJ/mol/rad2, {copies} replicas, {} K, {settings:?}, {equilibration} + {production} steps, every {interval}, seed {}{}",
+        "{} {} cutoff {:?} {dihedrals:?} {} windows, {} kJ/mol/rad2, {copies} replicas, {} K, {settings:?}, {equilibration} + {production} steps, every {interval}, seed {}{}{}",
         chosen.molecule,
         chosen.force_field,
         chosen.cutoff,
@@ -133,6 +136,10 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
         windows.force_constant,
         windows.temperature,
         arguments.seed,
+        match arguments.no_exchange {
+            true => "",
+            false => ", with exchanges",
+        },
         match arguments.save_frames {
             true => ", with frames",
             false => "",
@@ -142,7 +149,12 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
     let mut run = if arguments.resume {
         let file = state::open(&state_path, &described)?;
         let angles = file.finite::<f64>("angles", &[None])?.values;
+        let counts = file.array::<i64>("exchanges", &[Some(2)])?.values;
         Run {
+            exchanges: Exchanges {
+                attempted: counts[0] as u64,
+                accepted: counts[1] as u64,
+            },
             replicas: state::get_replicas(&file, n, size)?,
             frames: file
                 .finite(
@@ -157,13 +169,22 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
     } else {
         let mut start = molecule.positions.clone();
         let evaluator = BatchEvaluator::<f64>::new(&molecule.system);
-        minimise(&evaluator, &mut start, MinimiseSettings::default())?;
-        let start: Vec<f32> = start.iter().map(|&x| x as f32).collect();
+        let minimisation = MinimiseSettings::default();
+        minimise(&evaluator, &mut start, minimisation)?;
+        let one = windows.bias(dihedrals.clone(), 1);
+        let (starts, _) =
+            restrained_starts(&evaluator, &molecule.topology, &start, &one, minimisation)?;
+        let starts: Vec<f32> = starts
+            .chunks_exact(size)
+            .flat_map(|start| start.repeat(copies))
+            .map(|x| x as f32)
+            .collect();
         let temperatures = vec![arguments.temperature; n];
         Run {
-            replicas: langevin.start(&start.repeat(n), &temperatures, arguments.seed)?,
+            replicas: langevin.start(&starts, &temperatures, arguments.seed)?,
             angles: Vec::new(),
             frames: Vec::new(),
+            exchanges: Exchanges::default(),
         }
     };
     let first = run.replicas.step;
@@ -180,13 +201,20 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
         langevin
             .run_biased(&mut run.replicas, Some(&bias), next)
             .map_err(|error| molecule.explain(error))?;
+        let angles =
+            observables::dihedrals(&run.replicas.positions, molecule.n_atoms(), &dihedrals);
         if step >= equilibration {
-            let angles =
-                observables::dihedrals(&run.replicas.positions, molecule.n_atoms(), &dihedrals);
-            run.angles.extend(angles);
+            run.angles.extend_from_slice(&angles);
             if arguments.save_frames {
                 run.frames.extend_from_slice(&run.replicas.positions);
             }
+        }
+        if !arguments.no_exchange {
+            let round = run.replicas.step / interval;
+            let replicas = &mut run.replicas;
+            let count = windows.exchange(replicas, &angles, copies, round, arguments.seed);
+            run.exchanges.attempted += count.attempted;
+            run.exchanges.accepted += count.accepted;
         }
         bar.set(run.replicas.step, || {
             pace(run.replicas.step - first, n, timestep, since)
@@ -197,13 +225,28 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
             state::put_replicas(NpzWriter::new(), &run.replicas, &described)
                 .array("angles", &[run.angles.len()], &run.angles)
                 .array("frames", &[run.frames.len()], &run.frames)
+                .array(
+                    "exchanges",
+                    &[2],
+                    &[
+                        run.exchanges.attempted as i64,
+                        run.exchanges.accepted as i64,
+                    ],
+                )
                 .write(&state_path)?;
         }
     }
     let samples = run.angles.len() / (n * dihedrals.len());
     // With a handful of samples there is nothing to analyse yet.
     if samples >= 4 {
-        let log_weights = analyse(arguments, &windows, &run.angles, copies, &described)?;
+        let backbone = backbone(&molecule);
+        let changed = run
+            .replicas
+            .positions
+            .chunks_exact(size)
+            .filter(|frame| !same_configuration(&molecule.positions, frame, &backbone))
+            .count();
+        let log_weights = analyse(arguments, &windows, &run, copies, changed, &described)?;
         if arguments.save_frames {
             let finished = run.replicas.step >= end;
             save_frames(
@@ -224,14 +267,16 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
     Ok(())
 }
 
-/// MBAR over what there is; writes the results.
+/// MBAR over what there is; writes the results. `changed` replicas have another configuration than the start.
 fn analyse(
     arguments: &UmbrellaArguments,
     windows: &Windows,
-    angles: &[f64],
+    run: &Run,
     copies: usize,
+    changed: usize,
     described: &str,
 ) -> Result<Vec<f64>> {
+    let angles = &run.angles;
     let d = windows.dimension;
     let n = windows.len() * copies;
     let samples = angles.len() / (n * d);
@@ -256,7 +301,12 @@ fn analyse(
     let counts = vec![samples * copies; windows.len()];
     let analysis = Analysis::new(windows, &ordered, &counts, inefficiency)?;
     let consistency = analysis.consistency(windows, &ordered, copies);
-    let complaints = consistency.complaints();
+    let mut complaints = consistency.complaints();
+    if changed > 0 {
+        complaints.push(format!(
+            "{changed} of {n} replicas left the configuration of the start (L or D, cis or trans) and sample another molecule; use a smaller --force-constant with more --windows, or a shorter --timestep-fs"
+        ));
+    }
     for complaint in &complaints {
         note(complaint);
     }
@@ -297,6 +347,9 @@ fn analyse(
         "fewest_effective_samples_of_a_window":
             consistency.effective_samples.iter().copied().fold(f64::INFINITY, f64::min),
         "weakest_overlap": consistency.weakest_overlap,
+        "replicas_of_another_configuration": changed,
+        "exchange_acceptance": (run.exchanges.attempted > 0)
+            .then(|| run.exchanges.accepted as f64 / run.exchanges.attempted as f64),
         "warnings": complaints,
     });
     let text = serde_json::to_string_pretty(&summary)? + "\n";
@@ -343,10 +396,14 @@ fn save_frames(
             cutoff_nm: arguments.molecule.cutoff,
             temperature_k: windows.temperature,
             method: format!(
-                "LangevinMiddle umbrella sampling, {} windows in {} dihedrals of {} kJ/mol/rad2, {copies} replicas each, {} fs, friction {}/ps, frames every {} steps; frames are of biased ensembles, exp(log_weight) weighs them in the unbiased one",
+                "LangevinMiddle umbrella sampling, {} windows in {} dihedrals of {} kJ/mol/rad2, {copies} replicas each{}, {} fs, friction {}/ps, frames every {} steps; frames are of biased ensembles, exp(log_weight) weighs them in the unbiased one",
                 windows.len(),
                 windows.dimension,
                 windows.force_constant,
+                match arguments.no_exchange {
+                    true => "",
+                    false => ", neighbours exchange at every frame",
+                },
                 arguments.timestep_fs,
                 arguments.friction,
                 arguments.save_interval

@@ -38,13 +38,14 @@ pub fn picture(free: &[f64], errors: &[f64], bins: usize, dimension: usize) -> S
     } else {
         let mut plot = Plot::new(
             "surface",
+            600.0,
             520.0,
-            500.0,
             Axis::degrees("φ, degrees"),
             Axis::degrees("ψ, degrees"),
         );
         let mut palette = viridis(SHADES);
         palette.reverse();
+        plot.colour_bar(&palette, &Axis::linear(0.0, highest, "free energy, kT"));
         let shade = |row: usize, column: usize| {
             let value = free[column * bins + row];
             value
@@ -52,8 +53,6 @@ pub fn picture(free: &[f64], errors: &[f64], bins: usize, dimension: usize) -> S
                 .then(|| ((value / highest * SHADES as f64) as usize).min(SHADES - 1))
         };
         plot.cells(bins, shade, &palette);
-        let legend = format!("0 (bright) to {highest:.1} kT (dark)");
-        plot.note("note", 0.98, 0.04, "end", &legend);
         plot.finish("Free energy over both dihedrals")
     };
     svg.replacen("<svg ", "<svg xmlns=\"http://www.w3.org/2000/svg\" ", 1)

@@ -422,6 +422,40 @@ impl Plot {
         );
     }
 
+    /// A bar beside the plot that tells what the colours of a palette, low to high, mean; before anything else is drawn.
+    pub(crate) fn colour_bar(&mut self, palette: &[String], axis: &Axis) {
+        const WIDTH: f64 = 14.0;
+        self.inner_width -= 62.0;
+        let (left, bottom) = (
+            self.left + self.inner_width + 12.0,
+            self.top + self.inner_height,
+        );
+        let height = self.inner_height / palette.len() as f64;
+        for (place, colour) in palette.iter().enumerate() {
+            let y = bottom - (place + 1) as f64 * height;
+            let _ = writeln!(
+                self.over,
+                "<rect shape-rendering=\"crispEdges\" fill=\"{colour}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{WIDTH}\" height=\"{:.1}\"/>",
+                height + 0.3
+            );
+        }
+        for (value, text) in &axis.ticks {
+            let _ = writeln!(
+                self.over,
+                "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>",
+                left + WIDTH + 5.0,
+                bottom - axis.fraction(*value) * self.inner_height + 4.0
+            );
+        }
+        let _ = writeln!(
+            self.over,
+            "<text class=\"label\" transform=\"translate({:.1} {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            left + WIDTH + 34.0,
+            self.top + self.inner_height / 2.0,
+            escape(&axis.label)
+        );
+    }
+
     /// The SVG element. `description` is for those who cannot see it.
     pub(crate) fn finish(self, description: &str) -> String {
         let Plot {

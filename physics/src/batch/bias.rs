@@ -1,12 +1,14 @@
 //! Harmonic restraint of a dihedral in one tile, with a centre and strength of its own in every lane.
 
 use super::vector::V3;
+use crate::restraint::Bias;
 use boltzmap_kernels::math;
+use boltzmap_kernels::real::Real;
 use boltzmap_kernels::simd::Lanes;
 
 /// Adds the forces of ½k(φ−c)², the difference taken the short way round the circle.
 #[inline(always)]
-pub(crate) fn dihedral_restraint<L: Lanes>(
+fn dihedral_restraint<L: Lanes>(
     [i, j, k, l]: [usize; 4],
     centre: L,
     force_constant: L,
@@ -41,4 +43,41 @@ pub(crate) fn dihedral_restraint<L: Lanes>(
     gl.subtract_from(f, l);
     gi.plus(shift).add_to(f, j);
     gl.minus(shift).add_to(f, k);
+}
+
+/// The restraints of a tile, one conformation per lane.
+pub(crate) struct Restraints<L> {
+    /// Dihedral, centres, force constants.
+    terms: Vec<([usize; 4], L, L)>,
+}
+
+impl<L: Lanes> Restraints<L> {
+    /// Those of `count` replicas from `first` on; lanes beyond them repeat the last.
+    #[inline(always)]
+    pub(crate) fn new(bias: Option<&Bias>, first: usize, count: usize) -> Self {
+        let mut terms = Vec::new();
+        if let Some(bias) = bias {
+            let d = bias.dihedrals.len();
+            for (place, &atoms) in bias.dihedrals.iter().enumerate() {
+                let lanes = |values: &[f64]| {
+                    let mut lanes = [L::Scalar::from_f64(0.0); 16];
+                    for (lane, value) in lanes.iter_mut().enumerate().take(L::WIDTH) {
+                        let replica = first + lane.min(count - 1);
+                        *value = L::Scalar::from_f64(values[replica * d + place]);
+                    }
+                    L::load(&lanes)
+                };
+                terms.push((atoms, lanes(&bias.centres), lanes(&bias.force_constants)));
+            }
+        }
+        Self { terms }
+    }
+
+    /// Adds their forces.
+    #[inline(always)]
+    pub(crate) fn add_forces(&self, x: &[L], f: &mut [L]) {
+        for &(atoms, centre, force_constant) in &self.terms {
+            dihedral_restraint(atoms, centre, force_constant, x, f);
+        }
+    }
 }

@@ -24,7 +24,7 @@ use nonbonded::PairScratch;
 use parameters::Parameters;
 use rayon::prelude::*;
 
-pub(crate) use bias::dihedral_restraint;
+pub(crate) use bias::Restraints;
 pub use counting::{Operations, operations};
 pub use single::SingleEvaluator;
 pub(crate) use tile::{load_tile, store_tile};
