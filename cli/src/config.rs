@@ -138,8 +138,30 @@ named_enum!(
     }
 );
 
+named_enum!(
+    /// The path between noise and data.
+    InterpolantKind {
+        /// (1 − t) noise + t data.
+        Linear = "linear",
+        /// cos(πt/2) noise + sin(πt/2) data.
+        Trigonometric = "trigonometric",
+    }
+);
+
+named_enum!(
+    /// How the continuous flow is integrated.
+    SolverKind {
+        /// Dormand and Prince's method of order 5(4).
+        DormandPrince = "dormand_prince",
+        /// Tsitouras' method of order 5(4).
+        Tsitouras = "tsitouras",
+    }
+);
+
 /// Settings whose value is one of a few names.
-const CHOICES: [(&str, &[&str]); 7] = [
+const CHOICES: [(&str, &[&str]); 9] = [
+    ("training.interpolant", InterpolantKind::NAMES),
+    ("sampling.solver", SolverKind::NAMES),
     ("training.method", MethodKind::NAMES),
     ("training.f2d2_instantiation", InstantiationKind::NAMES),
     ("training.f2d2_probe_distribution", ProbeKind::NAMES),
@@ -235,6 +257,8 @@ pub struct TrainingConfig {
     pub falcon_average_weight: f64,
     /// Weight of FALCON's cycle.
     pub falcon_cycle_weight: f64,
+    /// The path between noise and data.
+    pub interpolant: InterpolantKind,
     /// Optimiser steps.
     pub steps: usize,
     /// Samples in a step.
@@ -307,6 +331,10 @@ pub struct SamplingConfig {
     pub steps: usize,
     /// Error allowed in a step of the continuous flow.
     pub tolerance: f64,
+    /// How the continuous flow is integrated.
+    pub solver: SolverKind,
+    /// Step along the gradient of the log-density before the map; 0 for none.
+    pub guidance: f64,
     /// Spacing of their times.
     pub schedule: ScheduleKind,
 }

@@ -170,6 +170,16 @@ impl Config {
         positive("calibration.learning_rate", calibration.learning_rate)?;
 
         within("sampling.tolerance", self.sampling.tolerance, 1e-12, 0.1)?;
+        let guidance = self.sampling.guidance;
+        ensure!(
+            guidance.is_finite(),
+            "sampling.guidance must be a number, got {guidance}"
+        );
+        let headless = [MethodKind::Falcon, MethodKind::FlowMatching];
+        ensure!(
+            guidance == 0.0 || (!headless.contains(&training.method) && calibration.steps == 0),
+            "sampling.guidance must be 0 where training.method is \"falcon\" or \"flow_matching\" or calibration.steps is not 0: it follows the trained head's log-density; got {guidance}"
+        );
         at_least("sampling.samples", self.sampling.samples, 2)?;
         at_least("sampling.steps", self.sampling.steps, 1)?;
         ensure!(

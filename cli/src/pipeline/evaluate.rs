@@ -13,7 +13,6 @@ use super::data::Data;
 use super::model::{self, Model, ModelMetadata};
 use super::molecule::Molecule;
 use super::sample::{self, Samples, require_checkpoint};
-use super::train;
 use crate::config::Config;
 use crate::progress;
 use crate::report::{Band, Curve, Ensemble, Profile, Report, Summary, free_energy_profile};
@@ -272,7 +271,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
             metrics::ess(log_weights)
         }
     };
-    let has_head = train::method(config).has_head() || model.head.is_some();
+    let has_head = sample::has_head(&model, config);
     let ess_by_head = |which: &[usize]| match has_head {
         true => ess_of(&samples.log_weights(&samples.log_q_head, which, kt)),
         false => f64::NAN,

@@ -6,7 +6,8 @@
 //! its statistical error; self-normalised weights do not feel it.
 //!
 //! A method without divergence head has no log q by the head: it is NaN, and every likelihood is computed exactly. Flow
-//! matching alone is sampled by its continuous flow, whose log q is exact up to the tolerance of the integration.
+//! matching alone is sampled by its continuous flow, whose log q is exact up to the tolerance of the integration. Samples under
+//! self-guidance have the density of the guided map, which no head reports either.
 
 use std::path::Path;
 use std::time::Instant;
@@ -17,7 +18,7 @@ use boltzmap_models::ModelError;
 use boltzmap_models::continuous_flow::{ContinuousFlow, Integrator};
 use boltzmap_models::control::Control;
 use boltzmap_models::deploy::{ExactSampler, FewStepSampler};
-use boltzmap_models::flow_map::reference_variance;
+use boltzmap_models::guidance::GuidedSampler;
 use boltzmap_models::ode::Tolerances;
 use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::metrics;
@@ -27,7 +28,7 @@ use rayon::prelude::*;
 use super::model::{self, Coordinates, Model};
 use super::molecule::Molecule;
 use super::train;
-use crate::config::Config;
+use crate::config::{Config, SolverKind};
 use crate::npz::{NpzFile, NpzWriter};
 use crate::progress::{self, Progress};
 use crate::run_dir::RunDir;
@@ -198,6 +199,8 @@ enum Sampler {
     FewStep(Box<FewStepSampler<f32>>),
     /// The continuous flow; log q is exact.
     Continuous(Box<ContinuousFlow<f32>>),
+    /// The few-step map of guided noise; log q is not known yet.
+    Guided(Box<GuidedSampler<f32>>),
 }
 
 /// Final states with log q as the sampler tells it, and network evaluations per state.
@@ -217,10 +220,18 @@ impl Sampler {
                 absolute: config.sampling.tolerance,
                 ..Tolerances::default()
             };
-            let integrator = Integrator::dormand_prince(tolerances);
+            let integrator = match config.sampling.solver {
+                SolverKind::DormandPrince => Integrator::dormand_prince(tolerances),
+                SolverKind::Tsitouras => Integrator::tsitouras(tolerances),
+            };
             let flow =
                 ContinuousFlow::new(map, parameters, schedule.epsilon(), FLOW_BLOCK, integrator)?;
             return Ok(Sampler::Continuous(Box::new(flow)));
+        }
+        let guidance = config.sampling.guidance;
+        if guidance != 0.0 {
+            let guided = GuidedSampler::new(map, parameters, &schedule, guidance)?;
+            return Ok(Sampler::Guided(Box::new(guided)));
         }
         let sampler = match &model.head {
             Some(head) => FewStepSampler::with_head(map, parameters, head, &schedule),
@@ -247,8 +258,47 @@ impl Sampler {
                     evaluations: drawn.statistics.evaluations,
                 }
             }
+            Sampler::Guided(sampler) => {
+                let drawn = sampler.transport(noise, control)?;
+                Drawn {
+                    log_density: vec![f64::NAN; drawn.log_density_after.len()],
+                    states: drawn.states,
+                    evaluations: drawn.evaluations,
+                }
+            }
         })
     }
+
+    /// Exact log q of the states that `noise` becomes, and the steps at which the determinant was not positive. `drawn` is the log q
+    /// that [`Sampler::transport`] told.
+    fn exact_log_density(
+        &self,
+        model: &Model,
+        config: &Config,
+        noise: &[f32],
+        drawn: &[f64],
+    ) -> Result<(Vec<f64>, usize)> {
+        let n = noise.len() / model.flow_map.state_size();
+        Ok(match self {
+            Sampler::Continuous(_) => (drawn[..n].to_vec(), 0),
+            Sampler::FewStep(_) => {
+                let schedule = model::schedule(config)?;
+                let exact = ExactSampler::new(&model.flow_map, &model.parameters, &schedule);
+                let exact = with_progress("audit", n, |c| exact.exact_log_density(noise, c))?;
+                (exact.log_density_exact, exact.folded_steps)
+            }
+            Sampler::Guided(sampler) => {
+                let exact = with_progress("audit", n, |c| sampler.exact_log_density(noise, c))?;
+                (exact.log_density, exact.folded_steps)
+            }
+        })
+    }
+}
+
+/// Whether samples come with a log q by a head.
+pub fn has_head(model: &Model, config: &Config) -> bool {
+    let head = train::method(config).has_head() || model.head.is_some();
+    head && config.sampling.guidance == 0.0
 }
 
 /// Draws and audits the samples of a run.
@@ -259,8 +309,7 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let schedule = model::schedule(config)?;
     require_atoms(&model.coordinates, &molecule, &run.checkpoint())?;
     let n = config.sampling.samples;
-    let method = train::method(config);
-    let has_head = method.has_head() || model.head.is_some();
+    let has_head = has_head(&model, config);
     // Without a head, the exact likelihood is the only one there is.
     let n_audited = if has_head {
         config.audit.samples.min(n)
@@ -272,8 +321,14 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
 
     let start = Instant::now();
     let sampler = Sampler::new(&model, config)?;
-    // The map ends at time 1 − ε, where unit-variance data has the variance S²: one known scaling brings it back.
-    let scale = reference_variance(1.0 - schedule.epsilon()).sqrt();
+    // The map ends at time 1 − ε, where unit-variance data has the variance α² + β²: one known scaling brings it back.
+    let (parts, _) = train::interpolant(config).numbers(
+        &[1.0, 0.0],
+        &[0.0, 1.0],
+        &[0.0, 1.0],
+        1.0 - schedule.epsilon(),
+    );
+    let scale = parts[0].hypot(parts[1]);
     let mut kept = Kept::default();
     while kept.log_q.len() < n {
         let missing = n - kept.log_q.len();
@@ -324,15 +379,11 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     };
     let mut log_q_exact = vec![f64::NAN; n];
     let mut folded_steps = 0;
-    if method.is_continuous() {
-        log_q_exact.copy_from_slice(&kept.log_q);
-    } else if n_audited > 0 {
-        let exact = with_progress("audit", n_audited, |control| {
-            ExactSampler::new(map, &model.parameters, &schedule)
-                .exact_log_density(&kept.noise[..n_audited * size], control)
-        })?;
-        log_q_exact[..n_audited].copy_from_slice(&exact.log_density_exact);
-        folded_steps = exact.folded_steps;
+    if n_audited > 0 {
+        let noise = &kept.noise[..n_audited * size];
+        let (exact, folded) = sampler.exact_log_density(&model, config, noise, &kept.log_q)?;
+        log_q_exact[..n_audited].copy_from_slice(&exact);
+        folded_steps = folded;
     }
     let auditing = start.elapsed().as_secs_f64();
 

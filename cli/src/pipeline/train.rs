@@ -23,7 +23,8 @@ use super::model::{
 use super::molecule::Molecule;
 use super::sample::{require_atoms, with_progress};
 use crate::config::{
-    Chart, Config, InstantiationKind, MethodKind, ProbeKind, TeacherKind, TrainingConfig,
+    Chart, Config, InstantiationKind, InterpolantKind, MethodKind, ProbeKind, TeacherKind,
+    TrainingConfig,
 };
 use crate::progress::{self, Progress};
 use crate::run_dir::{MetricsLog, RunDir};
@@ -79,6 +80,14 @@ pub fn method(config: &Config) -> Method {
     }
 }
 
+/// The path between noise and data.
+pub fn interpolant(config: &Config) -> Interpolant {
+    match config.training.interpolant {
+        InterpolantKind::Linear => Interpolant::linear(),
+        InterpolantKind::Trigonometric => Interpolant::trigonometric(),
+    }
+}
+
 /// The trainer's settings of a configuration.
 pub(crate) fn trainer_config(config: &Config) -> Result<TrainerConfig> {
     let training = &config.training;
@@ -86,7 +95,7 @@ pub(crate) fn trainer_config(config: &Config) -> Result<TrainerConfig> {
     Ok(TrainerConfig {
         seed: config.seed,
         method: method(config),
-        interpolant: Interpolant::linear(),
+        interpolant: interpolant(config),
         block,
         diagonal_batch,
         consistency_batch,

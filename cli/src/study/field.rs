@@ -8,7 +8,7 @@ use boltzmap_models::jacobians::velocity_jacobian;
 use boltzmap_models::parameters::Parameters;
 use boltzmap_objectives::trainer::DataSource;
 
-use crate::config::Config;
+use crate::config::{Config, InterpolantKind};
 use crate::pipeline::data::Data;
 use crate::pipeline::model::{Frames, Model};
 use crate::pipeline::molecule::Molecule;
@@ -168,6 +168,11 @@ pub struct NetworkField {
 impl NetworkField {
     /// Reads checkpoint and data of a run.
     pub fn read(run: &RunDir, config: &Config) -> Result<Self> {
+        ensure!(
+            config.training.interpolant == InterpolantKind::Linear,
+            "training.interpolant is \"{}\", but the study follows the linear path; give it a run of that",
+            config.training.interpolant
+        );
         let molecule = Molecule::new(config)?;
         let data = Data::read(run, &molecule)?;
         let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;

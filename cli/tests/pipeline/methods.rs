@@ -157,6 +157,70 @@ fn flow_matching_is_sampled_by_the_continuous_flow() {
     );
 }
 
+#[test]
+fn another_path_and_solver_give_another_flow() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut states = Vec::new();
+    for settings in [
+        &["sampling.solver=\"dormand_prince\""][..],
+        &["sampling.solver=\"tsitouras\""],
+        &["training.interpolant=\"trigonometric\""],
+    ] {
+        let root = directory.path().join(states.len().to_string());
+        let method = [
+            "training.method=\"flow_matching\"",
+            "sampling.tolerance=1e-4",
+        ];
+        prepare(&root, &[&method, settings].concat());
+        let summary = stages(&root);
+        without_head(&root, &summary);
+        let file = NpzFile::open(&root.join("samples.npz")).unwrap();
+        states.push(
+            file.array::<f64>("log_q_exact", &[Some(50)])
+                .unwrap()
+                .values,
+        );
+    }
+    let distance = |a: usize, b: usize| {
+        let pairs = states[a].iter().zip(&states[b]);
+        let squares: f64 = pairs.map(|(a, b)| (a - b).powi(2)).sum();
+        (squares / 50.0).sqrt()
+    };
+    // Two solvers of one flow agree as well as their tolerance; the other path is another model.
+    assert!(distance(0, 1) < 0.2, "{}", distance(0, 1));
+    assert!(
+        distance(0, 1) > 0.0 && distance(0, 2) > 0.5,
+        "{}",
+        distance(0, 2)
+    );
+}
+
+#[test]
+fn guided_samples_have_exact_likelihoods_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut likelihoods = Vec::new();
+    for guidance in ["0.0", "0.01"] {
+        let root = directory.path().join(guidance);
+        let guidance = format!("sampling.guidance={guidance}");
+        prepare(&root, &[&guidance, "audit.samples=50"]);
+        let summary = stages(&root);
+        if likelihoods.is_empty() {
+            assert_eq!(summary["likelihood_head"], true);
+        } else {
+            without_head(&root, &summary);
+            // Two steps forwards, again for the gradient, and backwards.
+            assert_eq!(summary["nfe"], 6);
+        }
+        let file = NpzFile::open(&root.join("samples.npz")).unwrap();
+        let values = file
+            .array::<f64>("log_q_exact", &[Some(50)])
+            .unwrap()
+            .values;
+        likelihoods.push(values.iter().sum::<f64>() / 50.0);
+    }
+    assert!(likelihoods[1] != likelihoods[0]);
+}
+
 /// Every sample has an exact likelihood, and whatever a head would say is null.
 #[track_caller]
 fn without_head(root: &Path, summary: &serde_json::Value) {
@@ -318,6 +382,13 @@ fn settings_that_no_method_can_use_are_refused() {
         ),
         (&["calibration.held_out=1"], "calibration.held_out"),
         (&["sampling.tolerance=0.0"], "sampling.tolerance"),
+        (&["sampling.solver=\"euler\""], "tsitouras"),
+        (&["training.interpolant=\"cosine\""], "trigonometric"),
+        (&["sampling.guidance=inf"], "sampling.guidance"),
+        (
+            &["training.method=\"falcon\"", "sampling.guidance=0.1"],
+            "sampling.guidance",
+        ),
     ] {
         let complaint = refused(directory.path(), &crate::run_arguments(&root, settings));
         assert!(complaint.contains(hint), "{settings:?}: {complaint}");
