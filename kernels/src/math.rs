@@ -6,7 +6,7 @@
 
 use crate::real::Real;
 use crate::simd::Lanes;
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E, PI};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_PI_2, LN_2, LOG2_E, PI};
 
 /// Horner's scheme, highest power first.
 macro_rules! polynomial {
@@ -369,8 +369,6 @@ pub fn atan2<L: Lanes>(y: L, x: L) -> L {
             0.05878926715756726, -0.066664246872465, 0.07692296363979952, -0.09090908753118594,
             0.11111111105147764, -0.14285714285659748, 0.19999999999999804, -0.3333333333333333)
     };
-    let angle = (t * z).mul_add(p, t);
-    let angle = L::select(steep, angle + L::constant(FRAC_PI_4), angle);
     // The constants' rounding errors, added first because the angle is small where they matter.
     let (half_pi, half_pi_rest) = if is_single::<L>() {
         (
@@ -380,6 +378,12 @@ pub fn atan2<L: Lanes>(y: L, x: L) -> L {
     } else {
         (FRAC_PI_2, 6.123_233_995_736_766e-17)
     };
+    let bend = (t * z).mul_add(
+        p,
+        L::select(steep, L::constant(0.5 * half_pi_rest), L::zero()),
+    );
+    let quarter = L::select(steep, L::constant(0.5 * half_pi), L::zero());
+    let angle = quarter + (t + bend);
     let complement = L::constant(half_pi) - (angle - L::constant(half_pi_rest));
     let angle = L::select(height.gt(width), complement, angle);
     let (pi, pi_rest) = if is_single::<L>() {

@@ -3,6 +3,7 @@
 //! Coordinates and forces are `[atom][xyz]` vectors of lanes, flat. Forces are accumulated.
 
 use super::parameters::{Angle, Bond, TorsionSeries};
+use super::split::SplitLanes;
 use super::sum::CompensatedSum;
 use super::vector::V3;
 use boltzmap_kernels::math;
@@ -12,10 +13,10 @@ use boltzmap_kernels::simd::Lanes;
 ///
 /// For coincident atoms the direction is zero, and so is the force.
 #[inline(always)]
-pub(super) fn bond<L: Lanes>(d: V3<L>, length: L, force_constant: L) -> (L, V3<L>) {
+pub(super) fn bond<L: Lanes>(d: V3<L>, length: SplitLanes<L>, force_constant: L) -> (L, V3<L>) {
     let squared = L::constant(1e-24).max(d.dot(d));
     let r = squared.sqrt();
-    let stretch = r - length;
+    let stretch = length.subtracted_from(r);
     let pull = force_constant * stretch;
     (
         (L::constant(0.5) * pull) * stretch,
@@ -34,7 +35,11 @@ pub(super) fn bonds<L: Lanes, const FORCES: bool>(
     for term in terms {
         let [i, j] = term.atoms;
         let d = V3::load(x, i).minus(V3::load(x, j));
-        let (stretching, gradient) = bond(d, L::splat(term.length), L::splat(term.force_constant));
+        let (stretching, gradient) = bond(
+            d,
+            SplitLanes::splat(term.length),
+            L::splat(term.force_constant),
+        );
         energy.add(stretching);
         if FORCES {
             gradient.subtract_from(f, i);
@@ -47,13 +52,18 @@ pub(super) fn bonds<L: Lanes, const FORCES: bool>(
 /// ½k(θ−θ₀)², θ = atan2(|u×v|, u·v), u and v from the vertex to the ends: accurate for every θ. The energy, and its gradients at the
 /// ends; ∂θ/∂u = (u (u·v)/u² − v)/|u×v|, and the same with u and v exchanged.
 #[inline(always)]
-pub(super) fn angle<L: Lanes>(u: V3<L>, v: V3<L>, rest: L, force_constant: L) -> (L, V3<L>, V3<L>) {
+pub(super) fn angle<L: Lanes>(
+    u: V3<L>,
+    v: V3<L>,
+    rest: SplitLanes<L>,
+    force_constant: L,
+) -> (L, V3<L>, V3<L>) {
     let tiny = L::constant(1e-24);
     let cross = u.cross(v);
     let dot = u.dot(v);
     // The floor keeps straight angles and coincident atoms finite: the force there is bounded and arbitrary in direction.
     let sine = tiny.max(cross.dot(cross)).sqrt();
-    let bend = math::atan2(sine, dot) - rest;
+    let bend = rest.subtracted_from(math::atan2(sine, dot));
     let torque = force_constant * bend;
     let scale = torque * sine.reciprocal();
     let per_u = dot * tiny.max(u.dot(u)).reciprocal();
@@ -78,7 +88,12 @@ pub(super) fn angles<L: Lanes, const FORCES: bool>(
         let vertex = V3::load(x, j);
         let u = V3::load(x, i).minus(vertex);
         let v = V3::load(x, k).minus(vertex);
-        let (bending, gu, gv) = angle(u, v, L::splat(term.angle), L::splat(term.force_constant));
+        let (bending, gu, gv) = angle(
+            u,
+            v,
+            SplitLanes::splat(term.angle),
+            L::splat(term.force_constant),
+        );
         energy.add(bending);
         if FORCES {
             gu.subtract_from(f, i);

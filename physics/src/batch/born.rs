@@ -18,6 +18,7 @@
 //! The rest, atoms closer than |o − s|, takes the formula as it stands.
 
 use super::parameters::Born;
+use super::split::SplitLanes;
 use boltzmap_kernels::math;
 use boltzmap_kernels::real::Real;
 use boltzmap_kernels::simd::{LaneKernel, Lanes};
@@ -299,11 +300,16 @@ pub(super) const EXPONENT: f64 = -0.25 * std::f64::consts::LOG2_E;
 
 /// `exponent` is [`EXPONENT`]·r²/(B_iB_j), `product` B_iB_j.
 #[inline(always)]
-pub(super) fn polar<L: Lanes>(squared: L, exponent: L, product: L, charge: L) -> Polar<L> {
+pub(super) fn polar<L: Lanes>(
+    squared: L,
+    exponent: L,
+    product: L,
+    charge: SplitLanes<L>,
+) -> Polar<L> {
     let exponential = math::exp2_of_negative(exponent);
     let f2 = product.mul_add(exponential, squared);
     let inverse_f = f2.rsqrt();
-    let energy = charge * inverse_f;
+    let energy = charge.times(inverse_f);
     let cubed = energy * (inverse_f * inverse_f);
     Polar {
         energy,

@@ -12,6 +12,7 @@ mod counting;
 mod nonbonded;
 mod parameters;
 mod single;
+mod split;
 mod sum;
 mod tile;
 mod vector;

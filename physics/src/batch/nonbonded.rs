@@ -9,6 +9,7 @@
 
 use super::born::{self, Atom, Coefficients, Distance, EXPONENT, Side};
 use super::parameters::{Born, BornAtom, PairKind, Parameters};
+use super::split::SplitLanes;
 use super::sum::{BLOCK, BlockSum, CompensatedSum};
 use super::vector::V3;
 use boltzmap_kernels::simd::Lanes;
@@ -234,14 +235,15 @@ fn second_pass<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
             let mut gradient = zero;
             if pair.kind != PairKind::Excluded {
                 let (energy, pull) = direct::<L, FORCES>(
-                    L::splat(pair.charge),
+                    SplitLanes::splat(pair.charge),
                     L::splat(pair.repulsion),
                     L::splat(pair.attraction),
                     inverse,
                 );
                 if CUTOFF && pair.kind == PairKind::Direct {
                     let inside = squared.le(limits.squared_cutoff);
-                    let shifted = L::splat(pair.charge).neg_mul_add(limits.inverse_cutoff, energy);
+                    let shifted =
+                        L::splat(pair.charge.value).neg_mul_add(limits.inverse_cutoff, energy);
                     row_nonbonded = row_nonbonded + L::select(inside, shifted, zero);
                     gradient = L::select(inside, pull, zero);
                 } else {
@@ -250,15 +252,15 @@ fn second_pass<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
                 }
             }
             if born {
-                let mut charge = L::splat(pair.born_charge);
+                let mut charge = SplitLanes::splat(pair.born_charge);
                 if CUTOFF {
-                    charge = L::select(squared.le(limits.squared_cutoff), charge, zero);
+                    charge = charge.only(squared.le(limits.squared_cutoff));
                 }
                 let exponent = squared * (scale_i * inverse_radii[k + 1]);
                 let pair = born::polar(squared, exponent, radius_i * radii[k + 1], charge);
                 row_polar = row_polar + pair.energy;
                 if CUTOFF {
-                    row_polar = charge.neg_mul_add(limits.inverse_cutoff, row_polar);
+                    row_polar = charge.value.neg_mul_add(limits.inverse_cutoff, row_polar);
                 }
                 if FORCES {
                     gradient = gradient + pair.gradient;
@@ -285,13 +287,13 @@ fn second_pass<L: Lanes, const FORCES: bool, const CUTOFF: bool>(
 /// `charge`/r + 4ε((σ/r)¹²−(σ/r)⁶) and its (dE/dr)/r, with `repulsion` 4εσ¹² and `attraction` 4εσ⁶.
 #[inline(always)]
 pub(super) fn direct<L: Lanes, const FORCES: bool>(
-    charge: L,
+    charge: SplitLanes<L>,
     repulsion: L,
     attraction: L,
     inverse_r: L,
 ) -> (L, L) {
     let inverse_r2 = inverse_r * inverse_r;
-    let coulomb = charge * inverse_r;
+    let coulomb = charge.times(inverse_r);
     let inverse_r6 = inverse_r2 * inverse_r2 * inverse_r2;
     let repulsion = repulsion * inverse_r6;
     let energy = inverse_r6.mul_add(repulsion - attraction, coulomb);

@@ -1,20 +1,21 @@
 //! The parameters of a [`System`] laid out for the batched evaluator: merged, premultiplied, in the evaluator's precision.
 
 use super::born::LARGEST_SQUARE;
+use super::split::Split;
 use crate::system::{BornModel, COULOMB_CONSTANT, System};
 use boltzmap_kernels::real::Real;
 
 /// ½k(r−r₀)².
 pub(super) struct Bond<T> {
     pub(super) atoms: [usize; 2],
-    pub(super) length: T,
+    pub(super) length: Split<T>,
     pub(super) force_constant: T,
 }
 
 /// ½k(θ−θ₀)².
 pub(super) struct Angle<T> {
     pub(super) atoms: [usize; 3],
-    pub(super) angle: T,
+    pub(super) angle: Split<T>,
     pub(super) force_constant: T,
 }
 
@@ -43,13 +44,13 @@ pub(super) enum PairKind {
 pub(super) struct Pair<T> {
     pub(super) kind: PairKind,
     /// K q_i q_j, scaled for 1-4 pairs, kJ nm mol⁻¹
-    pub(super) charge: T,
+    pub(super) charge: Split<T>,
     /// 4εσ¹²
     pub(super) repulsion: T,
     /// 4εσ⁶
     pub(super) attraction: T,
     /// K'(1−1/ε_w) q_i q_j
-    pub(super) born_charge: T,
+    pub(super) born_charge: Split<T>,
 }
 
 /// Generalised Born parameters of one atom.
@@ -109,7 +110,7 @@ impl<T: Real> Parameters<T> {
             .iter()
             .map(|b| Bond {
                 atoms: b.atoms,
-                length: t(b.length),
+                length: Split::new(b.length),
                 force_constant: t(b.force_constant),
             })
             .collect();
@@ -118,7 +119,7 @@ impl<T: Real> Parameters<T> {
             .iter()
             .map(|a| Angle {
                 atoms: a.atoms,
-                angle: t(a.angle),
+                angle: Split::new(a.angle),
                 force_constant: t(a.force_constant),
             })
             .collect();
@@ -306,10 +307,10 @@ fn pairs<T: Real>(system: &System) -> Vec<Pair<T>> {
             );
             pairs.push(Pair {
                 kind: PairKind::Direct,
-                charge: t(COULOMB_CONSTANT * charge_product),
+                charge: Split::new(COULOMB_CONSTANT * charge_product),
                 repulsion,
                 attraction,
-                born_charge: t(prefactor * charge_product),
+                born_charge: Split::new(prefactor * charge_product),
             });
         }
     }
@@ -318,7 +319,7 @@ fn pairs<T: Real>(system: &System) -> Vec<Pair<T>> {
         let at = &mut pairs[pair_index(n, pair.atoms[0], pair.atoms[1])];
         *at = Pair {
             kind: PairKind::Scaled,
-            charge: t(COULOMB_CONSTANT * pair.charge_product),
+            charge: Split::new(COULOMB_CONSTANT * pair.charge_product),
             repulsion,
             attraction,
             born_charge: at.born_charge,

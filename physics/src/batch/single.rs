@@ -169,18 +169,18 @@ fn pair_blocks(p: &Parameters<f64>) -> Vec<PairBlock> {
                     continue;
                 }
                 let pair = &p.pairs[row + j - i - 1];
-                out.born_charge[lane] = pair.born_charge;
+                out.born_charge[lane] = pair.born_charge.value;
                 out.reach[lane] = squared_cutoff;
                 if pair.kind == PairKind::Excluded {
                     continue;
                 }
-                out.charge[lane] = pair.charge;
+                out.charge[lane] = pair.charge.value;
                 out.repulsion[lane] = pair.repulsion;
                 out.attraction[lane] = pair.attraction;
                 out.direct_reach[lane] = f64::INFINITY;
                 if let (PairKind::Direct, Some(cutoff)) = (pair.kind, p.cutoff) {
                     out.direct_reach[lane] = squared_cutoff;
-                    out.shift[lane] = pair.charge / cutoff;
+                    out.shift[lane] = pair.charge.value / cutoff;
                 }
             }
             blocks.push(out);
@@ -240,12 +240,12 @@ impl SingleEvaluator {
             pairs,
             bonds: blocks(
                 &of_bonds
-                    .map(|b| (b.atoms, b.length, b.force_constant))
+                    .map(|b| (b.atoms, b.length.value, b.force_constant))
                     .collect::<Vec<_>>(),
             ),
             angles: blocks(
                 &of_angles
-                    .map(|a| (a.atoms, a.angle, a.force_constant))
+                    .map(|a| (a.atoms, a.angle.value, a.force_constant))
                     .collect::<Vec<_>>(),
             ),
             torsions: torsion_blocks(&parameters.torsions),

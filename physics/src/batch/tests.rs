@@ -227,20 +227,28 @@ fn wide_and_wider_vectors_give_the_same_bits() {
     }
 }
 
-/// A decapeptide's energy is the sum of thousands of pairs; rounded parameters and coordinates alone move it by 10⁻³ kJ/mol in single
-/// precision.
+/// A decapeptide's energy is the sum of ten thousand pairs. Parameters rounded without what rounding took from them alone would move
+/// it by 4·10⁻⁴ kJ/mol on average.
 #[test]
-fn single_precision_keeps_a_decapeptide_within_two_thousandths() {
+fn single_precision_keeps_a_decapeptide_within_about_a_thousandth() {
     let built = crate::builder::build_minimised(
         "GYDPETGTWG",
         &ForceField::ff14sb(Some(BornModel::Obc1), Some(2.0)),
         crate::minimise::MinimiseSettings::default(),
     )
     .unwrap();
-    let positions: Vec<f32> = displaced(&built.positions, 32, 0.004)
-        .iter()
-        .map(|&x| x as f32)
-        .collect();
+    const REPLICAS: usize = 32;
+    let settings = crate::langevin::LangevinSettings {
+        timestep: 0.001,
+        friction: 5.0,
+    };
+    let langevin = crate::langevin::Langevin::new(&built.system, settings).unwrap();
+    let start: Vec<f32> = built.positions.iter().map(|&x| x as f32).collect();
+    let mut replicas = langevin
+        .start(&start.repeat(REPLICAS), &[300.0; REPLICAS], 1)
+        .unwrap();
+    langevin.run(&mut replicas, 500).unwrap();
+    let positions = replicas.positions;
     let rounded: Vec<f64> = positions.iter().map(|&x| f64::from(x)).collect();
     let found = BatchEvaluator::<f32>::new(&built.system)
         .energies(&positions)
@@ -248,12 +256,14 @@ fn single_precision_keeps_a_decapeptide_within_two_thousandths() {
     let expected = BatchEvaluator::<f64>::new(&built.system)
         .energies(&rounded)
         .unwrap();
-    let mut squares = 0.0;
+    let (mut sum, mut squares) = (0.0, 0.0);
     for (found, expected) in found.iter().zip(&expected) {
-        squares += (found - expected).powi(2) / 32.0;
-        assert!((found - expected).abs() < 2e-3, "{found} for {expected}");
+        sum += (found - expected) / REPLICAS as f64;
+        squares += (found - expected).powi(2) / REPLICAS as f64;
+        assert!((found - expected).abs() < 1.3e-3, "{found} for {expected}");
     }
-    assert!(squares.sqrt() < 1e-3, "{}", squares.sqrt());
+    assert!(squares.sqrt() < 6e-4, "{}", squares.sqrt());
+    assert!(sum.abs() < 3.5e-4, "{sum}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::super::born::{self, Atom, Coefficients, Distance, EXPONENT, Side};
 use super::super::nonbonded::direct;
 use super::super::parameters::Parameters;
+use super::super::split::SplitLanes;
 use super::super::vector::V3;
 use super::{Atoms, BLOCK, PairBlock, Scratch, part};
 use boltzmap_kernels::simd::{Lanes, VirtualSum};
@@ -172,7 +173,7 @@ pub(super) fn second_pass<L: Lanes<Scalar = f64>, const CUTOFF: bool>(
                 let j = BLOCK * block + from;
                 let squared: L = part(&state.squared, from);
                 let (mut energy, mut gradient) = direct::<L, true>(
-                    part(&pair.charge, from),
+                    SplitLanes::exact(part(&pair.charge, from)),
                     part(&pair.repulsion, from),
                     part(&pair.attraction, from),
                     part(&state.inverse, from),
@@ -192,7 +193,12 @@ pub(super) fn second_pass<L: Lanes<Scalar = f64>, const CUTOFF: bool>(
                     let radius_j = L::load(&scratch.radius[lanes.clone()]);
                     let inverse_j = L::load(&scratch.inverse_radius[lanes.clone()]);
                     let exponent = squared * (scale_i * inverse_j);
-                    let pair = born::polar(squared, exponent, radius_i * radius_j, charge);
+                    let pair = born::polar(
+                        squared,
+                        exponent,
+                        radius_i * radius_j,
+                        SplitLanes::exact(charge),
+                    );
                     let mut energy = pair.energy;
                     if CUTOFF {
                         energy = charge.neg_mul_add(inverse_cutoff, energy);

@@ -1,6 +1,7 @@
 //! The bonded terms of one conformation, one term per lane.
 
 use super::super::bonded::{self, Dihedral, Series};
+use super::super::split::SplitLanes;
 use super::super::vector::V3;
 use super::{BLOCK, Scratch, TermBlock, TorsionBlock, part};
 use boltzmap_kernels::simd::{Lanes, VirtualSum};
@@ -59,7 +60,7 @@ pub(super) fn bonds<L: Lanes<Scalar = f64>>(blocks: &[TermBlock<2>], scratch: &m
             let d = gather::<L>(&scratch.x, i, from).minus(gather(&scratch.x, j, from));
             let (stretching, gradient) = bonded::bond(
                 d,
-                part(&block.rest, from),
+                SplitLanes::exact(part(&block.rest, from)),
                 part(&block.force_constant, from),
             );
             energy.add(number, stretching);
@@ -88,7 +89,7 @@ pub(super) fn angles<L: Lanes<Scalar = f64>>(
             let (bending, gu, gv) = bonded::angle(
                 u,
                 v,
-                part(&block.rest, from),
+                SplitLanes::exact(part(&block.rest, from)),
                 part(&block.force_constant, from),
             );
             energy.add(number, bending);
