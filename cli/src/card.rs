@@ -49,7 +49,8 @@ pub fn made_by() -> String {
     format!("boltzmap {VERSION} ({COMMIT})")
 }
 
-fn digest(file: &Path) -> Result<String> {
+/// SHA-256 of a file, in hexadecimal digits.
+pub fn digest(file: &Path) -> Result<String> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut text = String::new();
     for byte in Sha256::digest(&bytes) {

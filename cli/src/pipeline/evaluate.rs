@@ -4,15 +4,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 use boltzmap_kernels::random::Stream;
-use boltzmap_models::checkpoint::Checkpoint;
 use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::metrics::{self, Interval};
 
 use super::Stage;
 use super::data::Data;
-use super::model::{self, Model, ModelMetadata};
+use super::model::{self, Model};
 use super::molecule::Molecule;
-use super::sample::{self, Samples, require_checkpoint};
+use super::sample::{self, Samples};
 use crate::config::Config;
 use crate::progress;
 use crate::report::{Band, Curve, Ensemble, Profile, Report, Summary, free_energy_profile};
@@ -70,6 +69,7 @@ impl Compared {
 
 /// E-W2 (kT) and T-W2 (rad) between two sets.
 fn distances(a: &Compared, b: &Compared, dimension: usize) -> Result<(f64, f64)> {
+    progress::check_interrupt()?;
     let energy = metrics::e_w2(&a.energy_kt, &b.energy_kt)?;
     let torus = metrics::t_w2(&a.torus, &b.torus, dimension)?;
     Ok((energy, torus.distance))
@@ -188,10 +188,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let molecule = Molecule::new(config)?;
     let data = Data::read(run, &molecule)?;
     let samples = Samples::read(run, &molecule)?;
-    require_checkpoint(run)?;
     let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
-    let checkpoint = Checkpoint::read(&run.checkpoint())?;
-    let trained = ModelMetadata::of(&checkpoint, &run.checkpoint())?;
     let schedule = model::schedule(config)?;
     let (kt, dimension, seed) = (
         molecule.thermal_energy,
@@ -309,7 +306,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         n_reference,
         method: config.training.method.name().into(),
         likelihood_head: has_head,
-        calibration: trained.calibration,
+        calibration: model.calibration,
         nfe: samples.evaluations,
         n_drawn: samples.draws,
         n_audited: audited.len(),
@@ -335,7 +332,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         chirality_l_weighted: 1.0 - d_weighted,
         epsilon: schedule.epsilon(),
         n_parameters: model.flow_map.layout().total(),
-        training_steps: trained.step as usize,
+        training_steps: model.step as usize,
         seconds: run.seconds()?,
         threads: provenance.threads,
         simd_tier: provenance.simd_tier.into(),

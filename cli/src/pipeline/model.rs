@@ -201,6 +201,10 @@ pub struct Model {
     pub head: Option<Parameters<f32>>,
     /// The coordinates it acts on.
     pub coordinates: Coordinates,
+    /// Steps of training taken.
+    pub step: u64,
+    /// What the calibration did, where there was one.
+    pub calibration: Option<CalibrationReport>,
 }
 
 /// What a checkpoint's metadata say besides the training's own state.
@@ -271,6 +275,8 @@ impl Model {
             parameters,
             head,
             coordinates: metadata.coordinates,
+            step: metadata.step,
+            calibration: metadata.calibration,
         })
     }
 }

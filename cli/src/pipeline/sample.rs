@@ -28,6 +28,7 @@ use rayon::prelude::*;
 use super::model::{self, Coordinates, Model};
 use super::molecule::Molecule;
 use super::train;
+use crate::card;
 use crate::config::{Config, SolverKind};
 use crate::npz::{NpzFile, NpzWriter};
 use crate::progress::{self, Progress};
@@ -96,7 +97,17 @@ impl Samples {
             path.display(),
             run.root().display()
         );
+        require_checkpoint(run)?;
         let file = NpzFile::open(&path)?;
+        // Weights of one model in the report of another would be false, and nothing else would tell.
+        let checkpoint = file.array::<u8>("checkpoint_sha256", &[Some(64)])?.values;
+        ensure!(
+            checkpoint == card::digest(&run.checkpoint())?.as_bytes(),
+            "{} was drawn from another checkpoint than {} is now; draw again with 'boltzmap sample {}'",
+            path.display(),
+            run.checkpoint().display(),
+            run.root().display()
+        );
         let positions =
             file.finite::<f64>("positions", &[None, Some(molecule.n_atoms()), Some(3)])?;
         let n = [Some(positions.shape[0])];
@@ -111,7 +122,13 @@ impl Samples {
         })
     }
 
-    fn write(&self, run: &RunDir, molecule: &Molecule, weights: &[f64]) -> Result<()> {
+    fn write(
+        &self,
+        run: &RunDir,
+        molecule: &Molecule,
+        weights: &[f64],
+        checkpoint: &str,
+    ) -> Result<()> {
         let n = self.count();
         let audited: Vec<bool> = self.log_q_exact.iter().map(|q| !q.is_nan()).collect();
         let energy_kt: Vec<f64> = self
@@ -130,6 +147,7 @@ impl Samples {
             .array("draws", &[1], &[self.draws as i64])
             .array("folded_steps", &[1], &[self.folded_steps as i64])
             .array("evaluations", &[1], &[self.evaluations as i64])
+            .array("checkpoint_sha256", &[64], checkpoint.as_bytes())
             .write(&run.samples())
     }
 }
@@ -305,6 +323,7 @@ pub fn has_head(model: &Model, config: &Config) -> bool {
 pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     let molecule = Molecule::new(config)?;
     require_checkpoint(run)?;
+    let checkpoint = card::digest(&run.checkpoint())?;
     let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
     let schedule = model::schedule(config)?;
     require_atoms(&model.coordinates, &molecule, &run.checkpoint())?;
@@ -420,7 +439,7 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     for (&i, weight) in chosen.iter().zip(normalised.unwrap_or_default()) {
         all[i] = weight;
     }
-    samples.write(run, &molecule, &all)?;
+    samples.write(run, &molecule, &all, &checkpoint)?;
     run.set_seconds("sample", drawing + start.elapsed().as_secs_f64())?;
     run.set_seconds("audit", auditing)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use boltzmap_cli::npz::{NpzFile, NpzWriter};
 use boltzmap_models::checkpoint::Checkpoint;
 
-use crate::{FILES, copy_of, finished, path, refused, run_arguments};
+use crate::{FILES, boltzmap, copy_of, finished, path, refused, run_arguments, succeed};
 
 const TRAINED: &[&str] = &[
     "checkpoint.safetensors",
@@ -164,6 +164,18 @@ fn damaged_samples_are_refused() {
     std::fs::write(root.join("timings.json"), "[[").unwrap();
     let complaint = refused(root, &["evaluate", path(root)]);
     assert!(complaint.contains("timings.json"), "{complaint}");
+}
+
+#[test]
+fn samples_of_another_checkpoint_are_not_evaluated() {
+    let directory = copy_of(FILES);
+    let root = directory.path();
+    change_config(root, "learning_rate = ", "learning_rate = 2e-4 # ");
+    succeed(boltzmap(&["train", path(root)]));
+    let complaint = refused(root, &["evaluate", path(root)]);
+    assert!(complaint.contains("another checkpoint") && complaint.contains("boltzmap sample"));
+    succeed(boltzmap(&["sample", path(root)]));
+    succeed(boltzmap(&["evaluate", path(root)]));
 }
 
 #[test]
