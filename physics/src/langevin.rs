@@ -4,6 +4,8 @@
 //!
 //! v ← v + Δt f(x)/m; x ← x + Δt/2 v; v ← a v + √((1−a²)kT/m) ξ, a = e^{−γΔt}; x ← x + Δt/2 v.
 //!
+//! Without friction (γ = 0) it is velocity Verlet at constant energy, with velocities half a step before the positions.
+//!
 //! Replicas do not interact: each has its own temperature and its own random stream, so a trajectory does not depend on the other
 //! replicas or on the number of threads.
 
