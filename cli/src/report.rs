@@ -346,6 +346,11 @@ mod tests {
         summary.chirality_l_weighted = 0.9;
         summary.e_w2 = 0.12;
         assert_eq!(tones(&summary), [Good, Good, Bad, Good, Good, Bad]);
+        // Good as it stands, but the heaviest samples halve it.
+        summary.ess_exact_clipped = 0.45;
+        let statement = &verdict(&summary)[1];
+        assert_eq!(statement.tone, Caution);
+        assert!(statement.text.contains("45.0 %"), "{}", statement.text);
     }
 
     #[test]

@@ -125,13 +125,21 @@ fn effective_samples(summary: &Summary) -> Statement {
             text += ", which flatters the model";
         }
     }
+    // A new draw of such a model can meet a sample heavier still.
+    let clipped = summary.ess_exact_clipped;
+    let hangs_on_few = clipped > 1.5 * exact;
     let tone = match worth {
-        worth if worth >= 100.0 => Tone::Good,
+        worth if worth >= 100.0 && !hangs_on_few => Tone::Good,
         worth if worth >= 20.0 => Tone::Caution,
         _ => Tone::Bad,
     };
     if tone == Tone::Bad {
         text += "; a few samples carry all the weight, so every weighted average is noisy";
+    } else if hangs_on_few {
+        text += &format!(
+            "; without the heaviest 0.2 % of samples it would be {} %, so a new draw may fare much worse",
+            number(100.0 * clipped)
+        );
     }
     Statement {
         tone,
