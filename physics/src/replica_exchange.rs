@@ -200,7 +200,7 @@ pub struct ReplicaExchangeState {
     pub angles: Vec<f32>,
 }
 
-/// How often neighbours in temperature exchanged.
+/// How often neighbours, in temperature or among umbrella windows, exchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExchangeCount {
     /// Exchanges tried.

@@ -2,7 +2,7 @@
 
 use crate::batch::{BatchError, BatchEvaluator};
 use crate::minimise::{MinimiseSettings, Minimised, minimise_restrained};
-use crate::observables::{dihedral, neighbours, point};
+use crate::observables::{cross, dihedral, dot, neighbours, norm, point, sub};
 use crate::topology::Topology;
 
 /// Harmonic restraints Σ_d ½k_d(φ_d − c_d)² on dihedrals, for every replica its own; the difference is taken the short way round the
@@ -71,18 +71,12 @@ pub fn set_dihedral(
     let [a, b, c, d] = atoms.map(|atom| point(frame, atom));
     // Seen along the bond from j to k, a positive turn of the far side adds to the dihedral.
     let (sin, cos) = (target - dihedral(a, b, c, d)).sin_cos();
-    let axis = [c[0] - b[0], c[1] - b[1], c[2] - b[2]];
-    let length = axis.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let axis = sub(c, b);
+    let length = norm(axis);
     let axis = axis.map(|v| v / length);
     for atom in moved {
-        let at = point(frame, atom);
-        let v = [at[0] - c[0], at[1] - c[1], at[2] - c[2]];
-        let along = axis.iter().zip(&v).map(|(a, v)| a * v).sum::<f64>();
-        let across = [
-            axis[1] * v[2] - axis[2] * v[1],
-            axis[2] * v[0] - axis[0] * v[2],
-            axis[0] * v[1] - axis[1] * v[0],
-        ];
+        let v = sub(point(frame, atom), c);
+        let (along, across) = (dot(axis, v), cross(axis, v));
         // Rodrigues' rotation.
         for x in 0..3 {
             frame[3 * atom + x] =
@@ -124,7 +118,7 @@ pub fn restrained_starts(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observables::{backbone, chirality, dihedrals, wrap};
+    use crate::observables::{chirality, dihedrals, wrap};
     use crate::{ForceField, build_sequence};
 
     #[test]
@@ -132,7 +126,7 @@ mod tests {
         let (topology, start) = build_sequence("Ace-AFP-Nme").unwrap();
         let n = topology.n_atoms();
         let bonded = neighbours(n, &topology.bonds);
-        let found = backbone(n, &topology.bonds, &topology.atomic_numbers());
+        let found = topology.backbone();
         let others = [found.phi.clone(), found.psi.clone(), found.omega.clone()].concat();
         // The φ of proline is in its ring.
         assert!(!set_dihedral(
@@ -166,7 +160,7 @@ mod tests {
     fn starts_are_where_they_belong_and_keep_their_configuration() {
         let (topology, start) = build_sequence("Ace-A-Nme").unwrap();
         let n = topology.n_atoms();
-        let found = backbone(n, &topology.bonds, &topology.atomic_numbers());
+        let found = topology.backbone();
         let system = ForceField::amber99sbildn_obc2().system(&topology).unwrap();
         let windows = crate::umbrella::Windows::grid(2, 12, 150.0, 300.0);
         let bias = windows.bias(vec![found.phi[0], found.psi[0]], 1);

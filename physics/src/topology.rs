@@ -1,6 +1,7 @@
 //! Which atoms a molecule has and which of them are bonded: everything about it but parameters and positions.
 
 use crate::element::Element;
+use crate::observables::{Backbone, backbone};
 
 /// One atom of a [`Topology`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,11 @@ impl Topology {
             .iter()
             .map(|atom| atom.element.atomic_number())
             .collect()
+    }
+
+    /// φ, ψ, ω and the chiral centres.
+    pub fn backbone(&self) -> Backbone {
+        backbone(self.n_atoms(), &self.bonds, &self.atomic_numbers())
     }
 
     /// Name of every residue, caps included.

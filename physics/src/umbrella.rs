@@ -10,6 +10,7 @@ use crate::langevin::Replicas;
 use crate::mbar::{Mbar, MbarError, MbarErrors};
 use crate::metrics::weights::log_sum_exp;
 use crate::observables::wrap;
+use crate::replica_exchange::ExchangeCount;
 use crate::restraint::Bias;
 use crate::system::GAS_CONSTANT;
 use boltzmap_kernels::random::Stream;
@@ -17,15 +18,6 @@ use rayon::prelude::*;
 
 /// Random numbers of the exchanges; the stream index is the step.
 const EXCHANGES: u64 = 0x7769_6e64_6f77_7300;
-
-/// Exchanges between neighbouring windows, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exchanges {
-    /// Pairs tried.
-    pub attempted: u64,
-    /// Pairs exchanged.
-    pub accepted: u64,
-}
 
 /// A grid of windows over the circle or the torus.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,9 +133,9 @@ impl Windows {
         copies: usize,
         round: u64,
         seed: u64,
-    ) -> Exchanges {
+    ) -> ExchangeCount {
         let mut stream = Stream::new(seed, EXCHANGES, replicas.step);
-        let mut count = Exchanges::default();
+        let mut count = ExchangeCount::default();
         for [a, b] in self.neighbours(round) {
             for copy in 0..copies {
                 let (i, j) = (a * copies + copy, b * copies + copy);
@@ -151,7 +143,7 @@ impl Windows {
                 let change = self.reduced_energy(a, of(j)) + self.reduced_energy(b, of(i))
                     - self.reduced_energy(a, of(i))
                     - self.reduced_energy(b, of(j));
-                count.attempted += 1;
+                count.tried += 1;
                 if stream.uniform() < (-change).exp() {
                     count.accepted += 1;
                     replicas.swap_conformations(i, j);

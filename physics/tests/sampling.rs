@@ -168,7 +168,7 @@ fn umbrella_sampling(exchange: bool) {
         }
         if exchange {
             let count = windows.exchange(&mut replicas, &angles, 2, round, 7);
-            attempted += count.attempted;
+            attempted += count.tried;
             accepted += count.accepted;
         }
     }

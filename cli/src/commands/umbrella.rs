@@ -8,10 +8,11 @@ use boltzmap_physics::BatchEvaluator;
 use boltzmap_physics::langevin::{Langevin, LangevinSettings, Replicas};
 use boltzmap_physics::metrics::free_energy::is_positive_state;
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
-use boltzmap_physics::observables::{self, Backbone, same_configuration};
+use boltzmap_physics::observables::{self, same_configuration};
+use boltzmap_physics::replica_exchange::ExchangeCount;
 use boltzmap_physics::restraint::restrained_starts;
 use boltzmap_physics::system::GAS_CONSTANT;
-use boltzmap_physics::umbrella::{Analysis, Exchanges, Windows, statistical_inefficiency};
+use boltzmap_physics::umbrella::{Analysis, Windows, statistical_inefficiency};
 use serde_json::json;
 
 use super::print;
@@ -29,15 +30,9 @@ const CHECKPOINT: Duration = Duration::from_secs(60);
 /// Cells of a turn in the free-energy surface.
 const BINS: usize = 36;
 
-fn backbone(molecule: &Molecule) -> Backbone {
-    let topology = &molecule.topology;
-    let numbers = topology.atomic_numbers();
-    observables::backbone(topology.n_atoms(), &topology.bonds, &numbers)
-}
-
 /// The dihedrals: φ, or φ and ψ, of the chosen residue.
 fn dihedrals(molecule: &Molecule, arguments: &UmbrellaArguments) -> Result<Vec<[usize; 4]>> {
-    let backbone = backbone(molecule);
+    let backbone = molecule.topology.backbone();
     let both: Vec<[[usize; 4]; 2]> = backbone
         .phi
         .iter()
@@ -96,7 +91,7 @@ struct Run {
     angles: Vec<f64>,
     /// `[sample][replica][atom][xyz]`, nm, if they are to be saved
     frames: Vec<f32>,
-    exchanges: Exchanges,
+    exchanges: ExchangeCount,
 }
 
 /// Runs the command.
@@ -151,8 +146,8 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
         let angles = file.finite::<f64>("angles", &[None])?.values;
         let counts = file.array::<i64>("exchanges", &[Some(2)])?.values;
         Run {
-            exchanges: Exchanges {
-                attempted: counts[0] as u64,
+            exchanges: ExchangeCount {
+                tried: counts[0] as u64,
                 accepted: counts[1] as u64,
             },
             replicas: state::get_replicas(&file, n, size)?,
@@ -184,7 +179,7 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
             replicas: langevin.start(&starts, &temperatures, arguments.seed)?,
             angles: Vec::new(),
             frames: Vec::new(),
-            exchanges: Exchanges::default(),
+            exchanges: ExchangeCount::default(),
         }
     };
     let first = run.replicas.step;
@@ -213,7 +208,7 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
             let round = run.replicas.step / interval;
             let replicas = &mut run.replicas;
             let count = windows.exchange(replicas, &angles, copies, round, arguments.seed);
-            run.exchanges.attempted += count.attempted;
+            run.exchanges.tried += count.tried;
             run.exchanges.accepted += count.accepted;
         }
         bar.set(run.replicas.step, || {
@@ -228,10 +223,7 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
                 .array(
                     "exchanges",
                     &[2],
-                    &[
-                        run.exchanges.attempted as i64,
-                        run.exchanges.accepted as i64,
-                    ],
+                    &[run.exchanges.tried as i64, run.exchanges.accepted as i64],
                 )
                 .write(&state_path)?;
         }
@@ -239,7 +231,7 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
     let samples = run.angles.len() / (n * dihedrals.len());
     // With a handful of samples there is nothing to analyse yet.
     if samples >= 4 {
-        let backbone = backbone(&molecule);
+        let backbone = molecule.topology.backbone();
         let changed = run
             .replicas
             .positions
@@ -348,8 +340,7 @@ fn analyse(
             consistency.effective_samples.iter().copied().fold(f64::INFINITY, f64::min),
         "weakest_overlap": consistency.weakest_overlap,
         "replicas_of_another_configuration": changed,
-        "exchange_acceptance": (run.exchanges.attempted > 0)
-            .then(|| run.exchanges.accepted as f64 / run.exchanges.attempted as f64),
+        "exchange_acceptance": (run.exchanges.tried > 0).then(|| run.exchanges.acceptance()),
         "warnings": complaints,
     });
     let text = serde_json::to_string_pretty(&summary)? + "\n";

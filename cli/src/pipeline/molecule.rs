@@ -36,8 +36,7 @@ impl Molecule {
             positions,
         } = molecule::Molecule::from_sequence(sequence, &config.system.force_field)?;
         let atomic_numbers = topology.atomic_numbers();
-        let mut backbone =
-            observables::backbone(topology.n_atoms(), &topology.bonds, &atomic_numbers);
+        let mut backbone = topology.backbone();
         // Read with two neighbours exchanged, a D-residue that keeps its handedness counts as L does.
         for centre in &mut backbone.centres {
             if observables::chirality(&positions, *centre) < 0.0 {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use boltzmap_physics::mbar::Mbar;
 use boltzmap_physics::metrics;
-use boltzmap_physics::observables::{self, backbone};
+use boltzmap_physics::observables;
 use boltzmap_physics::replica_exchange::{
     ReplicaExchange, ReplicaExchangeState, ReplicaExchangeTrajectory,
 };
@@ -38,8 +38,7 @@ pub(super) struct Torsion {
 /// φ and ψ of every residue that has them, in the order of the chain, counted with caps.
 pub(super) fn torsions(molecule: &Molecule) -> Vec<Torsion> {
     let atoms = &molecule.topology.atoms;
-    let numbers = molecule.topology.atomic_numbers();
-    let found = backbone(molecule.n_atoms(), &molecule.topology.bonds, &numbers);
+    let found = molecule.topology.backbone();
     let named = |kind: &'static str, list: &[[usize; 4]], alpha: usize| -> Vec<(usize, Torsion)> {
         list.iter()
             .map(|&quadruple| {
@@ -266,8 +265,7 @@ fn floors(
     }
     let size = 3 * molecule.n_atoms();
     let thermal = GAS_CONSTANT * temperature;
-    let numbers = molecule.topology.atomic_numbers();
-    let found = backbone(molecule.n_atoms(), &molecule.topology.bonds, &numbers);
+    let found = molecule.topology.backbone();
     let side = |ladders: &[usize]| -> Vec<usize> {
         set.frames
             .iter()
