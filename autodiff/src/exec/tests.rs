@@ -169,8 +169,9 @@ fn every_operation(which: usize, [p, q, r]: [usize; 3]) -> Program {
         _ => {
             let s = x.softmax();
             let v = b.input("v", &[3, p, q, r]);
-            let n = x.layer_norm(1e-5);
-            let d = x.row_reciprocal_std(1e-5);
+            // 1/σ stays below 10, so that rows of nearly equal values do not magnify the rounding of single precision.
+            let n = x.layer_norm(1e-2);
+            let d = x.row_reciprocal_std(1e-2);
             vec![
                 ("softmax", s),
                 ("softmax turned", x.permute(&[0, 2, 1]).softmax()),
