@@ -181,6 +181,8 @@ pub struct SystemConfig {
     pub force_field: String,
     /// Temperature of the target, K.
     pub temperature: f64,
+    /// Whether the target holds only conformations whose peptide bonds are cis or trans as built.
+    pub fixed_peptide_bonds: bool,
 }
 
 /// The reference dynamics and the data drawn from them.
@@ -211,6 +213,10 @@ pub struct DataConfig {
     pub reference_frames: usize,
     /// Fraction of training frames with φ in (0, 2) rad; 0 leaves them unbiased.
     pub positive_phi_fraction: f64,
+    /// Fraction of training frames from warmer rungs.
+    pub warm_fraction: f64,
+    /// K, up to which rungs count as warm.
+    pub warm_t_max: f64,
 }
 
 /// The coordinates that the map acts on.
@@ -223,6 +229,8 @@ pub struct CoordinatesConfig {
     pub whiten: bool,
     /// Map every methyl rotor to one of its three equivalent positions.
     pub canonical_methyls: bool,
+    /// How far a methyl rotor's window of 120° reaches beyond its edges, degrees.
+    pub methyl_overlap: f64,
 }
 
 /// The network.
@@ -345,6 +353,8 @@ pub struct SamplingConfig {
 pub struct AuditConfig {
     /// Samples whose likelihood is also computed exactly.
     pub samples: usize,
+    /// Reference frames at which the proposal's density is computed.
+    pub reference_frames: usize,
 }
 
 /// The evaluation.

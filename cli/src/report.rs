@@ -85,6 +85,10 @@ pub struct Report {
     pub head_log_q: Vec<f64>,
     /// Their exact log-likelihood, nats, in the same order.
     pub exact_log_q: Vec<f64>,
+    /// ln(w/⟨w⟩) of the samples that carry weights, with the mean as the reference frames tell it.
+    pub sample_log_weights: Vec<f64>,
+    /// The same of the reference frames that were traced back; +∞ where no noise leads to one.
+    pub reference_log_weights: Vec<f64>,
 }
 
 impl Report {
@@ -235,6 +239,10 @@ mod tests {
                 ess_head_audited: 0.07,
                 ess_exact: 0.0321,
                 ess_exact_clipped: 0.11,
+                n_traced: 1000,
+                n_unreached: 0,
+                heavy_share: 2e-3,
+                ess_reference: 0.021,
                 likelihood_gap_mean: -0.31,
                 likelihood_gap_std: 1.43,
                 e_w2: 0.91,
@@ -276,6 +284,10 @@ mod tests {
             curves,
             head_log_q,
             exact_log_q,
+            sample_log_weights: (0..n_audited)
+                .map(|_| stream.standard_normal() - 0.5)
+                .collect(),
+            reference_log_weights: (0..1000).map(|_| stream.standard_normal() + 0.5).collect(),
         }
     }
 
@@ -293,7 +305,7 @@ mod tests {
             .skip(1)
             .map(|rest| rest.split("</svg>").next().unwrap())
             .collect();
-        assert!(figures.len() >= 9, "{}", figures.len());
+        assert!(figures.len() >= 10, "{}", figures.len());
         for figure in figures {
             let text = format!("<svg{figure}</svg>");
             roxmltree::Document::parse(&text)
@@ -314,6 +326,9 @@ mod tests {
         report.reference = Ensemble::default();
         report.head_log_q.clear();
         report.exact_log_q.clear();
+        report.sample_log_weights.clear();
+        report.reference_log_weights.clear();
+        report.summary.n_traced = 0;
         report.curves.clear();
         report.profile = Profile::default();
         report
@@ -339,13 +354,23 @@ mod tests {
         let mut summary = synthetic().summary;
         let tones = |summary: &Summary| verdict(summary).iter().map(|s| s.tone).collect::<Vec<_>>();
         use Tone::{Bad, Caution, Good};
-        assert_eq!(tones(&summary), [Bad, Caution, Good, Bad, Good, Good]);
+        assert_eq!(
+            tones(&summary),
+            [Bad, Caution, Caution, Good, Bad, Good, Good]
+        );
         summary.likelihood_gap_std = 0.2;
         summary.ess_exact = 0.2;
         summary.delta_f_kt = 5.0;
         summary.chirality_l_weighted = 0.9;
         summary.e_w2 = 0.12;
-        assert_eq!(tones(&summary), [Good, Good, Bad, Good, Good, Bad]);
+        summary.heavy_share = 0.0;
+        summary.ess_reference = 0.19;
+        assert_eq!(tones(&summary), [Good, Good, Good, Bad, Good, Good, Bad]);
+        summary.n_unreached = 20;
+        summary.heavy_share = 0.02;
+        assert_eq!(tones(&summary)[2], Bad);
+        summary.n_traced = 0;
+        assert_eq!(tones(&summary).len(), 6);
         // Good as it stands, but the heaviest samples halve it.
         summary.ess_exact_clipped = 0.45;
         let statement = &verdict(&summary)[1];

@@ -82,6 +82,8 @@ pub struct Encoded {
     pub state: Vec<f64>,
     /// log|dy/dx| per frame, `[n]`
     pub log_det: Vec<f64>,
+    /// ln c of the state chosen, see [`Decoded::log_share`], `[n]`
+    pub log_share: Vec<f64>,
     /// Whether the frame lies in the chart's domain, `[n]`
     pub in_domain: Vec<bool>,
 }
@@ -93,6 +95,9 @@ pub struct Decoded {
     pub positions: Vec<f64>,
     /// log|dx/dy| per state, `[n]`; not a number of use where `in_domain` is false
     pub log_det: Vec<f64>,
+    /// ln c, `[n]`: where several states of the domain stand for one geometry, each carries the share c of its probability, so
+    /// that the target's density of states is p(x) c |dx/dy|. 0 where there is one state.
+    pub log_share: Vec<f64>,
     /// Whether the state lies in the chart's domain, `[n]`; where it does not, the target density is zero and the weight is 0.
     pub in_domain: Vec<bool>,
 }

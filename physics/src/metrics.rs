@@ -10,4 +10,7 @@ pub use free_energy::{
     phi_profile,
 };
 pub use wasserstein::{MetricError, TorusDistance, e_w2, t_w2};
-pub use weights::{clip, effective_sample_size, ess, log_sum_exp, normalised, resample_systematic};
+pub use weights::{
+    clip, effective_sample_size, ess, ess_from_target, log_mean_weight_from_target, log_sum_exp,
+    normalised, resample_systematic,
+};

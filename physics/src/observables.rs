@@ -285,15 +285,24 @@ where
     U: Copy + Into<f64>,
 {
     let is_l = |volume: f64| volume > 0.0;
-    let is_cis = |omega: f64| omega.cos() > 0.0;
     let centres = &backbone.centres;
     centres
         .iter()
         .all(|&centre| is_l(chirality(a, centre)) == is_l(chirality(b, centre)))
-        && dihedrals(a, a.len() / 3, &backbone.omega)
-            .into_iter()
-            .zip(dihedrals(b, b.len() / 3, &backbone.omega))
-            .all(|(a, b)| is_cis(a) == is_cis(b))
+        && same_peptide_bonds(a, b, backbone)
+}
+
+/// Whether two frames agree in cis (|ω| < π/2) or trans at every peptide bond.
+pub fn same_peptide_bonds<T, U>(a: &[T], b: &[U], backbone: &Backbone) -> bool
+where
+    T: Copy + Into<f64>,
+    U: Copy + Into<f64>,
+{
+    let is_cis = |omega: f64| omega.cos() > 0.0;
+    dihedrals(a, a.len() / 3, &backbone.omega)
+        .into_iter()
+        .zip(dihedrals(b, b.len() / 3, &backbone.omega))
+        .all(|(a, b)| is_cis(a) == is_cis(b))
 }
 
 /// The lengths of `bonds` in every frame of `[n, atoms, 3]`: `[n, bonds]`, nm.

@@ -67,6 +67,8 @@ pub struct ReplicaExchangeSettings {
     pub steps: u64,
     /// Steps between recorded frames; a multiple of `exchange_interval`.
     pub save_interval: u64,
+    /// Temperatures, from the lowest, whose frames are recorded.
+    pub recorded_temperatures: usize,
     /// Seed of all random numbers.
     pub seed: u64,
 }
@@ -88,6 +90,7 @@ impl Default for ReplicaExchangeSettings {
             equilibration_steps: 50_000,
             steps: 1_000_000,
             save_interval: 200,
+            recorded_temperatures: 1,
             seed: 0,
         }
     }
@@ -155,6 +158,13 @@ impl ReplicaExchangeSettings {
                 "a multiple of the steps between exchanges",
             );
         }
+        if !(1..=self.n_temperatures).contains(&self.recorded_temperatures) {
+            return refuse(
+                "the number of temperatures with recorded frames",
+                self.recorded_temperatures as f64,
+                "at least 1 and no more than there are",
+            );
+        }
         if !self.steps.is_multiple_of(self.save_interval) {
             return refuse(
                 "the number of steps",
@@ -192,7 +202,7 @@ pub struct ReplicaExchangeState {
     pub exchanges: Vec<ExchangeCount>,
     /// Lowest → highest → lowest temperature journeys completed, over all replicas.
     pub round_trips: u64,
-    /// Recorded so far: frames at the lowest temperature, `[save][ladder][atom][xyz]`, nm.
+    /// Recorded so far: frames at the lowest temperatures, `[save][ladder][level][atom][xyz]`, nm.
     pub frames: Vec<f32>,
     /// Recorded so far: potential energies, `[save][ladder][level]`, kJ/mol.
     pub energies: Vec<f64>,
@@ -229,6 +239,8 @@ pub struct ReplicaExchangeTrajectory {
     pub times: Vec<f64>,
     /// Temperatures of the levels, K.
     pub temperatures: Vec<f64>,
+    /// `[level][ladder][save][atom][xyz]`, nm: recorded frames above the lowest temperature, from the second level on.
+    pub warm_positions: Vec<f32>,
     /// `[level][ladder][save]`, kJ/mol, potential energies at every temperature.
     pub level_energies: Vec<f64>,
     /// `[level][ladder][save][dihedral]`, rad, the watched dihedrals at every temperature.
@@ -410,7 +422,7 @@ impl ReplicaExchange {
                     .energies
                     .push(state.replicas.potential_energies[replica]);
                 let positions = &state.replicas.positions[replica * size..(replica + 1) * size];
-                if level == 0 {
+                if level < self.settings.recorded_temperatures {
                     state.frames.extend_from_slice(positions);
                 }
                 let angles = dihedrals(positions, self.langevin.n_atoms(), &self.watched);
@@ -424,8 +436,14 @@ impl ReplicaExchange {
         let (ladders, levels) = (self.settings.n_ladders, self.temperatures.len());
         let size = 3 * self.langevin.n_atoms();
         let saves = state.energies.len() / (ladders * levels);
+        let recorded = self.settings.recorded_temperatures;
+        let frame = |save: usize, ladder: usize, level: usize| {
+            let at = (save * ladders + ladder) * recorded + level;
+            &state.frames[at * size..(at + 1) * size]
+        };
         let mut trajectory = ReplicaExchangeTrajectory {
-            positions: Vec::with_capacity(state.frames.len()),
+            positions: Vec::with_capacity(saves * ladders * size),
+            warm_positions: Vec::with_capacity(state.frames.len() - saves * ladders * size),
             potential_energies: Vec::with_capacity(saves * ladders),
             ladders: Vec::with_capacity(saves * ladders),
             times: Vec::with_capacity(saves * ladders),
@@ -435,13 +453,12 @@ impl ReplicaExchange {
         };
         for ladder in 0..ladders {
             for save in 0..saves {
-                let frame = save * ladders + ladder;
                 trajectory
                     .positions
-                    .extend_from_slice(&state.frames[frame * size..(frame + 1) * size]);
+                    .extend_from_slice(frame(save, ladder, 0));
                 trajectory
                     .potential_energies
-                    .push(state.energies[frame * levels]);
+                    .push(state.energies[(save * ladders + ladder) * levels]);
                 trajectory.ladders.push(ladder as u32);
                 let steps = (save as u64 + 1) * self.settings.save_interval;
                 trajectory
@@ -452,6 +469,10 @@ impl ReplicaExchange {
         for level in 0..levels {
             for ladder in 0..ladders {
                 for save in 0..saves {
+                    if (1..recorded).contains(&level) {
+                        let positions = frame(save, ladder, level);
+                        trajectory.warm_positions.extend_from_slice(positions);
+                    }
                     let at = (save * ladders + ladder) * levels + level;
                     trajectory.level_energies.push(state.energies[at]);
                     let width = self.watched.len();

@@ -118,7 +118,7 @@ pub fn restrained_starts(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observables::{chirality, dihedrals, wrap};
+    use crate::observables::{chirality, dihedrals, same_configuration, same_peptide_bonds, wrap};
     use crate::{ForceField, build_sequence};
 
     #[test]
@@ -153,6 +153,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn configurations_tell_cis_from_trans_and_d_from_l() {
+        let (topology, start) = build_sequence("Ace-AA-Nme").unwrap();
+        let bonded = neighbours(topology.n_atoms(), &topology.bonds);
+        let found = topology.backbone();
+        let of = |frame: &[f64]| {
+            (
+                same_configuration(&start, frame, &found),
+                same_peptide_bonds(&start, frame, &found),
+            )
+        };
+        for (targets, trans) in [(&[3.0, -2.0, 1.7][..], true), (&[1.4, -0.3, 0.1], false)] {
+            for (&atoms, &target) in found.omega.iter().zip(targets) {
+                let mut frame = start.clone();
+                assert!(set_dihedral(&mut frame, &bonded, atoms, target));
+                assert_eq!(of(&frame), (trans, trans), "{target}");
+            }
+        }
+        let mirrored: Vec<f64> = start.iter().map(|x| -x).collect();
+        assert_eq!(of(&mirrored), (false, true));
     }
 
     /// Over the whole torus, crowded corners included.

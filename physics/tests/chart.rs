@@ -85,10 +85,20 @@ fn jittered(molecule: &Molecule, count: usize) -> Vec<f64> {
 }
 
 fn fitted(molecule: &Molecule, whitening: Whitening, fold_rotors: bool) -> InternalChart {
+    overlapping(molecule, whitening, fold_rotors, 0.0)
+}
+
+fn overlapping(
+    molecule: &Molecule,
+    whitening: Whitening,
+    fold_rotors: bool,
+    rotor_overlap: f64,
+) -> InternalChart {
     let frames = jittered(molecule, 4 * molecule.n_atoms);
     let options = InternalOptions {
         whitening,
         fold_rotors,
+        rotor_overlap,
     };
     InternalChart::fit(
         molecule.matrix(),
@@ -181,18 +191,17 @@ fn backbone_lists_run_along_the_chain() {
 #[test]
 fn round_trips_to_rounding() {
     for molecule in all() {
-        for whitening in [Whitening::Diagonal, Whitening::Full] {
-            let chart = fitted(&molecule, whitening, true);
+        for (whitening, overlap) in [(Whitening::Diagonal, 0.0), (Whitening::Full, 0.5)] {
+            let chart = overlapping(&molecule, whitening, true, overlap);
             let mut frames = molecule.flat();
             let encoded = chart.encode(&frames).unwrap();
             let decoded = chart.decode(&encoded.state).unwrap();
             assert!(decoded.in_domain.iter().all(|&inside| inside));
+            let mut labelled = decoded.positions.clone();
             chart.canonicalise(&mut frames).unwrap();
+            chart.canonicalise(&mut labelled).unwrap();
             let width = 3 * molecule.n_atoms;
-            for (a, b) in frames
-                .chunks_exact(width)
-                .zip(decoded.positions.chunks_exact(width))
-            {
+            for (a, b) in frames.chunks_exact(width).zip(labelled.chunks_exact(width)) {
                 assert!(largest_distance_error(molecule.n_atoms, a, b) < 1e-12);
             }
             let again = chart.encode(&decoded.positions).unwrap();
@@ -390,6 +399,57 @@ fn folding_gives_every_labelling_the_same_state() {
     assert!(chart.decode(&y).unwrap().in_domain[0]);
     y[3 * (row + 1) + 2] += TAU / 3.0 / chart.standardiser().std()[3 * (row + 1) + 2];
     assert!(!chart.decode(&y).unwrap().in_domain[0]);
+}
+
+/// Where windows overlap, a geometry's images are in the domain, decode to that geometry, are drawn in proportion to their shares,
+/// and the shares sum to one: sums over states with shares are sums over geometries.
+#[test]
+fn images_in_overlapping_windows_share_a_geometry() {
+    const DRAWS: usize = 2000;
+    let molecule = ala2();
+    for overlap in [0.3, TAU / 6.0] {
+        let chart = overlapping(&molecule, Whitening::Full, true, overlap);
+        let mut several = 0;
+        for frame in jittered(&molecule, 12).chunks_exact(66) {
+            let encoded = chart.encode(&frame.repeat(DRAWS)).unwrap();
+            let decoded = chart.decode(&encoded.state).unwrap();
+            assert!(decoded.in_domain.iter().all(|&inside| inside));
+            // State, share and number of draws of each image.
+            let mut images: Vec<(&[f64], f64, usize)> = Vec::new();
+            for (k, state) in encoded.state.chunks_exact(60).enumerate() {
+                assert!((encoded.log_share[k] - decoded.log_share[k]).abs() < 1e-9);
+                assert!((encoded.log_det[k] + decoded.log_det[k]).abs() < 1e-9);
+                let same = |image: &&mut (&[f64], f64, usize)| {
+                    (image.0.iter().zip(state)).all(|(a, b)| (a - b).abs() < 1e-9)
+                };
+                match images.iter_mut().find(same) {
+                    Some(image) => image.2 += 1,
+                    None => {
+                        let positions = &decoded.positions[66 * k..66 * (k + 1)];
+                        let mut labelled = [frame.to_vec(), positions.to_vec()];
+                        for positions in &mut labelled {
+                            chart.canonicalise(positions).unwrap();
+                        }
+                        assert!(largest_distance_error(22, &labelled[0], &labelled[1]) < 1e-12);
+                        images.push((state, encoded.log_share[k].exp(), 1));
+                    }
+                }
+            }
+            let total: f64 = images.iter().map(|image| image.1).sum();
+            // An image that was never drawn has a small share.
+            assert!(
+                total < 1.0 + 1e-9 && total > 1.0 - 10.0 / DRAWS as f64,
+                "{total}"
+            );
+            for (_, share, count) in &images {
+                let deviation = (DRAWS as f64 * share * (1.0 - share)).sqrt();
+                let excess = (*count as f64 - DRAWS as f64 * share).abs();
+                assert!(excess < 5.0 * deviation + 2.0, "{count} draws of {share}");
+            }
+            several += usize::from(images.len() > 1);
+        }
+        assert!(several > 3, "the frames must test something");
+    }
 }
 
 /// Folding is exact because the energy does not see which hydrogen of a methyl has which label.

@@ -235,6 +235,7 @@ fn toy_exchange(seed: u64, steps: u64) -> ReplicaExchangeSettings {
         equilibration_steps: 100,
         steps,
         save_interval: 10,
+        recorded_temperatures: 3,
         seed,
     }
 }
@@ -288,6 +289,8 @@ fn exchange_leaves_every_temperature_its_boltzmann_distribution() {
         evaluator.energies(&trajectory.positions).unwrap(),
         trajectory.potential_energies
     );
+    let warm = evaluator.energies(&trajectory.warm_positions).unwrap();
+    assert_eq!(warm, trajectory.level_energies[6 * saves..3 * 6 * saves]);
 }
 
 /// E[min(1, exp((β_a−β_b)(E_a−E_b)))] for E ~ Gamma(3/2, RT) at neighbouring temperatures.

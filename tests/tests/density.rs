@@ -233,6 +233,7 @@ fn densities_behind_a_chart_agree_with_the_numerical_jacobian() {
     let options = InternalOptions {
         whitening: Whitening::Full,
         fold_rotors: true,
+        rotor_overlap: 0.0,
     };
     let internal = InternalChart::fit(matrix, &atomic_numbers, options, &frames).unwrap();
     let cartesian = CartesianChart::fit(n_atoms, &frames).unwrap();

@@ -68,6 +68,7 @@ fn settings(arguments: &RemdArguments) -> Result<ReplicaExchangeSettings> {
         )?,
         steps: steps("--ps", arguments.ps, timestep, save)?,
         save_interval: save,
+        recorded_temperatures: 1,
         seed: arguments.seed,
     })
 }

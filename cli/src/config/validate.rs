@@ -76,6 +76,15 @@ impl Config {
             0.0,
             0.95,
         )?;
+        within("data.warm_fraction", data.warm_fraction, 0.0, 0.95)?;
+        positive("data.warm_t_max", data.warm_t_max)?;
+
+        within(
+            "coordinates.methyl_overlap",
+            self.coordinates.methyl_overlap,
+            0.0,
+            60.0,
+        )?;
 
         let network = &self.network;
         at_least("network.width", network.width, 1)?;

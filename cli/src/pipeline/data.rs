@@ -2,8 +2,11 @@
 //!
 //! Ladders are independent of one another, so they are what is split: half of them for training, a quarter each for
 //! two reference sets. Distances between the two sets are the floors that no sampler can be expected to beat.
-
-use std::collections::BTreeMap;
+//!
+//! Some of the training frames come from warmer rungs. A proposal q that learns the mixture (1 − a) p + a p_warm has weights of at
+//! most 1/(1 − a) where it learns it well (defensive importance sampling: Hesterberg, Technometrics 37, 185, 1995), and it learns
+//! the rims of p, where frames at the target temperature are too few to learn from and a missing factor of the density is
+//! a heavy weight.
 
 use anyhow::{Result, ensure};
 use boltzmap_kernels::random::Stream;
@@ -134,49 +137,80 @@ fn balance(
     chosen
 }
 
+/// Rungs whose frames are trained on, from the lowest, with the share of each. The warm fraction is divided among those above the lowest
+/// up to `warm_t_max` (K), each with half of the share of the one below.
+fn shares(warm_fraction: f64, warm_t_max: f64, temperatures: &[f64]) -> Vec<f64> {
+    let warm = temperatures[1..]
+        .iter()
+        .take_while(|t| **t <= warm_t_max)
+        .count();
+    if warm == 0 || warm_fraction == 0.0 {
+        return vec![1.0];
+    }
+    let halves = |k: usize| 0.5f64.powi(k as i32);
+    let total: f64 = (0..warm).map(halves).sum();
+    let warm_shares = (0..warm).map(|k| warm_fraction * halves(k) / total);
+    std::iter::once(1.0 - warm_fraction)
+        .chain(warm_shares)
+        .collect()
+}
+
 /// Runs the dynamics and writes the data set.
 pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
     let molecule = Molecule::new(config)?;
     let sampled = simulate(config, &molecule)?;
     let size = 3 * molecule.n_atoms();
-    let (phi, psi) = molecule.first_phi_psi(&sampled.positions);
-
-    let mut by_share: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (index, &ladder) in sampled.ladder.iter().enumerate() {
-        by_share
-            .entry(share(ladder) as usize)
-            .or_default()
-            .push(index);
-    }
-    let mut of = |which: Share| by_share.remove(&(which as usize)).unwrap_or_default();
-    let (train, reference, second) = (of(Share::Train), of(Share::Reference), of(Share::Second));
-    ensure!(
-        !train.is_empty() && !reference.is_empty() && !second.is_empty(),
-        "data.ladders is {}; at least 4 are needed, for training and two independent reference sets",
-        config.data.ladders
-    );
-    let data = &config.data;
-    let chosen = balance(
-        &train,
-        &phi,
-        data.train_frames,
-        data.positive_phi_fraction,
-        config.seed,
-    );
-    let gather = |indices: &[usize]| -> Vec<f32> {
+    let n_frames = sampled.ladder.len();
+    let in_target =
+        |positions: &[f32], i: usize| molecule.in_target(&positions[i * size..(i + 1) * size]);
+    let candidates = |positions: &[f32], which: Share| -> Vec<usize> {
+        (0..n_frames)
+            .filter(|&i| share(sampled.ladder[i]) == which && in_target(positions, i))
+            .collect()
+    };
+    let gather = |positions: &[f32], indices: &[usize]| -> Vec<f32> {
         indices
             .iter()
-            .flat_map(|&i| &sampled.positions[i * size..(i + 1) * size])
+            .flat_map(|&i| &positions[i * size..(i + 1) * size])
             .copied()
             .collect()
     };
-    let n_reference = data.reference_frames.min(reference.len()).min(second.len());
-    let (train, reference, second) = (
-        gather(&chosen),
-        gather(&spread(&reference, n_reference)),
-        gather(&spread(&second, n_reference)),
+    let data = &config.data;
+    let mut train = Vec::new();
+    let warm = sampled.warm_positions.chunks(sampled.positions.len());
+    let rungs = std::iter::once(&sampled.positions[..]).chain(warm);
+    for (positions, rung_share) in rungs.zip(&sampled.shares) {
+        let (phi, _) = molecule.first_phi_psi(positions);
+        let chosen = balance(
+            &candidates(positions, Share::Train),
+            &phi,
+            (data.train_frames as f64 * rung_share).round() as usize,
+            data.positive_phi_fraction,
+            config.seed,
+        );
+        train.extend(gather(positions, &chosen));
+    }
+    let reference = candidates(&sampled.positions, Share::Reference);
+    let second = candidates(&sampled.positions, Share::Second);
+    ensure!(
+        !train.is_empty() && !reference.is_empty() && !second.is_empty(),
+        "data.ladders is {}; at least 4 are needed, for training and two independent reference sets",
+        data.ladders
     );
-    let left = molecule.fraction_l(&sampled.positions);
+    let kept: Vec<usize> = (0..n_frames)
+        .filter(|&i| in_target(&sampled.positions, i))
+        .collect();
+    let (phi, psi) = molecule.first_phi_psi(&sampled.positions);
+    let of_kept = |values: &[f64]| kept.iter().map(|&i| values[i]).collect::<Vec<f64>>();
+    let (phi, psi) = (of_kept(&phi), of_kept(&psi));
+    let n_reference = data.reference_frames.min(reference.len()).min(second.len());
+    let (reference, second) = (
+        gather(&sampled.positions, &spread(&reference, n_reference)),
+        gather(&sampled.positions, &spread(&second, n_reference)),
+    );
+    let left = molecule
+        .fraction_l(&sampled.positions)
+        .min(molecule.fraction_l(&train));
     ensure!(
         left == 1.0,
         "{:.2} % of the dynamics' frames changed the chirality of a residue; the integrator broke the molecule, lower data.t_max or data.timestep_fs",
@@ -184,11 +218,15 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
     );
     let frames = |values: &[f32]| [values.len() / size, molecule.n_atoms(), 3];
     let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-    let ladder: Vec<i64> = sampled.ladder.iter().map(|&l| l as i64).collect();
+    let ladder: Vec<i64> = kept.iter().map(|&i| sampled.ladder[i] as i64).collect();
     progress::note(&format!(
-        "data: {} training frames, twice {} reference frames; {}",
+        "data: {} training frames, twice {} reference frames{}; {}",
         frames(&train)[0],
         n_reference,
+        match n_frames - kept.len() {
+            0 => String::new(),
+            left_out => format!(", {left_out} of {n_frames} left out for a cis peptide bond"),
+        },
         sampled.statistics
     ));
     NpzWriter::new()
@@ -210,7 +248,7 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
             cutoff_nm: molecule.system.cutoff,
             temperature_k: settings.lowest_temperature,
             method: format!(
-                "LangevinMiddle temperature replica exchange, {} ladders of {} temperatures up to {} K, {} fs, friction {}/ps, exchanges every {} and frames every {} steps, {} steps after {}; {} training frames, a share of {} of them at 0 < phi < 2 rad, and twice {n_reference} reference frames, from ladders of their own",
+                "LangevinMiddle temperature replica exchange, {} ladders of {} temperatures up to {} K, {} fs, friction {}/ps, exchanges every {} and frames every {} steps, {} steps after {}; {} training frames, a share of {} of them at 0 < phi < 2 rad and shares of {:?} from the rungs upwards, and twice {n_reference} reference frames, from ladders of their own",
                 settings.n_ladders,
                 settings.n_temperatures,
                 settings.highest_temperature,
@@ -220,11 +258,12 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
                 settings.save_interval,
                 settings.steps,
                 settings.equilibration_steps,
-                chosen.len(),
+                frames(&train)[0],
                 data.positive_phi_fraction,
+                sampled.shares,
             ),
             seed: settings.seed,
-            frames: chosen.len() + 2 * n_reference,
+            frames: frames(&train)[0] + 2 * n_reference,
             atoms: molecule.n_atoms(),
             finished: true,
             sha256: String::new(),
@@ -232,9 +271,13 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
     )
 }
 
-/// Frames at the target temperature.
+/// Frames at the target temperature and above.
 struct Sampled {
     positions: Vec<f32>,
+    /// Frames of the rungs above, `[rung]` as `positions`.
+    warm_positions: Vec<f32>,
+    /// Of the training frames, the share of each rung.
+    shares: Vec<f64>,
     ladder: Vec<usize>,
     statistics: String,
     settings: ReplicaExchangeSettings,
@@ -250,7 +293,7 @@ fn simulate(config: &Config, molecule: &Molecule) -> Result<Sampled> {
     };
     let save_interval =
         data.save_interval.div_ceil(data.exchange_interval) * data.exchange_interval;
-    let settings = ReplicaExchangeSettings {
+    let mut settings = ReplicaExchangeSettings {
         n_ladders: data.ladders,
         n_temperatures: data.temperatures,
         lowest_temperature: config.system.temperature,
@@ -263,8 +306,15 @@ fn simulate(config: &Config, molecule: &Molecule) -> Result<Sampled> {
         equilibration_steps: steps(data.equilibration_ps, data.exchange_interval),
         steps: steps(data.production_ps, save_interval),
         save_interval: save_interval as u64,
+        recorded_temperatures: 1,
         seed: config.seed,
     };
+    let shares = shares(
+        data.warm_fraction,
+        data.warm_t_max,
+        &settings.temperatures(),
+    );
+    settings.recorded_temperatures = shares.len();
     let exchange = ReplicaExchange::new(&molecule.system, settings)?;
     let mut start = molecule.positions.clone();
     let evaluator = BatchEvaluator::<f64>::new(&molecule.system);
@@ -296,7 +346,27 @@ fn simulate(config: &Config, molecule: &Molecule) -> Result<Sampled> {
     Ok(Sampled {
         ladder: trajectory.ladders.iter().map(|&l| l as usize).collect(),
         positions: trajectory.positions,
+        warm_positions: trajectory.warm_positions,
+        shares,
         statistics,
         settings: exchange.settings().clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warm_frames_are_shared_out_by_halves() {
+        let temperatures = [300.0, 378.0, 476.0, 600.0];
+        let found = shares(0.3, 500.0, &temperatures);
+        assert_eq!(found.len(), 3);
+        for (found, expected) in found.iter().zip([0.7, 0.2, 0.1]) {
+            assert!((found - expected).abs() < 1e-15, "{found}");
+        }
+        assert_eq!(shares(0.3, 320.0, &temperatures), [1.0]);
+        assert_eq!(shares(0.0, 500.0, &temperatures), [1.0]);
+        assert_eq!(shares(0.3, 500.0, &temperatures[..1]), [1.0]);
+    }
 }

@@ -8,6 +8,7 @@ use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::metrics::{self, Interval};
 
 use super::Stage;
+use super::coverage::Coverage;
 use super::data::Data;
 use super::model::{self, Model};
 use super::molecule::Molecule;
@@ -208,6 +209,14 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let compared = n_reference.min(samples.count());
     let reference_part = reference.first(compared, dimension);
 
+    let coverage = Coverage::measure(
+        &model,
+        config,
+        &molecule,
+        &data.reference,
+        &reference.energy_kt,
+        &samples,
+    )?;
     let all: Vec<usize> = (0..samples.count()).collect();
     let audited = samples.audited();
     let (chosen, log_weights, weights_from) = sample::weights(&samples, kt);
@@ -316,6 +325,10 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         ess_head_audited: ess_by_head(&audited),
         ess_exact: ess_of(&exact_weights),
         ess_exact_clipped: metrics::clip(&exact_weights, CLIPPED).ess,
+        n_traced: coverage.frames.len(),
+        n_unreached: coverage.unreached(),
+        heavy_share: coverage.heavy_share(),
+        ess_reference: metrics::ess_from_target(&coverage.log_weights),
         likelihood_gap_mean,
         likelihood_gap_std,
         e_w2,
@@ -341,6 +354,8 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         commit: provenance.commit.into(),
         date: provenance.date,
     };
+    let log_mean = metrics::log_mean_weight_from_target(&coverage.log_weights);
+    let relative = |values: &[f64]| values.iter().map(|v| v - log_mean).collect::<Vec<f64>>();
     let reference_pair = reference_part
         .torus
         .chunks_exact(dimension)
@@ -371,6 +386,8 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         curves: curves(run)?,
         head_log_q: pick(&samples.log_q_head, &audited),
         exact_log_q: pick(&samples.log_q_exact, &audited),
+        sample_log_weights: relative(&log_weights),
+        reference_log_weights: relative(&coverage.log_weights),
     };
     report.write(&run.report(), &run.summary())
 }

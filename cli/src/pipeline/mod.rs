@@ -1,5 +1,6 @@
 //! The stages of a run: data, training, sampling with its audit, evaluation.
 
+pub mod coverage;
 pub mod data;
 pub mod evaluate;
 pub mod model;

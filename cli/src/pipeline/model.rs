@@ -50,6 +50,7 @@ impl Coordinates {
                         Whitening::Diagonal
                     },
                     fold_rotors: config.coordinates.canonical_methyls,
+                    rotor_overlap: config.coordinates.methyl_overlap.to_radians(),
                 };
                 Coordinates::Internal(InternalChart::fit(
                     matrix,

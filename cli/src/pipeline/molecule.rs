@@ -24,6 +24,8 @@ pub struct Molecule {
     pub atomic_numbers: Vec<u8>,
     /// R T of the target, kJ/mol.
     pub thermal_energy: f64,
+    /// Whether peptide bonds that are not cis or trans as built are outside the target.
+    pub fixed_peptide_bonds: bool,
 }
 
 impl Molecule {
@@ -56,6 +58,7 @@ impl Molecule {
             torus_dimension,
             atomic_numbers,
             thermal_energy: GAS_CONSTANT * config.system.temperature,
+            fixed_peptide_bonds: config.system.fixed_peptide_bonds,
         })
     }
 
@@ -82,6 +85,12 @@ impl Molecule {
     /// torus that T-W2 compares.
     pub fn torus<T: Copy + Into<f64>>(&self, positions: &[T]) -> Vec<f64> {
         observables::phi_psi(positions, self.n_atoms(), &self.backbone)
+    }
+
+    /// Whether one frame `[atoms, 3]` belongs to the target's ensemble.
+    pub fn in_target<T: Copy + Into<f64>>(&self, frame: &[T]) -> bool {
+        !self.fixed_peptide_bonds
+            || observables::same_peptide_bonds(frame, &self.positions, &self.backbone)
     }
 
     /// Fraction of frames in which every Cα has the handedness of the sequence (L, unless it asks for D).

@@ -1,9 +1,11 @@
 //! Samples with log-likelihoods by the head, the exact audit, energies and weights: `samples.npz`.
 //!
-//! Coordinates can have a domain: of a methyl's three equal labellings, internal coordinates keep one. States are drawn
-//! until the wanted number lies inside, so the proposal is the map's distribution conditioned on the domain, whose
+//! Coordinates can have a domain: of a methyl's three equal labellings, internal coordinates keep one. So can the target, which
+//! may leave cis peptide bonds out. States are drawn until the wanted number lies inside, so the proposal is the map's distribution conditioned on the domain, whose
 //! density is higher by the reciprocal of the share kept. That share, and with it a constant in all log q, is known to
-//! its statistical error; self-normalised weights do not feel it.
+//! its statistical error; self-normalised weights do not feel it. Where several states stand for one conformation, as in the overlap
+//! of a methyl's windows, each carries a share c of its probability, and log q means log q − ln c: weights are exp(−E/kT)/q with it,
+//! and averages of anything that does not depend on the hydrogens' labels are exact.
 //!
 //! A method without divergence head has no log q by the head: it is NaN, and every likelihood is computed exactly. Flow
 //! matching alone is sampled by its continuous flow, whose log q is exact up to the tolerance of the integration. Samples under
@@ -18,8 +20,10 @@ use boltzmap_models::ModelError;
 use boltzmap_models::continuous_flow::{ContinuousFlow, Integrator};
 use boltzmap_models::control::Control;
 use boltzmap_models::deploy::{ExactSampler, FewStepSampler};
+use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::guidance::GuidedSampler;
 use boltzmap_models::ode::Tolerances;
+use boltzmap_models::schedule::Schedule;
 use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::metrics;
 use boltzmap_physics::rotations;
@@ -45,13 +49,13 @@ const DOMAIN_ORIENTATION: u64 = 0x6f72_6965_6e74;
 pub struct Samples {
     /// `[n, atoms, 3]`, nm, mean-free.
     pub positions: Vec<f64>,
-    /// log q by the head on the mean-free Cartesian space (nm), given the domain; NaN where there is no head, `[n]`.
+    /// log q by the head on the mean-free Cartesian space (nm), given the domain and less ln c of the state; NaN where there is no head, `[n]`.
     pub log_q_head: Vec<f64>,
     /// log q of the few-step map itself, NaN where it was not computed, `[n]`.
     pub log_q_exact: Vec<f64>,
     /// Potential energy, kJ/mol, `[n]`.
     pub energy: Vec<f64>,
-    /// States drawn until n of them lay in the coordinates' domain.
+    /// States drawn until n of them lay in the coordinates' domain and had the target's peptide bonds.
     pub draws: usize,
     /// Steps, over all audited samples, at which the determinant was not positive.
     pub folded_steps: usize,
@@ -203,7 +207,7 @@ struct Kept {
     positions: Vec<f64>,
     /// log q of the map's final state as the sampler tells it, `[n]`.
     log_q: Vec<f64>,
-    /// log|dx/dy| of the coordinates, `[n]`.
+    /// log|dx/dy| of the coordinates with the state's share of its conformation, `[n]`.
     volume: Vec<f64>,
     /// States drawn so far.
     draws: usize,
@@ -221,6 +225,39 @@ enum Sampler {
     Guided(Box<GuidedSampler<f32>>),
 }
 
+/// The continuous flow of a model with the solver and tolerance of the configuration.
+pub fn continuous_flow(
+    model: &Model,
+    config: &Config,
+    schedule: &Schedule,
+) -> Result<ContinuousFlow<f32>, ModelError> {
+    let tolerances = Tolerances {
+        relative: config.sampling.tolerance,
+        absolute: config.sampling.tolerance,
+        ..Tolerances::default()
+    };
+    let integrator = match config.sampling.solver {
+        SolverKind::DormandPrince => Integrator::dormand_prince(tolerances),
+        SolverKind::Tsitouras => Integrator::tsitouras(tolerances),
+    };
+    let (map, parameters) = (&model.flow_map, &model.parameters);
+    ContinuousFlow::new(map, parameters, schedule.epsilon(), FLOW_BLOCK, integrator)
+}
+
+/// The map ends at time 1 − ε, where unit-variance data has the variance α² + β²: its square root, by which final states are divided.
+pub fn end_scale(config: &Config) -> Result<f64> {
+    let epsilon = model::schedule(config)?.epsilon();
+    let (parts, _) =
+        train::interpolant(config).numbers(&[1.0, 0.0], &[0.0, 1.0], &[0.0, 1.0], 1.0 - epsilon);
+    Ok(parts[0].hypot(parts[1]))
+}
+
+/// What turns log q of the map's final states into log q of states of unit variance given the domain, in which `kept` of `draws`
+/// samples lay.
+pub fn density_constant(map: &FlowMap, scale: f64, kept: usize, draws: usize) -> f64 {
+    map.dimension() as f64 * scale.ln() - (kept as f64 / draws as f64).ln()
+}
+
 /// Final states with log q as the sampler tells it, and network evaluations per state.
 struct Drawn {
     states: Vec<f32>,
@@ -233,17 +270,7 @@ impl Sampler {
         let schedule = model::schedule(config)?;
         let (map, parameters) = (&model.flow_map, &model.parameters);
         if train::method(config).is_continuous() {
-            let tolerances = Tolerances {
-                relative: config.sampling.tolerance,
-                absolute: config.sampling.tolerance,
-                ..Tolerances::default()
-            };
-            let integrator = match config.sampling.solver {
-                SolverKind::DormandPrince => Integrator::dormand_prince(tolerances),
-                SolverKind::Tsitouras => Integrator::tsitouras(tolerances),
-            };
-            let flow =
-                ContinuousFlow::new(map, parameters, schedule.epsilon(), FLOW_BLOCK, integrator)?;
+            let flow = continuous_flow(model, config, &schedule)?;
             return Ok(Sampler::Continuous(Box::new(flow)));
         }
         let guidance = config.sampling.guidance;
@@ -325,7 +352,6 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     require_checkpoint(run)?;
     let checkpoint = card::digest(&run.checkpoint())?;
     let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
-    let schedule = model::schedule(config)?;
     require_atoms(&model.coordinates, &molecule, &run.checkpoint())?;
     let n = config.sampling.samples;
     let has_head = has_head(&model, config);
@@ -340,20 +366,13 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
 
     let start = Instant::now();
     let sampler = Sampler::new(&model, config)?;
-    // The map ends at time 1 − ε, where unit-variance data has the variance α² + β²: one known scaling brings it back.
-    let (parts, _) = train::interpolant(config).numbers(
-        &[1.0, 0.0],
-        &[0.0, 1.0],
-        &[0.0, 1.0],
-        1.0 - schedule.epsilon(),
-    );
-    let scale = parts[0].hypot(parts[1]);
+    let scale = end_scale(config)?;
     let mut kept = Kept::default();
     while kept.log_q.len() < n {
         let missing = n - kept.log_q.len();
         ensure!(
             kept.draws < LARGEST_EXCESS * n,
-            "only {} of {} samples lie in the coordinates' domain; train longer",
+            "only {} of {} samples lie in the coordinates' domain and have the peptide bonds of the target; train longer",
             kept.log_q.len(),
             kept.draws
         );
@@ -378,13 +397,17 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
         let states: Vec<f64> = drawn.states.iter().map(|&x| x as f64 / scale).collect();
         let decoded = model.coordinates.decode(&states)?;
         let width = 3 * molecule.n_atoms();
-        for i in (0..missing).filter(|&i| decoded.in_domain[i]) {
+        let in_target = |i: usize| {
+            decoded.in_domain[i]
+                && molecule.in_target(&decoded.positions[i * width..(i + 1) * width])
+        };
+        for i in (0..missing).filter(|&i| in_target(i)) {
             kept.noise
                 .extend_from_slice(&noise[i * size..(i + 1) * size]);
             kept.positions
                 .extend_from_slice(&decoded.positions[i * width..(i + 1) * width]);
             kept.log_q.push(drawn.log_density[i]);
-            kept.volume.push(decoded.log_det[i]);
+            kept.volume.push(decoded.log_det[i] + decoded.log_share[i]);
         }
         kept.draws += missing;
         kept.evaluations = kept.evaluations.max(drawn.evaluations);
@@ -418,7 +441,7 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
                 rotations::rotate(&rotations::random_rotation(&mut stream), frame);
             });
     }
-    let constant = map.dimension() as f64 * scale.ln() - (n as f64 / kept.draws as f64).ln();
+    let constant = density_constant(map, scale, n, kept.draws);
     let to_cartesian = |log_q: f64, i: usize| log_q + constant - kept.volume[i];
     let samples = Samples {
         log_q_head: (0..n).map(|i| to_cartesian(log_q_head[i], i)).collect(),

@@ -334,6 +334,73 @@ pub(crate) fn profile(report: &Report) -> Figure {
     }
 }
 
+/// Weights of samples and of reference frames.
+pub(crate) fn coverage(report: &Report) -> Figure {
+    let (samples, frames) = (&report.sample_log_weights, &report.reference_log_weights);
+    if samples.is_empty() || frames.is_empty() {
+        return Figure {
+            title: "Weights",
+            layout: "one",
+            panels: Vec::new(),
+            caption: String::new(),
+            legend: Vec::new(),
+        };
+    }
+    let ordered = sorted(samples.iter().chain(frames).copied());
+    let low = quantile(&ordered, 0.002).clamp(-12.0, -2.0);
+    let high = quantile(&ordered, 0.999).clamp(3.0, 12.0);
+    let edges = edges(low, high, 70);
+    let (proposal, _) = histogram(samples, |_| 1.0, &edges);
+    let (weighted, _) = histogram(samples, |i| samples[i].exp(), &edges);
+    let (reference, beyond) = histogram(frames, |_| 1.0, &edges);
+    let series = [
+        ("proposal", proposal),
+        ("weighted", weighted),
+        ("reference", reference),
+    ];
+    let top = series
+        .iter()
+        .flat_map(|(_, heights)| heights)
+        .copied()
+        .fold(1e-9, f64::max);
+    let mut plot = Plot::new(
+        "coverage",
+        1040.0,
+        300.0,
+        Axis::linear(low, high, "ln(w/⟨w⟩)"),
+        Axis::linear(0.0, 1.12 * top, "density"),
+    );
+    for (class, heights) in &series {
+        plot.steps(class, &edges, heights);
+    }
+    if beyond > 0.0 {
+        let text = format!(
+            "{} % of the frames lie further right →",
+            number(100.0 * beyond)
+        );
+        plot.note("reference", 0.99, 0.08, "end", &text);
+    }
+    Figure {
+        title: "Weights",
+        layout: "one",
+        panels: vec![(
+            String::new(),
+            plot.finish("Histograms of the log-weights of samples and of reference frames"),
+        )],
+        caption: format!(
+            "{} samples, and {} reference frames traced back through the map. Re-weighted samples must lie as the frames do; where \
+             frames reach further right than samples, the proposal has too little mass.",
+            count(samples.len()),
+            count(frames.len())
+        ),
+        legend: vec![
+            ("reference", "reference frames"),
+            ("proposal", "samples"),
+            ("weighted", "samples, re-weighted"),
+        ],
+    }
+}
+
 /// Running mean with an exponential window of about a fiftieth of the curve, without lag at the start.
 fn smooth(values: &[f64]) -> Vec<f64> {
     let decay = 1.0 - 1.0 / (values.len() as f64 / 50.0).max(1.0);

@@ -15,17 +15,25 @@ pub(crate) fn html(report: &Report) -> String {
         figures::ramachandran(report),
         figures::profile(report),
         figures::energies(report),
+        figures::coverage(report),
         figures::likelihood(report),
         figures::training(report),
     ];
-    let [ramachandran, profile, energies, likelihood, training] = figures.map(figure);
+    let [
+        ramachandran,
+        profile,
+        energies,
+        coverage,
+        likelihood,
+        training,
+    ] = figures.map(figure);
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
          <header>\n<h1>{name}</h1>\n<p>{system}, {force_field}, {temperature} K · \
          {samples} samples in {nfe} network evaluations each · {total}</p>\n</header>\n\
-         {verdict}\n{ramachandran}\n<div class=\"pair\">\n{profile}\n{energies}\n</div>\n{likelihood}\n{metrics}\n{training}\n{footer}\n\
+         {verdict}\n{ramachandran}\n<div class=\"pair\">\n{profile}\n{energies}\n</div>\n{coverage}\n{likelihood}\n{metrics}\n{training}\n{footer}\n\
          </main>\n</body>\n</html>\n",
         title = escape(&format!("boltzmap: {} ({})", summary.system, summary.name)),
         name = escape(&summary.name),
@@ -159,7 +167,7 @@ fn metrics(s: &Summary) -> String {
     );
     let weights = table(
         "Effective sample size",
-        &["log q from", "samples", "ESS"],
+        &["log q", "samples", "ESS"],
         &[
             row(&["head", &count(s.n_samples), &percent(s.ess_head)]),
             row(&["head", &count(s.n_audited), &percent(s.ess_head_audited)]),
@@ -168,6 +176,11 @@ fn metrics(s: &Summary) -> String {
                 "exact, top 0.2 % clipped",
                 &count(s.n_audited),
                 &percent(s.ess_exact_clipped),
+            ]),
+            row(&[
+                "foretold by reference frames",
+                &count(s.n_traced),
+                &percent(s.ess_reference),
             ]),
         ],
     );

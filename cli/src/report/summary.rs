@@ -16,7 +16,7 @@ pub struct Summary {
     pub temperature: f64,
     /// Proposal samples.
     pub n_samples: usize,
-    /// States drawn until `n_samples` lay in the coordinates' domain; each cost `nfe` evaluations.
+    /// States drawn until `n_samples` lay in the coordinates' domain and had the target's peptide bonds; each cost `nfe` evaluations.
     pub n_drawn: usize,
     /// Frames of the reference.
     pub n_reference: usize,
@@ -44,6 +44,14 @@ pub struct Summary {
     pub ess_exact: f64,
     /// As `ess_exact` after the largest 0.2 % of the weights are set to the largest that remains.
     pub ess_exact_clipped: f64,
+    /// Reference frames at which the proposal's density was computed.
+    pub n_traced: usize,
+    /// Those of them that no noise leads to.
+    pub n_unreached: usize,
+    /// Share of the traced frames that would weigh more than a hundred times the mean weight: what the proposal nearly misses.
+    pub heavy_share: f64,
+    /// The effective sample size that the traced frames foretell, 1/(E_p\[w\] E_p\[1/w\]).
+    pub ess_reference: f64,
     /// Mean of head − exact log-likelihood, nats.
     pub likelihood_gap_mean: f64,
     /// Standard deviation of head − exact log-likelihood, nats.

@@ -33,16 +33,23 @@ const GAP_GOOD: f64 = 0.3;
 /// Gap beyond which weights from the head are wrong by more than a factor e on a typical sample.
 const GAP_BAD: f64 = 1.0;
 
+/// Share of the reference with a hundredfold weight up to which weighted averages are merely noisier for it.
+const MISSED_BAD: f64 = 0.01;
+
 /// The verdict on a run.
 pub fn verdict(summary: &Summary) -> Vec<Statement> {
-    vec![
-        likelihood(summary),
-        effective_samples(summary),
-        free_energy(summary),
-        energies(summary),
-        torsions(summary),
-        chirality(summary),
+    [
+        Some(likelihood(summary)),
+        Some(effective_samples(summary)),
+        coverage(summary),
+        Some(free_energy(summary)),
+        Some(energies(summary)),
+        Some(torsions(summary)),
+        Some(chirality(summary)),
     ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn likelihood(summary: &Summary) -> Statement {
@@ -146,6 +153,52 @@ fn effective_samples(summary: &Summary) -> Statement {
         subject,
         text: text + ".",
     }
+}
+
+/// Whether the proposal reaches what the dynamics visited.
+fn coverage(summary: &Summary) -> Option<Statement> {
+    let (traced, share) = (summary.n_traced, summary.heavy_share);
+    if traced == 0 {
+        return None;
+    }
+    let heavy = (share * traced as f64).round() as usize;
+    let mut text = match heavy {
+        0 => format!(
+            "None of {} reference frames, traced back to noise, would weigh more than a hundred times the mean",
+            count(traced)
+        ),
+        heavy => format!(
+            "Of {} reference frames, traced back to noise, {} would weigh more than a hundred times the mean",
+            count(traced),
+            count(heavy)
+        ),
+    };
+    if summary.n_unreached > 0 {
+        text += &format!(", {} of them without bound", count(summary.n_unreached));
+    }
+    text += &format!(
+        "; the ESS they foretell is {} %",
+        number(100.0 * summary.ess_reference)
+    );
+    let tone = match heavy {
+        0 => Tone::Good,
+        _ if share <= MISSED_BAD => Tone::Caution,
+        _ => Tone::Bad,
+    };
+    text += match tone {
+        Tone::Good => "",
+        Tone::Caution => {
+            ": samples from there are rare and heavy, and a draw's ESS depends on whether it holds one"
+        }
+        Tone::Bad => {
+            ": the proposal misses a part of the ensemble, which its own weights cannot show"
+        }
+    };
+    Some(Statement {
+        tone,
+        subject: "Coverage",
+        text: text + ".",
+    })
 }
 
 fn free_energy(summary: &Summary) -> Statement {

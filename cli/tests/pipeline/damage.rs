@@ -243,6 +243,7 @@ fn bad_settings_are_refused_before_anything_is_made() {
         ("data.timestep_fs=0", "data.timestep_fs"),
         ("data.production_ps=nan", "data.production_ps"),
         ("data.production_ps=1e300", "data.production_ps"),
+        ("data.warm_fraction=1", "data.warm_fraction"),
         ("network.width=0", "network.width"),
         ("network.heads=3", "network.heads"),
         ("training.epsilon=1.0", "training.epsilon"),

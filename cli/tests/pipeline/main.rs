@@ -31,6 +31,7 @@ pub(crate) const SMALL: &[&str] = &[
     "sampling.samples=50",
     "sampling.steps=2",
     "audit.samples=12",
+    "audit.reference_frames=12",
     "evaluation.bootstrap=20",
 ];
 

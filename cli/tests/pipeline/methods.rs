@@ -86,6 +86,7 @@ fn methods_with_a_head_report_both_likelihoods() {
         assert_eq!(summary["likelihood_head"], true, "{name}");
         assert_eq!(summary["nfe"], 2, "{name}");
         assert_eq!(summary["n_audited"], 12, "{name}");
+        assert_eq!(summary["n_traced"], 12, "{name}");
         for number in ["ess_head", "ess_exact", "likelihood_gap_std"] {
             assert!(summary[number].is_number(), "{name}: {number}");
         }

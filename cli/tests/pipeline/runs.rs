@@ -5,6 +5,11 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use boltzmap_cli::npz::NpzFile;
+use boltzmap_cli::pipeline::coverage::Coverage;
+use boltzmap_cli::pipeline::model::Model;
+use boltzmap_cli::pipeline::molecule::Molecule;
+use boltzmap_cli::pipeline::sample::Samples;
+use boltzmap_cli::run_dir::RunDir;
 use npyz::WriterBuilder;
 
 use crate::{
@@ -54,6 +59,8 @@ fn a_run_holds_everything_it_promises() {
     assert_eq!(summary["n_samples"], 50);
     assert_eq!(summary["nfe"], 2);
     assert_eq!(summary["n_audited"], 12);
+    assert_eq!(summary["n_traced"], 12);
+    assert_eq!(summary["n_unreached"], 0);
     assert_eq!(summary["threads"], 2);
     assert_eq!(summary["seed"], 1);
     assert_eq!(summary["training_steps"], 60);
@@ -65,7 +72,7 @@ fn a_run_holds_everything_it_promises() {
             summary["seconds"]
         );
     }
-    for share in ["ess_head", "ess_exact"] {
+    for share in ["ess_head", "ess_exact", "ess_reference"] {
         let value = summary[share].as_f64().unwrap();
         assert!(value > 0.0 && value <= 1.0, "{share} is {value}");
     }
@@ -110,6 +117,34 @@ fn samples_are_weighted_and_centred() {
             let mean: f64 = frame.iter().skip(axis).step_by(3).sum::<f64>() / 22.0;
             assert!(mean.abs() < 1e-6, "{mean}");
         }
+    }
+}
+
+/// Samples taken for reference frames are traced back to the noise they came from, and weigh what they weigh.
+#[test]
+fn samples_traced_back_have_their_own_weights() {
+    let (run, config) = RunDir::open(finished()).unwrap();
+    let molecule = Molecule::new(&config).unwrap();
+    let model = Model::read(&run.checkpoint(), 0).unwrap();
+    let samples = Samples::read(&run, &molecule).unwrap();
+    let (audited, kt) = (samples.audited(), molecule.thermal_energy);
+    let positions: Vec<f32> = audited
+        .iter()
+        .flat_map(|&i| &samples.positions[66 * i..66 * (i + 1)])
+        .map(|&x| x as f32)
+        .collect();
+    let energy_kt: Vec<f64> = audited.iter().map(|&i| samples.energy[i] / kt).collect();
+    let coverage =
+        Coverage::measure(&model, &config, &molecule, &positions, &energy_kt, &samples).unwrap();
+    let expected = samples.log_weights(&samples.log_q_exact, &audited, kt);
+    assert_eq!(coverage.frames.len(), expected.len());
+    assert_eq!(coverage.unreached(), 0);
+    for (found, expected) in coverage.log_weights.iter().zip(&expected) {
+        // What is left is the rounding of positions to single precision and of the map's steps.
+        assert!(
+            (found - expected).abs() < 0.01,
+            "{found} against {expected}"
+        );
     }
 }
 
@@ -346,7 +381,7 @@ fn other_molecules_charts_and_networks_run() {
     let directory = tempfile::tempdir().unwrap();
     let short = ["training.steps=20", "training.checkpoint_every=20"];
     let kinds: [(&[&str], usize); 4] = [
-        (&["system.sequence=\"AAA\""], 33),
+        (&["system.sequence=\"AAA\"", "data.warm_t_max=1300"], 33),
         (
             &["system.sequence=\"Ace-AAA-Nme\"", "network.kind=\"mlp\""],
             42,
@@ -359,6 +394,12 @@ fn other_molecules_charts_and_networks_run() {
         let more: Vec<&str> = short.iter().chain(settings).copied().collect();
         succeed(boltzmap(&run_arguments(&root, &more)));
         assert!(contents(&root).keys().eq(FILES), "{settings:?}");
+        // A fifth of the training frames of the first kind are from its hot rung.
+        let data = NpzFile::open(&root.join("data.npz")).unwrap();
+        let train = data.finite::<f32>("train", &[None, Some(atoms), Some(3)]);
+        assert!(train.unwrap().shape[0].abs_diff(300) <= 4, "{settings:?}");
+        let card = std::fs::read_to_string(root.join("data.npz.card.json")).unwrap();
+        assert_eq!(card.contains("shares of [0.8, 0.2]"), number == 0, "{card}");
         let file = NpzFile::open(&root.join("samples.npz")).unwrap();
         let shape = [Some(50), Some(atoms), Some(3)];
         file.finite::<f64>("positions", &shape).unwrap();

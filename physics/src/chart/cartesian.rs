@@ -94,6 +94,7 @@ impl CartesianChart {
         Ok(Encoded {
             state,
             log_det: vec![-self.log_det(); n],
+            log_share: vec![0.0; n],
             in_domain: vec![true; n],
         })
     }
@@ -118,6 +119,7 @@ impl CartesianChart {
         Ok(Decoded {
             positions,
             log_det: vec![self.log_det(); n],
+            log_share: vec![0.0; n],
             in_domain,
         })
     }

@@ -1,12 +1,16 @@
 //! Standardised internal coordinates with symmetric rotors folded into one well.
 
 use super::cartesian::copy_mean_free;
-use super::standardise::{Standardiser, Whitening, emptiest_cut};
+use super::standardise::{Standardiser, Whitening, emptiest_cut, flat_reach};
 use super::zmatrix::{Reference, ZMatrix};
 use super::{ChartError, Decoded, Encoded, check_shape};
+use boltzmap_kernels::random::Stream;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::{FRAC_PI_4, PI, TAU};
+
+/// Stream domain of the choice among a geometry's images; frame k uses stream (0, domain, k).
+const DOMAIN_IMAGE: u64 = 0x696d_6167_6500;
 
 /// A third of the circle: the period of a rotor of three equal atoms.
 const THIRD: f64 = TAU / 3.0;
@@ -20,6 +24,12 @@ const THIRD: f64 = TAU / 3.0;
 /// six labellings of any geometry lies inside. ψ takes the place of t₀ as the coordinate (a shear, Jacobian 1).
 /// Restricting both the proposal and the target is exact: every relabelling-invariant average is unchanged, and the
 /// normalising constants change by the number of labellings only.
+///
+/// A window with hard edges cuts the density of a nearly free rotor off where it is far from zero, which no smooth map reproduces:
+/// there the proposal has too little mass and its samples weigh too much. So the window [a, a + 2π/3) may reach h beyond itself on both
+/// sides. A geometry near an edge then has two images, one near each edge, and carries the share c of its probability at each:
+/// c rises as sin²(π/4 (1 + x/h)) over −h < x < h around the lower edge and falls as 1 − c around the upper one, so that the two
+/// shares sum to one. The lifted target p·c is as smooth as p, and averages of anything invariant under relabelling are those of p.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SymmetricRotor {
     /// The atom that carries the three.
@@ -30,15 +40,21 @@ pub struct SymmetricRotor {
     tokens: [usize; 3],
     /// Start of the window of ψ.
     window: f64,
+    /// How far the window reaches beyond its edges, h < π/3, rad.
+    #[serde(default)]
+    overlap: f64,
 }
 
 /// Options of [`InternalChart::fit`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InternalOptions {
     /// Diagonal or full standardisation.
     pub whitening: Whitening,
     /// Fold rotors of three equal hydrogens into one well.
     pub fold_rotors: bool,
+    /// How far the window of a folded rotor may reach beyond its edges, in [0, π/3], rad; see [`SymmetricRotor`]. It reaches less
+    /// far where the data become dense faster than an image's share falls, lest the far ends hold wells of their own.
+    pub rotor_overlap: f64,
 }
 
 impl Default for InternalOptions {
@@ -46,6 +62,7 @@ impl Default for InternalOptions {
         Self {
             whitening: Whitening::Full,
             fold_rotors: true,
+            rotor_overlap: 0.0,
         }
     }
 }
@@ -94,14 +111,14 @@ impl InternalChart {
         let raw = chart.raw_coordinates(frames)?;
         for rotor in &mut chart.rotors {
             // ψ modulo 2π/3 is the same for all labellings.
-            rotor.window = emptiest_cut(raw.chunks_exact(d).map(|q| rotor.sorted(q).0), THIRD);
+            let angles: Vec<f64> = raw.chunks_exact(d).map(|q| rotor.sorted(q).0).collect();
+            rotor.window = emptiest_cut(angles.iter().copied(), THIRD);
+            rotor.overlap = flat_reach(&angles, rotor.window, THIRD, options.rotor_overlap);
         }
         let mut data = raw;
-        data.par_chunks_exact_mut(d).for_each(|q| {
-            for rotor in &chart.rotors {
-                rotor.fold(q);
-            }
-        });
+        data.par_chunks_exact_mut(d)
+            .enumerate()
+            .for_each(|(k, q)| chart.fold(q, k));
         for token in 1..tokens {
             chart.windows[token] = match chart.rotors.iter().find_map(|r| r.window_of(token)) {
                 Some(start) => start,
@@ -141,7 +158,8 @@ impl InternalChart {
 
     /// Positions `[n, atoms, 3]` (any orientation and labelling of folded rotors) to states, with log|dy/dx|.
     ///
-    /// The domain holds every geometry up to relabelling, so `in_domain` is true for all frames.
+    /// The domain holds every geometry up to relabelling, so `in_domain` is true for all frames. Of a geometry with several images,
+    /// where windows overlap, one is drawn according to their shares, the same whenever it is frame k of the array.
     ///
     /// # Errors
     /// A wrong length, positions that are not finite, collinear reference atoms.
@@ -153,21 +171,22 @@ impl InternalChart {
         let mut q = self.raw_coordinates(positions)?;
         let n = q.len() / d;
         let mut state = vec![0.0; q.len()];
-        let log_det = q
+        let (log_det, log_share) = q
             .par_chunks_exact_mut(d)
             .zip(state.par_chunks_exact_mut(d))
-            .map(|(q, y)| {
-                for rotor in &self.rotors {
-                    rotor.fold(q);
-                }
+            .enumerate()
+            .map(|(k, (q, y))| {
+                self.fold(q, k);
                 self.unwrap_angles(q);
                 self.standardiser.apply(q, y);
-                -(self.matrix.log_det(q) + self.standardiser.log_det())
+                let log_det = -(self.matrix.log_det(q) + self.standardiser.log_det());
+                (log_det, self.log_share(q))
             })
-            .collect();
+            .unzip();
         Ok(Encoded {
             state,
             log_det,
+            log_share,
             in_domain: vec![true; n],
         })
     }
@@ -181,7 +200,7 @@ impl InternalChart {
         let width = 3 * self.matrix.n_atoms();
         let n = check_shape("the array of states", state.len(), d)?;
         let mut positions = vec![0.0; n * width];
-        let (log_det, in_domain) = state
+        let numbers: Vec<(f64, f64, bool)> = state
             .par_chunks_exact(d)
             .zip(positions.par_chunks_exact_mut(width))
             .map_init(
@@ -192,10 +211,11 @@ impl InternalChart {
                     }
                     self.standardiser.invert(y, q);
                     let inside = self.contains(q);
-                    let log_det = if inside {
-                        self.matrix.log_det(q) + self.standardiser.log_det()
+                    let (log_det, log_share) = if inside {
+                        let log_det = self.matrix.log_det(q) + self.standardiser.log_det();
+                        (log_det, self.log_share(q))
                     } else {
-                        0.0
+                        (0.0, 0.0)
                     };
                     for rotor in &self.rotors {
                         let [a, b, c] = rotor.tokens.map(|t| 3 * t + 2);
@@ -203,18 +223,20 @@ impl InternalChart {
                     }
                     self.matrix.to_cartesian(q, frame);
                     copy_mean_free(frame, out);
-                    (log_det, inside)
+                    (log_det, log_share, inside)
                 },
             )
-            .unzip();
+            .collect();
         Ok(Decoded {
             positions,
-            log_det,
-            in_domain,
+            log_det: numbers.iter().map(|(log_det, _, _)| *log_det).collect(),
+            log_share: numbers.iter().map(|(_, share, _)| *share).collect(),
+            in_domain: numbers.iter().map(|(_, _, inside)| *inside).collect(),
         })
     }
 
-    /// Relabels the hydrogens of folded rotors so that every frame of `[n, atoms, 3]` is labelled as [`Self::decode`] labels it.
+    /// Relabels the hydrogens of folded rotors so that every frame of `[n, atoms, 3]` is labelled as [`Self::decode`] labels it
+    /// where windows do not overlap.
     ///
     /// # Errors
     /// A wrong length, positions that are not finite, collinear reference atoms.
@@ -269,6 +291,22 @@ impl InternalChart {
         Ok(raw)
     }
 
+    /// Folds the rotors of frame k.
+    fn fold(&self, q: &mut [f64], k: usize) {
+        let mut stream = Stream::new(0, DOMAIN_IMAGE, k as u64);
+        for rotor in &self.rotors {
+            rotor.fold(q, stream.uniform());
+        }
+    }
+
+    /// ln of the share that the image q has of its geometry's probability.
+    fn log_share(&self, q: &[f64]) -> f64 {
+        let rotors = self.rotors.iter();
+        rotors
+            .map(|rotor| rotor.share(q[3 * rotor.tokens[0] + 2]).ln())
+            .sum()
+    }
+
     fn unwrap_angles(&self, q: &mut [f64]) {
         for (token, &start) in self.windows.iter().enumerate().skip(1) {
             q[3 * token + 2] = into_window(q[3 * token + 2], start);
@@ -288,7 +326,7 @@ impl InternalChart {
                 })
             && self.rotors.iter().all(|rotor| {
                 let [psi, first, second] = rotor.tokens.map(|t| q[3 * t + 2]);
-                psi < rotor.window + THIRD && first > 0.0 && first < second
+                psi < rotor.window + THIRD + rotor.overlap && first > 0.0 && first < second
             })
     }
 }
@@ -328,6 +366,7 @@ fn find_rotors(matrix: &ZMatrix, atomic_numbers: &[u8]) -> Vec<SymmetricRotor> {
                 atoms,
                 tokens: [a + 1, b + 1, c + 1],
                 window: 0.0,
+                overlap: 0.0,
             });
         }
     }
@@ -337,7 +376,7 @@ fn find_rotors(matrix: &ZMatrix, atomic_numbers: &[u8]) -> Vec<SymmetricRotor> {
 impl SymmetricRotor {
     fn window_of(&self, token: usize) -> Option<f64> {
         match self.tokens.iter().position(|&t| t == token)? {
-            0 => Some(self.window),
+            0 => Some(self.window - self.overlap),
             _ => Some(0.0),
         }
     }
@@ -350,19 +389,55 @@ impl SymmetricRotor {
         (t0 + (d1 + d2 - TAU) / 3.0, order)
     }
 
+    /// The share of a geometry's probability at the image ψ.
+    fn share(&self, psi: f64) -> f64 {
+        let rise = |x: f64| (FRAC_PI_4 * (1.0 + x / self.overlap)).sin().powi(2);
+        let from_start = psi - self.window;
+        let from_end = from_start - THIRD;
+        if from_start < self.overlap {
+            rise(from_start)
+        } else if from_end > -self.overlap {
+            // Not 1 − rise, which would round to a share of 0 near the end.
+            rise(-from_end)
+        } else {
+            1.0
+        }
+    }
+
+    /// The image of ψ in the window without its overlaps, as a number of thirds of a turn, and that image.
+    fn central_image(&self, psi: f64) -> (usize, f64) {
+        let image = |k: usize| into_window(psi + k as f64 * THIRD, self.window);
+        let k = (0..3)
+            .min_by(|&a, &b| image(a).total_cmp(&image(b)))
+            .unwrap_or(0);
+        (k, image(k))
+    }
+
     /// Which old atom each new label takes.
     fn labelling(&self, q: &[f64]) -> [usize; 3] {
         let (psi, order) = self.sorted(q);
-        let excess = |k: usize| into_window(psi + k as f64 * THIRD, self.window);
-        let k = (0..3)
-            .min_by(|&a, &b| excess(a).total_cmp(&excess(b)))
-            .unwrap_or(0);
+        let (k, _) = self.central_image(psi);
         std::array::from_fn(|j| order[(j + k) % 3])
     }
 
-    /// Brings raw coordinates into the domain: relabels, and replaces t₀ by ψ.
-    fn fold(&self, q: &mut [f64]) {
-        let labels = self.labelling(q);
+    /// As [`Self::labelling`], but where the geometry has two images, `uniform` in [0, 1) chooses.
+    fn drawn_labelling(&self, q: &[f64], uniform: f64) -> [usize; 3] {
+        let (psi, order) = self.sorted(q);
+        let (mut k, image) = self.central_image(psi);
+        if uniform >= self.share(image) {
+            // The other image lies a third of a turn towards the far edge.
+            k += if image < self.window + 0.5 * THIRD {
+                1
+            } else {
+                2
+            };
+        }
+        std::array::from_fn(|j| order[(j + k) % 3])
+    }
+
+    /// Brings raw coordinates into the domain: relabels, and replaces t₀ by ψ. Where there are two images, `uniform` chooses.
+    fn fold(&self, q: &mut [f64], uniform: f64) {
+        let labels = self.drawn_labelling(q, uniform);
         let [t0, d1, d2] = self.tokens.map(|t| q[3 * t + 2]);
         let azimuth = [t0, t0 + d1, t0 + d2];
         let old: [[f64; 2]; 3] = self.tokens.map(|t| [q[3 * t], q[3 * t + 1]]);
@@ -374,12 +449,13 @@ impl SymmetricRotor {
         let d2 = into_window(azimuth[labels[2]] - t0, 0.0);
         q[3 * self.tokens[1] + 2] = d1;
         q[3 * self.tokens[2] + 2] = d2;
-        // Exactly one labelling lies in the window; rounding at its edge must not push ψ a whole turn away.
-        let psi = into_window(t0 + (d1 + d2 - TAU) / 3.0, self.window);
-        q[3 * self.tokens[0] + 2] = if psi < self.window + THIRD {
+        // The labelling puts ψ in the window; rounding at its edge must not push it a whole turn away.
+        let start = self.window - self.overlap;
+        let psi = into_window(t0 + (d1 + d2 - TAU) / 3.0, start);
+        q[3 * self.tokens[0] + 2] = if psi < self.window + THIRD + self.overlap {
             psi
         } else {
-            self.window
+            start
         };
     }
 }

@@ -220,6 +220,27 @@ pub fn emptiest_cut(values: impl Iterator<Item = f64>, period: f64) -> f64 {
     (middle / BINS as f64).rem_euclid(1.0) * period
 }
 
+/// How far from a cut the `values` on a circle of circumference `period` stay about as sparse as at the cut: the largest of twelve
+/// equally spaced lengths up to `largest` in whose outer quarter, on both sides together, they are at most twice as dense as in the
+/// inner one; 0 if there is none.
+pub fn flat_reach(values: &[f64], cut: f64, period: f64, largest: f64) -> f64 {
+    const LENGTHS: u32 = 12;
+    let mut distances: Vec<f64> = values
+        .iter()
+        .map(|value| {
+            let beyond = (value - cut).rem_euclid(period);
+            beyond.min(period - beyond)
+        })
+        .collect();
+    distances.sort_by(f64::total_cmp);
+    let within = |reach: f64| distances.partition_point(|&distance| distance < reach);
+    (1..=LENGTHS)
+        .rev()
+        .map(|k| largest * f64::from(k) / f64::from(LENGTHS))
+        .find(|&reach| within(reach) - within(0.75 * reach) <= 2 * within(0.25 * reach))
+        .unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +255,35 @@ mod tests {
         });
         let cut = emptiest_cut(values, TAU);
         assert!((cut - 5.89).abs() < 0.03, "{cut}");
+    }
+
+    #[test]
+    fn a_reach_ends_where_the_data_become_dense() {
+        let n = 400_000;
+        let at = |density: &dyn Fn(f64) -> f64| -> Vec<f64> {
+            // Quantiles of a density on [−π/3, π/3] around a cut at 0.2.
+            let side = |i: usize| TAU / 3.0 * ((i as f64 + 0.5) / n as f64 - 0.5);
+            let total: f64 = (0..n).map(|i| density(side(i))).sum();
+            let mut sum = 0.0;
+            (0..n)
+                .flat_map(|i| {
+                    let before = (sum * n as f64 / total) as usize;
+                    sum += density(side(i));
+                    let count = (sum * n as f64 / total) as usize - before;
+                    vec![0.2 + side(i) + TAU; count]
+                })
+                .collect()
+        };
+        let reach = |values: &[f64]| flat_reach(values, 0.2, TAU / 3.0, 0.6);
+        assert_eq!(reach(&at(&|_| 1.0)), 0.6);
+        assert_eq!(reach(&at(&|x| 3.0 - (3.0 * x).cos())), 0.6);
+        // In the outer quarters up to 0.2 and 0.25 it is 1.6 and 2.5 times as dense as in the inner ones.
+        let steep = reach(&at(&|x: f64| 1.0 + (x / 0.2).powi(4)));
+        assert!((steep - 0.2).abs() < 1e-12, "{steep}");
+        // Nobody near the cut: as far as the empty part goes.
+        let gap = reach(&at(&|x: f64| f64::from(u8::from(x.abs() > 0.42))));
+        assert!((gap - 0.4).abs() < 1e-12, "{gap}");
+        assert_eq!(flat_reach(&[], 0.0, TAU, 0.0), 0.0);
     }
 
     #[test]

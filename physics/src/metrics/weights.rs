@@ -36,6 +36,25 @@ pub fn effective_sample_size(log_weights: &[f64]) -> f64 {
     ess(log_weights) * log_weights.len() as f64
 }
 
+/// log of the mean weight under the proposal, from log-weights log(p̃/q) at samples of the target: E_q[w] = 1/E_p[1/w].
+///
+/// The target must not reach where the proposal has no density. There log w is +∞ and adds nothing, which is right in the limit.
+pub fn log_mean_weight_from_target(log_weights: &[f64]) -> f64 {
+    let inverse: Vec<f64> = log_weights.iter().map(|v| -v).collect();
+    (log_weights.len() as f64).ln() - log_sum_exp(&inverse)
+}
+
+/// The normalised effective sample size (E_q[w])²/E_q[w²] of the proposal's samples, from log-weights log(p̃/q) at samples of the
+/// target: E_q[w²] = E_q[w] E_p[w], so it is 1/(E_p[1/w] E_p[w]). 0 where a weight is infinite: the proposal misses a part of the
+/// target, which no number of its own samples would show. NaN without weights.
+pub fn ess_from_target(log_weights: &[f64]) -> f64 {
+    if log_weights.contains(&f64::INFINITY) {
+        return 0.0;
+    }
+    let log_mean = log_sum_exp(log_weights) - (log_weights.len() as f64).ln();
+    (log_mean_weight_from_target(log_weights) - log_mean).exp()
+}
+
 /// What clipping the largest weights did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Clipped {
@@ -134,6 +153,46 @@ mod tests {
         assert!((ess(&[f64::NEG_INFINITY, 0.0]) - 0.5).abs() < 1e-15);
         assert_eq!(ess(&[f64::NEG_INFINITY; 2]), 0.0);
         assert!(ess(&[f64::NAN, 0.0]).is_nan());
+    }
+
+    #[test]
+    fn samples_of_the_target_tell_the_mean_weight_and_the_ess() {
+        // p = N(0, 1), q = N(0, s²), p̃ = 7p: ∫p²/q = s²/√(2s² − 1). Quantiles of p stand for samples of it.
+        let s = 1.1f64;
+        let n = 20_000;
+        let log_weights: Vec<f64> = (0..n)
+            .map(|i| {
+                let x = normal_quantile((i as f64 + 0.5) / n as f64);
+                -0.5 * x * x * (1.0 - 1.0 / (s * s)) + s.ln() + 7f64.ln()
+            })
+            .collect();
+        let mean = log_mean_weight_from_target(&log_weights);
+        assert!((mean - 7f64.ln()).abs() < 2e-3, "{mean}");
+        let share = ess_from_target(&log_weights);
+        assert!(
+            (share - (2.0 * s * s - 1.0).sqrt() / (s * s)).abs() < 2e-3,
+            "{share}"
+        );
+        let missed = [&log_weights[..], &[f64::INFINITY]].concat();
+        assert_eq!(ess_from_target(&missed), 0.0);
+        assert!((log_mean_weight_from_target(&missed) - mean).abs() < 1e-4);
+        assert!(ess_from_target(&[]).is_nan());
+    }
+
+    /// Φ⁻¹(p) by bisection.
+    fn normal_quantile(p: f64) -> f64 {
+        let (mut low, mut high) = (-9.0, 9.0);
+        for _ in 0..60 {
+            let middle = 0.5 * (low + high);
+            let below =
+                0.5 * (1.0 + boltzmap_kernels::reference::erf(middle / std::f64::consts::SQRT_2));
+            if below < p {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        0.5 * (low + high)
     }
 
     #[test]

@@ -1,0 +1,176 @@
+//! Where the proposal has too little mass: its density at frames of the reference dynamics.
+//!
+//! Samples cannot tell of places that they do not reach; frames of the target can. A frame is traced back through the deployed
+//! map (or the continuous flow) to its noise, which gives log q at the frame, and with it the weight that a sample would carry
+//! there. Weights of samples and of frames belong together: f_p(w) = w f_q(w) for the distributions of w with mean 1 under q.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use boltzmap_models::ModelError;
+use boltzmap_models::continuous_flow::ContinuousFlow;
+use boltzmap_models::control::Control;
+use boltzmap_models::inverse::{InverseOptions, Inverter};
+use boltzmap_models::schedule::Schedule;
+use boltzmap_physics::metrics;
+
+use super::model::{self, Model};
+use super::molecule::Molecule;
+use super::sample::{self, Samples, with_progress};
+use super::train;
+use crate::config::Config;
+
+/// Frames traced back together.
+const CHUNK: usize = 64;
+/// A frame that would weigh more than this many mean weights is missing from any sample of a few hundred times its rarity.
+const HEAVY: f64 = 100.0;
+
+/// Weights of reference frames.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    /// The frames traced back, as places in the reference set.
+    pub frames: Vec<usize>,
+    /// log w of each, on the scale of [`Samples::log_weights`]; +∞ where no noise leads to the frame.
+    pub log_weights: Vec<f64>,
+}
+
+impl Coverage {
+    /// Weights of `audit.reference_frames` frames, spread evenly over `reference` `[n, atoms, 3]` (nm) with `energy_kt` `[n]`.
+    /// Empty under self-guidance, which has no inverse here.
+    pub fn measure(
+        model: &Model,
+        config: &Config,
+        molecule: &Molecule,
+        reference: &[f32],
+        energy_kt: &[f64],
+        samples: &Samples,
+    ) -> Result<Coverage> {
+        let n = config.audit.reference_frames.min(energy_kt.len());
+        if n == 0 || config.sampling.guidance != 0.0 {
+            return Ok(Coverage::default());
+        }
+        let frames: Vec<usize> = (0..n).map(|k| k * energy_kt.len() / n).collect();
+        let width = 3 * molecule.n_atoms();
+        let positions: Vec<f32> = frames
+            .iter()
+            .flat_map(|&i| &reference[i * width..(i + 1) * width])
+            .copied()
+            .collect();
+        let encoded = model.coordinates.encode(&positions)?;
+        let scale = sample::end_scale(config)?;
+        let states: Vec<f32> = encoded.state.iter().map(|v| (v * scale) as f32).collect();
+        let density = trace_back(model, config, &states)?;
+        let constant =
+            sample::density_constant(&model.flow_map, scale, samples.count(), samples.draws);
+        let log_weights = (0..n)
+            .map(|k| {
+                let log_q = density[k] + encoded.log_det[k] - encoded.log_share[k] + constant;
+                match encoded.in_domain[k] && log_q.is_finite() {
+                    true => -energy_kt[frames[k]] - log_q,
+                    false => f64::INFINITY,
+                }
+            })
+            .collect();
+        Ok(Coverage {
+            frames,
+            log_weights,
+        })
+    }
+
+    /// Frames that no noise leads to.
+    pub fn unreached(&self) -> usize {
+        let reached = self.log_weights.iter().filter(|w| w.is_finite());
+        self.frames.len() - reached.count()
+    }
+
+    /// The share of frames whose weight is more than a hundred times the mean weight of the proposal; NaN without frames.
+    pub fn heavy_share(&self) -> f64 {
+        let limit = metrics::log_mean_weight_from_target(&self.log_weights) + HEAVY.ln();
+        let heavy = self.log_weights.iter().filter(|w| **w > limit);
+        heavy.count() as f64 / self.frames.len() as f64
+    }
+}
+
+/// log q of the map's final states `[n, T, C]`, `[n]`; NaN where no noise leads to one.
+fn trace_back(model: &Model, config: &Config, states: &[f32]) -> Result<Vec<f64>> {
+    let schedule = model::schedule(config)?;
+    let size = model.flow_map.state_size();
+    let n = states.len() / size;
+    let continuous = train::method(config).is_continuous();
+    let flow = continuous
+        .then(|| sample::continuous_flow(model, config, &schedule))
+        .transpose()?;
+    let inverter = Inverter::<f32>::new(
+        &model.flow_map,
+        &model.parameters,
+        &schedule,
+        InverseOptions::of_precision::<f32>(),
+    );
+    with_progress("reference", n, |control| {
+        let quiet = Control {
+            progress: None,
+            cancel: control.cancel,
+        };
+        let mut log_density = Vec::with_capacity(n);
+        for first in (0..n).step_by(CHUNK) {
+            let of = |range: Range<usize>| &states[range.start * size..range.end * size];
+            let chunk = first..n.min(first + CHUNK);
+            log_density.extend(match &flow {
+                Some(flow) => integrate(flow, chunk, &of, &quiet)?,
+                None => invert(&inverter, model, &schedule, of(chunk), &quiet)?,
+            });
+            control.report(log_density.len(), n);
+        }
+        Ok(log_density)
+    })
+}
+
+/// Through the steps of the map.
+fn invert(
+    inverter: &Inverter<f32>,
+    model: &Model,
+    schedule: &Schedule,
+    states: &[f32],
+    control: &Control,
+) -> Result<Vec<f64>, ModelError> {
+    let map = &model.flow_map;
+    let n = states.len() / map.state_size();
+    let mut states = states.to_vec();
+    let mut log_density = vec![0.0; n];
+    for times in schedule.times().windows(2).rev() {
+        let (s, t) = (vec![times[0]; n], vec![times[1]; n]);
+        let step = inverter.step(&states, &s, &t, control)?;
+        for (i, log_density) in log_density.iter_mut().enumerate() {
+            *log_density -= match step.converged[i] {
+                true => step.log_det[i],
+                false => f64::NAN,
+            };
+        }
+        states = step.states;
+    }
+    let base = map
+        .subspace()
+        .gaussian_log_density(&states, map.tokens(), map.channels());
+    log_density
+        .iter_mut()
+        .zip(base)
+        .for_each(|(q, base)| *q += base);
+    Ok(log_density)
+}
+
+/// Through the continuous flow. Where it fails for some of the states, each goes alone.
+fn integrate<'s>(
+    flow: &ContinuousFlow<f32>,
+    range: Range<usize>,
+    of: &impl Fn(Range<usize>) -> &'s [f32],
+    control: &Control,
+) -> Result<Vec<f64>, ModelError> {
+    match flow.log_density(of(range.clone()), control) {
+        Ok(traced) => Ok(traced.log_density),
+        Err(ModelError::Cancelled) => Err(ModelError::Cancelled),
+        Err(_) if range.len() == 1 => Ok(vec![f64::NAN]),
+        Err(_) => range
+            .map(|i| Ok(integrate(flow, i..i + 1, of, control)?[0]))
+            .collect(),
+    }
+}
