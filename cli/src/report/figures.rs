@@ -347,7 +347,7 @@ pub(crate) fn coverage(report: &Report) -> Figure {
         };
     }
     let ordered = sorted(samples.iter().chain(frames).copied());
-    let low = quantile(&ordered, 0.002).clamp(-12.0, -2.0);
+    let low = quantile(&ordered, 0.01).clamp(-8.0, -2.0);
     let high = quantile(&ordered, 0.999).clamp(3.0, 12.0);
     let edges = edges(low, high, 70);
     let (proposal, _) = histogram(samples, |_| 1.0, &edges);
