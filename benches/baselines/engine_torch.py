@@ -20,6 +20,8 @@ from torch.func import jvp, vjp, vmap
 torch.set_num_threads(specification.threads)
 LAYER_NORM_EPSILON = 1e-6
 LOG_TIME_OFFSET = 0.01
+# Largest matrices whose determinant is compared instead of its logarithm.
+LARGEST_DETERMINANT = 3
 
 
 # Networks, as functions of a dictionary of parameters. Weights are [out, in].
@@ -335,18 +337,24 @@ def divergence_reverse(p, x, t, chunk):
     return vmap(along, chunk_size=chunk)(directions).sum(0)
 
 
+def log_det(matrices):
+    """log|det|; of small matrices det itself, as our side compares them (see benches/README.md)."""
+    sign, logarithm = torch.linalg.slogdet(matrices)
+    return sign * logarithm.exp() if matrices.shape[-1] <= LARGEST_DETERMINANT else logarithm
+
+
 def jacobian_forward(p, x, s, t, chunk):
     def along(direction):
         return jvp(lambda x: step_map(p, x, s, t, PLAIN)[0], (x,), (direction.expand_as(x),))[1]
 
     columns = vmap(along, chunk_size=chunk)(basis(*x.shape[1:])).flatten(2)  # [D, n, D]
-    return torch.linalg.slogdet(columns.permute(1, 2, 0))[1]
+    return log_det(columns.permute(1, 2, 0))
 
 
 def jacobian_reverse(p, x, s, t, chunk):
     _, pull = vjp(lambda x: step_map(p, x, s, t, PLAIN)[0], x)
     rows = vmap(lambda d: pull(d.expand_as(x))[0], chunk_size=chunk)(basis(*x.shape[1:])).flatten(2)
-    return torch.linalg.slogdet(rows.permute(1, 0, 2))[1]
+    return log_det(rows.permute(1, 0, 2))
 
 
 def hutchinson_forward(p, x, t, probes):
@@ -430,7 +438,9 @@ def flow_map_candidates(task):
         return tangents_of(functions, ["divergence"], jacobian("x", "t"))
     if task == "log-det":
         functions = {"forward mode": jacobian_forward, "reverse mode": jacobian_reverse}
-        return tangents_of(functions, ["log_det"], jacobian("x", "s", "t"))
+        tokens, channels = specification.inputs["x"].shape[1:]
+        small = tokens * channels <= LARGEST_DETERMINANT
+        return tangents_of(functions, ["determinant" if small else "log_det"], jacobian("x", "s", "t"))
     if task == "hutchinson":
         inputs = [*jacobian("x", "t"), specification.inputs["probes"]]
         return {

@@ -396,6 +396,9 @@ fn training(mut step: TrainingStep) -> Prepared {
     }
 }
 
+/// Dimension up to which determinants are compared instead of their logarithms.
+const LARGEST_DETERMINANT: usize = 3;
+
 /// The tasks that push many tangents through a program.
 fn jacobian(
     workload: &Workload,
@@ -427,6 +430,9 @@ fn jacobian(
         }
     };
     let products = dense_products(&with_tangents);
+    // Among thousands of small matrices some are nearly singular, where the logarithm of a determinant in single precision has no
+    // correct digits to compare.
+    let few = program.input_shape(count)[1..].iter().product::<usize>() <= LARGEST_DETERMINANT;
     let run = move || {
         let mut arguments = parameters.slices();
         arguments.extend(inputs.iter().map(Vec::as_slice));
@@ -439,14 +445,17 @@ fn jacobian(
             _ => jacobian
                 .log_abs_det(samples, &arguments, None)
                 .into_iter()
-                .map(|(log_det, _)| log_det as f32)
+                .map(|(log_det, sign)| match few {
+                    true => (sign * log_det.exp()) as f32,
+                    false => log_det as f32,
+                })
                 .collect(),
         }
     };
-    let name = if task == Task::LogDet {
-        "log_det"
-    } else {
-        "divergence"
+    let name = match task {
+        Task::LogDet if few => "determinant",
+        Task::LogDet => "log_det",
+        _ => "divergence",
     };
     // Programs are compiled when they are first needed, so the second call is shorter by that.
     let outputs = Outputs::from([(name.to_owned(), run())]);
