@@ -22,7 +22,7 @@ use crate::config::Config;
 
 /// Frames traced back together.
 const CHUNK: usize = 64;
-/// A frame that would weigh more than this many mean weights is missing from any sample of a few hundred times its rarity.
+/// Weight, in units of the mean, from which on a frame is called heavy: there the proposal has less than a hundredth of the target's mass.
 const HEAVY: f64 = 100.0;
 
 /// Weights of reference frames.
@@ -140,13 +140,17 @@ fn invert(
     for times in schedule.times().windows(2).rev() {
         let (s, t) = (vec![times[0]; n], vec![times[1]; n]);
         let step = inverter.step(&states, &s, &t, control)?;
-        for (i, log_density) in log_density.iter_mut().enumerate() {
-            *log_density -= match step.converged[i] {
-                true => step.log_det[i],
-                false => f64::NAN,
-            };
-        }
         states = step.states;
+        let size = map.state_size();
+        for (i, state) in states.chunks_exact_mut(size).enumerate() {
+            if step.converged[i] {
+                log_density[i] -= step.log_det[i];
+            } else {
+                // Lost; what stands there in the steps to come is a state that every map can invert.
+                log_density[i] = f64::NAN;
+                state.fill(0.0);
+            }
+        }
     }
     let base = map
         .subspace()

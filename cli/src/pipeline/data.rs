@@ -177,7 +177,9 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
     };
     let data = &config.data;
     let mut train = Vec::new();
-    let warm = sampled.warm_positions.chunks(sampled.positions.len());
+    let warm = sampled
+        .warm_positions
+        .chunks(sampled.positions.len().max(1));
     let rungs = std::iter::once(&sampled.positions[..]).chain(warm);
     for (positions, rung_share) in rungs.zip(&sampled.shares) {
         let (phi, _) = molecule.first_phi_psi(positions);

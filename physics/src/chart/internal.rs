@@ -40,7 +40,7 @@ pub struct SymmetricRotor {
     tokens: [usize; 3],
     /// Start of the window of ψ.
     window: f64,
-    /// How far the window reaches beyond its edges, h < π/3, rad.
+    /// How far the window reaches beyond its edges, h ≤ π/3, rad.
     #[serde(default)]
     overlap: f64,
 }
