@@ -36,7 +36,7 @@ pub fn effective_sample_size(log_weights: &[f64]) -> f64 {
     ess(log_weights) * log_weights.len() as f64
 }
 
-/// log of the mean weight under the proposal, from log-weights log(p̃/q) at samples of the target: E_q[w] = 1/E_p[1/w].
+/// log of the mean weight under the proposal, from log-weights log(p̃/q) at samples of the target: E_q\[w\] = 1/E_p\[1/w\].
 ///
 /// The target must not reach where the proposal has no density. There log w is +∞ and adds nothing, which is right in the limit.
 pub fn log_mean_weight_from_target(log_weights: &[f64]) -> f64 {
@@ -44,8 +44,8 @@ pub fn log_mean_weight_from_target(log_weights: &[f64]) -> f64 {
     (log_weights.len() as f64).ln() - log_sum_exp(&inverse)
 }
 
-/// The normalised effective sample size (E_q[w])²/E_q[w²] of the proposal's samples, from log-weights log(p̃/q) at samples of the
-/// target: E_q[w²] = E_q[w] E_p[w], so it is 1/(E_p[1/w] E_p[w]). 0 where a weight is infinite: the proposal misses a part of the
+/// The normalised effective sample size (E_q\[w\])²/E_q\[w²\] of the proposal's samples, from log-weights log(p̃/q) at samples of the
+/// target: E_q\[w²\] = E_q\[w\] E_p\[w\], so it is 1/(E_p\[1/w\] E_p\[w\]). 0 where a weight is infinite: the proposal misses a part of the
 /// target, which no number of its own samples would show. NaN without weights.
 pub fn ess_from_target(log_weights: &[f64]) -> f64 {
     if log_weights.contains(&f64::INFINITY) {
