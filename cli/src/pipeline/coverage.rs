@@ -91,21 +91,26 @@ impl Coverage {
     }
 }
 
+/// The way back from states to noise.
+enum Way {
+    /// Through the steps of the few-step map.
+    Steps(Box<Inverter<f32>>),
+    /// Along the continuous flow.
+    Flow(Box<ContinuousFlow<f32>>),
+}
+
 /// log q of the map's final states `[n, T, C]`, `[n]`; NaN where no noise leads to one.
 fn trace_back(model: &Model, config: &Config, states: &[f32]) -> Result<Vec<f64>> {
     let schedule = model::schedule(config)?;
     let size = model.flow_map.state_size();
     let n = states.len() / size;
-    let continuous = train::method(config).is_continuous();
-    let flow = continuous
-        .then(|| sample::continuous_flow(model, config, &schedule))
-        .transpose()?;
-    let inverter = Inverter::<f32>::new(
-        &model.flow_map,
-        &model.parameters,
-        &schedule,
-        InverseOptions::of_precision::<f32>(),
-    );
+    let way = if train::method(config).is_continuous() {
+        Way::Flow(Box::new(sample::continuous_flow(model, config, &schedule)?))
+    } else {
+        let options = InverseOptions::of_precision::<f32>();
+        let inverter = Inverter::new(&model.flow_map, &model.parameters, &schedule, options);
+        Way::Steps(Box::new(inverter))
+    };
     with_progress("reference", n, |control| {
         let quiet = Control {
             progress: None,
@@ -115,9 +120,9 @@ fn trace_back(model: &Model, config: &Config, states: &[f32]) -> Result<Vec<f64>
         for first in (0..n).step_by(CHUNK) {
             let of = |range: Range<usize>| &states[range.start * size..range.end * size];
             let chunk = first..n.min(first + CHUNK);
-            log_density.extend(match &flow {
-                Some(flow) => integrate(flow, chunk, &of, &quiet)?,
-                None => invert(&inverter, model, &schedule, of(chunk), &quiet)?,
+            log_density.extend(match &way {
+                Way::Flow(flow) => integrate(flow, chunk, &of, &quiet)?,
+                Way::Steps(inverter) => invert(inverter, model, &schedule, of(chunk), &quiet)?,
             });
             control.report(log_density.len(), n);
         }

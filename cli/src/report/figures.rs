@@ -173,6 +173,32 @@ fn edges(low: f64, high: f64, bins: usize) -> Vec<f64> {
         .collect()
 }
 
+/// Histograms of several series over the same edges, drawn on top of one another.
+fn histograms(
+    name: &str,
+    [width, height]: [f64; 2],
+    [x, y]: [&str; 2],
+    edges: &[f64],
+    series: &[(&'static str, Vec<f64>)],
+) -> Plot {
+    let top = series
+        .iter()
+        .flat_map(|(_, heights)| heights)
+        .copied()
+        .fold(1e-9, f64::max);
+    let mut plot = Plot::new(
+        name,
+        width,
+        height,
+        Axis::linear(edges[0], edges[edges.len() - 1], x),
+        Axis::linear(0.0, 1.12 * top, y),
+    );
+    for (class, heights) in series {
+        plot.steps(class, edges, heights);
+    }
+    plot
+}
+
 /// Histograms of the energies.
 pub(crate) fn energies(report: &Report) -> Figure {
     let reference = sorted(report.reference.energy_kt.iter().copied());
@@ -210,22 +236,8 @@ pub(crate) fn energies(report: &Report) -> Figure {
         }
         heights.push((class, histogram));
     }
-    let top = heights
-        .iter()
-        .flat_map(|(_, heights)| heights)
-        .copied()
-        .fold(1e-9, f64::max);
-    let x = Axis::linear(edges[0], edges[edges.len() - 1], "potential energy, kT");
-    let mut plot = Plot::new(
-        "energy",
-        540.0,
-        330.0,
-        x,
-        Axis::linear(0.0, 1.12 * top, "density, 1/kT"),
-    );
-    for (class, heights) in &heights {
-        plot.steps(class, &edges, heights);
-    }
+    let axes = ["potential energy, kT", "density, 1/kT"];
+    let mut plot = histograms("energy", [540.0, 330.0], axes, &edges, &heights);
     if beyond > 5e-4 {
         let text = format!(
             "{} % of the proposal lies further right →",
@@ -358,21 +370,8 @@ pub(crate) fn coverage(report: &Report) -> Figure {
         ("weighted", weighted),
         ("reference", reference),
     ];
-    let top = series
-        .iter()
-        .flat_map(|(_, heights)| heights)
-        .copied()
-        .fold(1e-9, f64::max);
-    let mut plot = Plot::new(
-        "coverage",
-        1040.0,
-        300.0,
-        Axis::linear(low, high, "ln(w/⟨w⟩)"),
-        Axis::linear(0.0, 1.12 * top, "density"),
-    );
-    for (class, heights) in &series {
-        plot.steps(class, &edges, heights);
-    }
+    let axes = ["ln(w/⟨w⟩)", "density"];
+    let mut plot = histograms("coverage", [1040.0, 300.0], axes, &edges, &series);
     if beyond > 0.0 {
         let text = format!(
             "{} % of the frames lie further right →",
