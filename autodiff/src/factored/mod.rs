@@ -4,14 +4,17 @@
 //! behind it. All T·C of them together have the shape `[T, C, value's shape…]`, but through layers that treat tokens
 //! alike tangent (τ, c) is nonzero at token τ only, and where attention first mixes tokens the result is a sum of outer
 //! products. A [`Factored`] value holds such a bundle as Σ (product of factors); a factor has the bundle's rank and size
-//! 1 along every axis on which it does not depend, and a [`Term`] may vanish except at entry τ of one axis, its
-//! *support*. [`Tangents::apply`] is the rule of each operation; where a rule has no answer in this form, the caller
-//! writes the bundle out ([`Tangents::dense`]) and continues with ordinary arrays.
+//! 1 along every axis on which it does not depend. A [`Term`] may vanish except at entry τ of one axis, its *support*, and
+//! except in a range of other axes, its *windows*: where heads of an attention merge, each is a term of its own.
+//! [`Tangents::apply`] is the rule of each operation; where a rule has no answer in this form, the caller writes the bundle
+//! out ([`write`]) and continues with ordinary arrays.
 //!
 //! The same rules, run on the transposed operations with the basis vectors as cotangents, follow a Jacobian's rows
 //! backwards from the output.
 
+mod movement;
 mod rules;
+pub(crate) mod write;
 
 use crate::ir::Op;
 use crate::shape::element_count;
@@ -20,12 +23,57 @@ use crate::var::Var;
 /// Axes in front of a value's own: T and C.
 pub(crate) const LEAD: usize = 2;
 
-/// A product of factors, each `[T or 1, C or 1, size or 1 for every axis of the value]`.
-#[derive(Clone, Debug)]
+/// A product of factors, each `[T or 1, C or 1, extent or 1 for every axis of the value]`.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Term<'b> {
     pub(crate) factors: Vec<Var<'b>>,
     /// The axis of the value along which tangent (τ, c) is nonzero at τ only. Factors have size 1 there.
     pub(crate) support: Option<usize>,
+    /// Outside of them the term vanishes. At most one for an axis, in the order of axes, none on the support.
+    pub(crate) windows: Vec<Window>,
+}
+
+/// A range of an axis. Factors have its length there, or 1 if they are the same in all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) axis: usize,
+    pub(crate) start: usize,
+    pub(crate) length: usize,
+}
+
+impl<'b> Term<'b> {
+    fn window(&self, axis: usize) -> Option<Window> {
+        self.windows.iter().copied().find(|w| w.axis == axis)
+    }
+
+    /// The same term without a window along an axis of this size: factors padded with zeros.
+    fn whole_along(mut self, axis: usize, size: usize) -> Self {
+        let Some(window) = self.window(axis) else {
+            return self;
+        };
+        self.windows.retain(|w| w.axis != axis);
+        let after = size - window.start - window.length;
+        let pad = |factor: Var<'b>| factor.pad(LEAD + axis, window.start, after);
+        let varies = |factor: &Var<'b>| factor.shape()[LEAD + axis] > 1;
+        if self.factors.iter().any(varies) {
+            for factor in self.factors.iter_mut().filter(|factor| varies(factor)) {
+                *factor = pad(*factor);
+            }
+        } else if let Some(first) = self.factors.first() {
+            let mut shape = vec![1; first.rank()];
+            shape[LEAD + axis] = window.length;
+            let inside = first.builder().constant(1.0, &shape);
+            self.factors.push(pad(inside));
+        }
+        self
+    }
+
+    /// The same term of a value of this shape without windows.
+    pub(crate) fn whole(self, shape: &[usize]) -> Self {
+        let axes: Vec<usize> = self.windows.iter().map(|w| w.axis).collect();
+        axes.into_iter()
+            .fold(self, |term, axis| term.whole_along(axis, shape[axis]))
+    }
 }
 
 /// A bundle of tangents of one value: a sum of terms, zero without any.
@@ -73,6 +121,7 @@ impl Tangents {
             terms: vec![Term {
                 factors: vec![builder.tensor(identity, &factor)],
                 support: (self.tokens > 1).then_some(1),
+                windows: Vec::new(),
             }],
         }
     }
@@ -80,48 +129,6 @@ impl Tangents {
     /// Whether a factor is smaller than the whole bundle of a value, so that keeping it apart saves work.
     pub(crate) fn is_small(self, factor: Var<'_>, shape: &[usize]) -> bool {
         element_count(&factor.shape()) < self.tokens * self.channels * element_count(shape)
-    }
-
-    /// The bundle written out, `[n, C, shape…]`. Factors are looked up through `import`, which may cut their first axis to
-    /// n of the T tokens; `place` `[n, T]` holds 1 where a tangent's token is.
-    pub(crate) fn dense<'b, 'c>(
-        self,
-        value: &Factored<'b>,
-        n: usize,
-        builder: &'c crate::builder::Builder,
-        place: Option<Var<'c>>,
-        mut import: impl FnMut(Var<'b>) -> Var<'c>,
-    ) -> Var<'c> {
-        let full = [&[n, self.channels][..], &value.shape].concat();
-        let mut sum: Option<Var<'c>> = None;
-        for term in &value.terms {
-            let mut product: Option<Var<'c>> = None;
-            let mut times = |factor: Var<'c>| {
-                product = Some(product.map_or(factor, |product| product * factor));
-            };
-            if let (Some(axis), Some(place)) = (term.support, place) {
-                let mut shape = vec![1; full.len()];
-                (shape[0], shape[LEAD + axis]) = (n, self.tokens);
-                times(place.reshape(&shape));
-            }
-            term.factors
-                .iter()
-                .for_each(|factor| times(import(*factor)));
-            let product = product.unwrap_or_else(|| builder.constant(1.0, &full));
-            sum = Some(sum.map_or(product, |sum| sum + product));
-        }
-        sum.unwrap_or_else(|| builder.constant(0.0, &full))
-            .broadcast_to(&full)
-    }
-
-    /// The product of a term's factors, `[T, C, shape…]` with size 1 at its support.
-    pub(crate) fn product<'b>(self, term: &Term<'b>, shape: &[usize]) -> Option<Var<'b>> {
-        let mut full = [&[self.tokens, self.channels][..], shape].concat();
-        if let Some(axis) = term.support {
-            full[LEAD + axis] = 1;
-        }
-        let product = term.factors.iter().copied().reduce(|a, b| a * b)?;
-        Some(product.broadcast_to(&full))
     }
 }
 
@@ -143,7 +150,10 @@ fn merged(terms: Vec<Term<'_>>) -> Vec<Term<'_>> {
     let mut result: Vec<Term> = Vec::new();
     for term in terms {
         let differing = |other: &Term| {
-            if other.support != term.support || other.factors.len() != term.factors.len() {
+            if other.support != term.support
+                || other.windows != term.windows
+                || other.factors.len() != term.factors.len()
+            {
                 return None;
             }
             let pairs = || other.factors.iter().zip(&term.factors);

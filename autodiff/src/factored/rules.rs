@@ -1,8 +1,10 @@
 //! What each operation does to a bundle of tangents. `None` says that the result is no small sum of small products.
 
+use super::movement::{align, exchanged, padded, permuted, reshaped, sliced};
 use super::{Factored, Form, LEAD, Tangents, Term};
 use crate::builder::Builder;
 use crate::ir::{Binary, Op, Unary};
+use crate::shape::element_count;
 use crate::var::Var;
 
 /// Terms of a sum that is still worth keeping apart. Layers that mix tokens more than once multiply them.
@@ -91,7 +93,11 @@ impl Tangents {
             Op::SumTo(_) => self.summed(builder, linear(0)?, shape)?,
             Op::Reshape(_) => {
                 let value = linear(0)?;
-                each(value, |term| reshaped(term, &value.shape, shape))?
+                let mut terms = Vec::new();
+                for term in &value.terms {
+                    terms.extend(reshaped(term, &value.shape, shape)?);
+                }
+                terms
             }
             Op::Permute { permutation, .. } => {
                 each(linear(0)?, |term| Some(permuted(term, permutation)))?
@@ -101,18 +107,13 @@ impl Tangents {
                 start,
                 length,
                 ..
-            } => each(linear(0)?, |term| {
-                if term.support == Some(*axis) {
-                    return None;
+            } => {
+                let mut terms = Vec::new();
+                for term in &linear(0)?.terms {
+                    terms.extend(sliced(term, *axis, *start, *length)?);
                 }
-                Some(map_factors(term, |factor| {
-                    if factor.shape()[LEAD + axis] == 1 && *length > 0 {
-                        factor
-                    } else {
-                        factor.slice(LEAD + axis, *start, *length)
-                    }
-                }))
-            })?,
+                terms
+            }
             Op::Pad {
                 axis,
                 before,
@@ -120,19 +121,8 @@ impl Tangents {
                 ..
             } => {
                 let value = linear(0)?;
-                let size = value.shape[*axis];
                 each(value, |term| {
-                    let extends = |f: &Var<'b>| size > 1 && f.shape()[LEAD + axis] == size;
-                    if term.support == Some(*axis) || !term.factors.iter().any(extends) {
-                        return None;
-                    }
-                    Some(map_factors(term, |factor| {
-                        if extends(&factor) {
-                            factor.pad(LEAD + axis, *before, *after)
-                        } else {
-                            factor
-                        }
-                    }))
+                    padded(term, *axis, value.shape[*axis], *before, *after)
                 })?
             }
             Op::Concat { axis, .. } => {
@@ -177,7 +167,7 @@ impl Tangents {
                     (Some(a), None) => {
                         let a = align(&exchanged(a, *transpose_a), rank);
                         let b = orient(known(1)?, *transpose_b);
-                        each(&a, |term| self.contracted(term, b, shape))?
+                        self.product(&a, b, shape)?
                     }
                     // (A B)ᵀ = Bᵀ Aᵀ
                     (None, Some(b)) => {
@@ -185,7 +175,7 @@ impl Tangents {
                         let a = orient(known(0)?, !transpose_a);
                         let mut flipped = shape.to_vec();
                         flipped.swap(rank - 1, rank - 2);
-                        let terms = each(&b, |term| self.contracted(term, a, &flipped))?;
+                        let terms = self.product(&b, a, &flipped)?;
                         let product = Factored {
                             shape: flipped,
                             terms,
@@ -205,16 +195,11 @@ impl Tangents {
             }
             Op::LayerNormTangent { .. } => {
                 let (y, r, value) = (known(0)?, known(1)?, align(linear(2)?, shape.len()));
-                each(&value, |term| {
-                    let last = shape.len() - 1;
-                    let (inner, mut others) = self.depending_on(term, last, shape)?;
-                    let (y, r) = (self.seen_by(y, term, shape), self.seen_by(r, term, shape));
-                    others.push(y.layer_norm_tangent(r, inner?));
-                    Some(Term {
-                        factors: others,
-                        support: term.support,
-                    })
-                })?
+                let mut terms = Vec::new();
+                for term in &value.terms {
+                    terms.extend(self.layer_norm_tangent(term, y, r, shape)?);
+                }
+                super::merged(terms)
             }
             Op::Input(_)
             | Op::Constant(_)
@@ -245,12 +230,12 @@ impl Tangents {
     }
 
     /// A coefficient as a term with this support meets it: `[1 or T, 1, …]`, entry τ of the support's axis taken for the
-    /// tangents of token τ.
+    /// tangents of token τ, and the term's windows cut out.
     fn seen_by<'b>(self, known: Var<'b>, term: &Term<'b>, shape: &[usize]) -> Var<'b> {
         let own = known.shape();
         let mut aligned = vec![1; shape.len() - own.len()];
         aligned.extend(own);
-        match term.support {
+        let lifted = match term.support {
             Some(axis) if aligned[axis] == self.tokens => {
                 let mut order = vec![axis];
                 order.extend((0..aligned.len()).filter(|&other| other != axis));
@@ -260,10 +245,18 @@ impl Tangents {
                 known.reshape(&aligned).permute(&order).reshape(&lifted)
             }
             _ => known.reshape(&[&[1, 1][..], &aligned].concat()),
-        }
+        };
+        term.windows.iter().fold(lifted, |seen, window| {
+            if seen.shape()[LEAD + window.axis] == 1 {
+                seen
+            } else {
+                seen.slice(LEAD + window.axis, window.start, window.length)
+            }
+        })
     }
 
-    /// value ⊙ coefficient.
+    /// value ⊙ coefficient. An outer product stays one of two factors: what multiplies neither alone ends the sum of small
+    /// products, because it costs a pass over the bundle for all terms together but one for each of them apart.
     fn scaled<'b>(
         self,
         value: &Factored<'b>,
@@ -272,7 +265,9 @@ impl Tangents {
     ) -> Option<Vec<Term<'b>>> {
         each(&align(value, shape.len()), |term| {
             let seen = self.seen_by(coefficient, term, shape);
-            Some(times(term.clone(), seen))
+            let scaled = times(term.clone(), seen);
+            let grows = scaled.factors.len() > term.factors.len().max(2);
+            (!grows).then_some(scaled)
         })
     }
 
@@ -295,10 +290,12 @@ impl Tangents {
                     term.support = None;
                     continue;
                 }
+                let extent = term.window(axis).map_or(size, |window| window.length);
+                term.windows.retain(|window| window.axis != axis);
                 let (inner, mut others) = self.depending_on(&term, axis, &value.shape)?;
                 others.push(match inner {
                     Some(inner) => inner.sum_keep(&[LEAD + axis]),
-                    None => self.scalar(builder, size as f64, &value.shape),
+                    None => self.scalar(builder, extent as f64, &value.shape),
                 });
                 term.factors = others;
             }
@@ -314,7 +311,15 @@ impl Tangents {
                 Some(axis) => Some(axis.checked_sub(missing)?),
                 None => None,
             };
-            Some(Term { factors, support })
+            let mut windows = term.windows;
+            for window in &mut windows {
+                window.axis = window.axis.checked_sub(missing)?;
+            }
+            Some(Term {
+                factors,
+                support,
+                windows,
+            })
         })
     }
 
@@ -340,6 +345,22 @@ impl Tangents {
         }
     }
 
+    /// Value `[…, m, k]` times coefficient `[…, k, n]`; `shape` is the result's.
+    fn product<'b>(
+        self,
+        value: &Factored<'b>,
+        coefficient: Var<'b>,
+        shape: &[usize],
+    ) -> Option<Vec<Term<'b>>> {
+        // Rows that all terms' products have together cost as much as those of the bundle.
+        let rows: usize = value.terms.iter().map(|term| inner_size(term)).sum();
+        let of_bundle = self.tokens * self.channels * element_count(&value.shape);
+        if value.terms.len() > 1 && 4 * rows > 3 * of_bundle {
+            return None;
+        }
+        each(value, |term| self.contracted(term, coefficient, shape))
+    }
+
     /// Term `[…, m, k]` times coefficient `[…, k, n]`; `shape` is the result's.
     fn contracted<'b>(
         self,
@@ -349,28 +370,36 @@ impl Tangents {
     ) -> Option<Term<'b>> {
         let rank = shape.len();
         let (row, column) = (rank - 2, rank - 1);
+        // The columns of the term are the rows of the coefficient, which knows nothing of the term's rows.
+        let mut met = Term {
+            factors: Vec::new(),
+            support: match term.support {
+                Some(axis) if axis == column => Some(row),
+                support => support.filter(|&axis| axis < row),
+            },
+            windows: term.windows.clone(),
+        };
+        met.windows.retain(|window| window.axis != row);
+        for window in met.windows.iter_mut().filter(|w| w.axis == column) {
+            window.axis = row;
+        }
+        let seen = self.seen_by(coefficient, &met, shape);
+        let mut windows = term.windows.clone();
+        windows.retain(|window| window.axis != column);
         if term.support == Some(column) {
             // Only row τ of the coefficient is met.
-            let by_row = Term {
-                factors: Vec::new(),
-                support: Some(row),
-            };
             let mut factors = term.factors.clone();
-            factors.push(self.seen_by(coefficient, &by_row, shape));
+            factors.push(seen);
             return Some(Term {
                 factors,
                 support: None,
+                windows,
             });
         }
         let (inner, mut others): (Vec<Var<'b>>, Vec<Var<'b>>) = term
             .factors
             .iter()
             .partition(|factor| factor.shape()[LEAD + column] > 1);
-        let by_batch = Term {
-            factors: Vec::new(),
-            support: term.support.filter(|&axis| axis < row),
-        };
-        let seen = self.seen_by(coefficient, &by_batch, shape);
         others.push(match inner.into_iter().reduce(|a, b| a * b) {
             Some(inner) => {
                 // The product's own size counts too: it is written to memory.
@@ -386,7 +415,44 @@ impl Tangents {
         Some(Term {
             factors: others,
             support: term.support,
+            windows,
         })
+    }
+
+    /// r ⊙ (v − mean v − y ⊙ mean(y⊙v)) over the last axis. For an outer product of coefficients a of the rows and a
+    /// vector v it is one again, of r a and v − mean v, less one of r a mean(y⊙v) and y.
+    fn layer_norm_tangent<'b>(
+        self,
+        term: &Term<'b>,
+        y: Var<'b>,
+        r: Var<'b>,
+        shape: &[usize],
+    ) -> Option<Vec<Term<'b>>> {
+        let last = shape.len() - 1;
+        let term = term.clone().whole_along(last, shape[last]);
+        let (inner, others) = self.depending_on(&term, last, shape)?;
+        let inner = inner?;
+        let (y, r) = (self.seen_by(y, &term, shape), self.seen_by(r, &term, shape));
+        let with = |factors: Vec<Var<'b>>| Term {
+            factors,
+            support: term.support,
+            windows: term.windows.clone(),
+        };
+        let rows = |value: Var<'b>| last > 0 && value.shape()[LEAD + last - 1] > 1;
+        if rows(inner) || !rows(y) {
+            let mut factors = others;
+            factors.push(y.layer_norm_tangent(r, inner));
+            return Some(vec![with(factors)]);
+        }
+        let width = shape[last] as f64;
+        let mut centred = times(with(others.clone()), r);
+        centred
+            .factors
+            .push(inner - inner.mean_keep(&[LEAD + last]));
+        let along = inner.matmul_t(y).transpose_last() * (-1.0 / width);
+        let mut turned = times(times(with(others), along), r);
+        turned.factors.push(y);
+        Some(vec![centred, turned])
     }
 
     /// y ⊙ (v − Σ y⊙v) over the last axis.
@@ -397,6 +463,7 @@ impl Tangents {
         shape: &[usize],
     ) -> Option<Vec<Term<'b>>> {
         let last = shape.len() - 1;
+        let term = &term.clone().whole_along(last, shape[last]);
         if term.support == Some(last) {
             // v is nonzero in column τ only: y_τ v there, and −y (y_τ v) everywhere.
             let column = times(term.clone(), self.seen_by(y, term, shape));
@@ -409,8 +476,8 @@ impl Tangents {
             let all = self.seen_by(
                 y,
                 &Term {
-                    factors: Vec::new(),
-                    support: None,
+                    windows: term.windows.clone(),
+                    ..Term::default()
                 },
                 shape,
             );
@@ -423,7 +490,28 @@ impl Tangents {
         Some(vec![Term {
             factors: others,
             support: term.support,
+            windows: term.windows.clone(),
         }])
+    }
+}
+
+/// Elements of the product of the factors that vary along the last axis.
+fn inner_size(term: &Term<'_>) -> usize {
+    let mut shape: Vec<usize> = Vec::new();
+    for factor in &term.factors {
+        let own = factor.shape();
+        if own.last().is_some_and(|&size| size > 1) {
+            shape.resize(own.len(), 1);
+            shape
+                .iter_mut()
+                .zip(&own)
+                .for_each(|(size, own)| *size = *own.max(size));
+        }
+    }
+    if shape.is_empty() {
+        0
+    } else {
+        element_count(&shape)
     }
 }
 
@@ -432,71 +520,6 @@ fn each<'b>(
     rule: impl Fn(&Term<'b>) -> Option<Term<'b>>,
 ) -> Option<Vec<Term<'b>>> {
     value.terms.iter().map(rule).collect()
-}
-
-fn map_factors<'b>(term: &Term<'b>, rule: impl Fn(Var<'b>) -> Var<'b>) -> Term<'b> {
-    Term {
-        factors: term.factors.iter().map(|factor| rule(*factor)).collect(),
-        support: term.support,
-    }
-}
-
-/// The value with axes of size 1 put in front up to this rank.
-fn align<'b>(value: &Factored<'b>, rank: usize) -> Factored<'b> {
-    let missing = rank - value.shape.len();
-    if missing == 0 {
-        return value.clone();
-    }
-    let ones = vec![1; missing];
-    let lengthen = |factor: Var<'b>| {
-        let own = factor.shape();
-        factor.reshape(&[&own[..LEAD], &ones, &own[LEAD..]].concat())
-    };
-    Factored {
-        shape: [&ones, &value.shape[..]].concat(),
-        terms: value
-            .terms
-            .iter()
-            .map(|term| Term {
-                support: term.support.map(|axis| axis + missing),
-                ..map_factors(term, lengthen)
-            })
-            .collect(),
-    }
-}
-
-/// The last two axes exchanged, if asked for.
-fn exchanged<'b>(value: &Factored<'b>, exchange: bool) -> Factored<'b> {
-    if !exchange {
-        return value.clone();
-    }
-    let rank = value.shape.len();
-    let mut permutation: Vec<usize> = (0..rank).collect();
-    permutation.swap(rank - 1, rank - 2);
-    Factored {
-        shape: permutation.iter().map(|&axis| value.shape[axis]).collect(),
-        terms: value
-            .terms
-            .iter()
-            .map(|term| permuted(term, &permutation))
-            .collect(),
-    }
-}
-
-fn permuted<'b>(term: &Term<'b>, permutation: &[usize]) -> Term<'b> {
-    let order: Vec<usize> = (0..LEAD)
-        .chain(permutation.iter().map(|axis| axis + LEAD))
-        .collect();
-    Term {
-        factors: term
-            .factors
-            .iter()
-            .map(|factor| factor.permute(&order))
-            .collect(),
-        support: term
-            .support
-            .and_then(|axis| permutation.iter().position(|&source| source == axis)),
-    }
 }
 
 /// The term with another factor, multiplied into an existing one where that one does not grow.
@@ -512,99 +535,4 @@ fn times<'b>(mut term: Term<'b>, factor: Var<'b>) -> Term<'b> {
     }
     term.factors.push(factor);
     term
-}
-
-/// The factors under another shape of the same elements: axes that are split or merged must be there entirely or not at
-/// all.
-fn reshaped<'b>(term: &Term<'b>, old: &[usize], new: &[usize]) -> Option<Term<'b>> {
-    let parts = matching_parts(old, new);
-    let factors: Option<Vec<Var<'b>>> = term
-        .factors
-        .iter()
-        .map(|factor| {
-            let own = factor.shape();
-            let mut target = own[..LEAD].to_vec();
-            for (from, to) in &parts {
-                let sizes = &own[LEAD..][from.clone()];
-                if sizes == &old[from.clone()] {
-                    target.extend(&new[to.clone()]);
-                } else if sizes.iter().all(|&size| size == 1) {
-                    target.extend(std::iter::repeat_n(1, to.len()));
-                } else {
-                    return None;
-                }
-            }
-            Some(factor.reshape(&target))
-        })
-        .collect();
-    let support = match term.support {
-        None => None,
-        Some(axis) => {
-            let (from, to) = parts.iter().find(|(from, _)| from.contains(&axis))?;
-            let image = to.clone().find(|&i| new[i] == old[axis])?;
-            let alone = |shape: &[usize], range: &std::ops::Range<usize>| {
-                range.clone().filter(|&i| shape[i] > 1).count() == 1
-            };
-            if !alone(old, from) || !alone(new, to) {
-                return None;
-            }
-            Some(image)
-        }
-    };
-    Some(Term {
-        factors: factors?,
-        support,
-    })
-}
-
-/// Ranges of axes of two shapes of the same elements that hold the same number of elements each, as short as possible.
-fn matching_parts(
-    old: &[usize],
-    new: &[usize],
-) -> Vec<(std::ops::Range<usize>, std::ops::Range<usize>)> {
-    let mut parts = Vec::new();
-    let (mut i, mut j) = (0, 0);
-    while i < old.len() || j < new.len() {
-        let (first_i, first_j) = (i, j);
-        let (mut p, mut q) = (1, 1);
-        let mut take_old = |i: &mut usize| {
-            let size = old.get(*i).copied();
-            *i += usize::from(size.is_some());
-            p *= size.unwrap_or(1);
-            p
-        };
-        let mut take_new = |j: &mut usize| {
-            let size = new.get(*j).copied();
-            *j += usize::from(size.is_some());
-            q *= size.unwrap_or(1);
-            q
-        };
-        let (mut p, mut q) = (take_old(&mut i), take_new(&mut j));
-        while p != q {
-            if p < q {
-                p = take_old(&mut i);
-            } else {
-                q = take_new(&mut j);
-            }
-        }
-        parts.push((first_i..i, first_j..j));
-    }
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_reshapes() {
-        assert_eq!(
-            matching_parts(&[4, 6, 1], &[1, 4, 2, 3]),
-            [(0..1, 0..2), (1..2, 2..4), (2..3, 4..4)]
-        );
-        assert_eq!(
-            matching_parts(&[2, 3, 5], &[6, 5]),
-            [(0..2, 0..1), (2..3, 1..2)]
-        );
-    }
 }

@@ -465,21 +465,32 @@ impl<T: Real> Jacobian<T> {
         (primal + in_chunks) as f64
     }
 
-    /// What the time of a log-determinant goes to: for every step of the program run once for a block, then of the one
-    /// run for a chunk of tangents, its description, floating-point operations in matrix products, and least seconds of
-    /// `passes`.
+    /// What the time of a matrix, or of its diagonal alone, goes to: for every step of the program run once for a block,
+    /// then of the one run for a chunk of tangents, its description, floating-point operations in matrix products, and
+    /// least seconds of `passes`. The state is not projected on the basis here.
     ///
     /// # Panics
     /// When a length does not match.
     pub fn profile(
         &self,
+        diagonal: bool,
         n_samples: usize,
         inputs: &[&[T]],
         passes: usize,
     ) -> [Vec<(String, usize, f64)>; 2] {
-        self.matrix
-            .get_or_init(|| self.local_evaluator(Wanted::Matrix))
+        let (evaluator, wanted) = if diagonal {
+            (&self.diagonal, Wanted::Diagonal)
+        } else {
+            (&self.matrix, Wanted::Matrix)
+        };
+        evaluator
+            .get_or_init(|| self.local_evaluator(wanted))
             .profile(n_samples, inputs, passes)
+    }
+
+    /// Chunks of tangents that a block takes.
+    pub fn chunk_count(&self) -> usize {
+        self.chunks().iter().count()
     }
 
     /// The number of the state's input.

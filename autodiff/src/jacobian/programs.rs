@@ -490,10 +490,11 @@ impl<'p, 'b> Analysis<'p, 'b> {
         supports.sort_unstable();
         supports.dedup();
         for support in supports {
-            let terms: Vec<&Term<'b>> = cotangent
+            let terms: Vec<Term<'b>> = cotangent
                 .terms
                 .iter()
                 .filter(|term| term.support == support)
+                .cloned()
                 .collect();
             let rest: Vec<usize> = (0..rank)
                 .filter(|&axis| Some(axis) != batch_axis && Some(axis) != support)
@@ -503,19 +504,7 @@ impl<'p, 'b> Analysis<'p, 'b> {
                 / self.batch
                 / support.map_or(1, |axis| cotangent.shape[axis]);
             let batch = batch_axis.map(|axis| axis + LEAD);
-            let rows = terms
-                .iter()
-                .map(|term| {
-                    self.tangents
-                        .product(term, &cotangent.shape)
-                        .unwrap_or_else(|| {
-                            let mut full = [&[tokens, channels][..], &cotangent.shape].concat();
-                            support.iter().for_each(|axis| full[LEAD + axis] = 1);
-                            self.builder.constant(1.0, &full)
-                        })
-                })
-                .reduce(|a, b| a + b);
-            let Some(rows) = rows else { continue };
+            let rows = self.rows(&terms, &cotangent.shape, support);
             let product = match support.map(|axis| axis + LEAD) {
                 // Token by token: only the tangents' entries at the cotangent's token count.
                 Some(axis) => {
@@ -555,6 +544,23 @@ impl<'p, 'b> Analysis<'p, 'b> {
                 .constant(0.0, &[self.batch, tokens * channels, columns])
         })
     }
+
+    /// Terms of one support written out for all basis vectors, `[T, C, shape…]` with size 1 at the support.
+    fn rows(&self, terms: &[Term<'b>], shape: &[usize], support: Option<usize>) -> Var<'b> {
+        let tokens = self.tangents.tokens;
+        let mut shape = shape.to_vec();
+        support.iter().for_each(|&axis| shape[axis] = 1);
+        let terms = terms.iter().map(|term| Term {
+            support: None,
+            ..term.clone()
+        });
+        let value = self.tangents.gathered(&Factored {
+            terms: terms.collect(),
+            shape,
+        });
+        self.tangents
+            .dense(&value, tokens, self.builder, None, |factor| factor)
+    }
 }
 
 /// Values of the primal program that a chunk's program reads.
@@ -582,7 +588,9 @@ impl<'b, 'c> Imports<'_, 'b, 'c> {
         place: Option<Var<'c>>,
     ) -> Var<'c> {
         let (n, builder) = (self.n, self.builder);
-        tangents.dense(value, n, builder, place, |factor| self.factor(factor))
+        tangents.dense(&tangents.gathered(value), n, builder, place, |factor| {
+            self.factor(factor)
+        })
     }
 
     /// A value that is the same for all chunks.
