@@ -17,7 +17,7 @@ mod rules;
 pub(crate) mod write;
 
 use crate::ir::Op;
-use crate::shape::element_count;
+use crate::shape::{broadcasts_to, element_count};
 use crate::var::Var;
 
 /// Axes in front of a value's own: T and C.
@@ -144,32 +144,50 @@ pub(crate) fn is_view(op: &Op) -> bool {
     )
 }
 
-/// The same sum with terms that differ in one factor of one shape joined: f a + f b = f (a + b). A function written as a
-/// product of two, as x σ(x) is, would double the terms of its operand otherwise.
-fn merged(terms: Vec<Term<'_>>) -> Vec<Term<'_>> {
+/// The same sum with fewer terms. Those that differ in one factor of one shape join, f a + f b = f (a + b): a function
+/// written as a product of two, as x σ(x) is, would double the terms of its operand otherwise. So do those whose factors
+/// make up no more than one array of the same shape.
+pub(crate) fn merged(terms: Vec<Term<'_>>) -> Vec<Term<'_>> {
     let mut result: Vec<Term> = Vec::new();
     for term in terms {
-        let differing = |other: &Term| {
-            if other.support != term.support
-                || other.windows != term.windows
-                || other.factors.len() != term.factors.len()
-            {
-                return None;
-            }
-            let pairs = || other.factors.iter().zip(&term.factors);
-            let at = pairs().position(|(a, b)| a.id != b.id)?;
-            let alone = pairs().filter(|(a, b)| a.id != b.id).count() == 1;
-            let alike = other.factors[at].shape() == term.factors[at].shape();
-            (alone && alike).then_some(at)
-        };
         let found = result
             .iter()
             .enumerate()
-            .find_map(|(i, other)| Some((i, differing(other)?)));
+            .find_map(|(i, other)| Some((i, joined(other, &term)?)));
         match found {
-            Some((i, at)) => result[i].factors[at] = result[i].factors[at] + term.factors[at],
+            Some((i, both)) => result[i] = both,
             None => result.push(term),
         }
     }
     result
+}
+
+fn joined<'b>(a: &Term<'b>, b: &Term<'b>) -> Option<Term<'b>> {
+    if a.support != b.support || a.windows != b.windows {
+        return None;
+    }
+    let mut both = a.clone();
+    let differing: Vec<usize> = (0..a.factors.len().min(b.factors.len()))
+        .filter(|&i| a.factors[i].id != b.factors[i].id)
+        .collect();
+    if let (&[at], true) = (&differing[..], a.factors.len() == b.factors.len())
+        && a.factors[at].shape() == b.factors[at].shape()
+    {
+        both.factors[at] = a.factors[at] + b.factors[at];
+        return Some(both);
+    }
+    let whole = |term: &Term<'b>| {
+        let product = |factors: &[Var<'b>]| factors.iter().copied().reduce(|a, b| a * b);
+        let sizes = |factor: &Var<'b>| element_count(&factor.shape());
+        let largest = term
+            .factors
+            .iter()
+            .max_by_key(|factor| sizes(factor))?
+            .shape();
+        let covers = |factor: &Var<'b>| broadcasts_to(&factor.shape(), &largest);
+        (term.factors.iter().all(covers)).then(|| product(&term.factors))?
+    };
+    let (a, b) = (whole(a)?, whole(b)?);
+    both.factors = vec![a + b];
+    (a.shape() == b.shape()).then_some(both)
 }

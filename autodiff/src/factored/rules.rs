@@ -191,7 +191,7 @@ impl Tangents {
                 for term in &value.terms {
                     terms.extend(self.softmax_tangent(term, y, shape)?);
                 }
-                terms
+                super::merged(terms)
             }
             Op::LayerNormTangent { .. } => {
                 let (y, r, value) = (known(0)?, known(1)?, align(linear(2)?, shape.len()));

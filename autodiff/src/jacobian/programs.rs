@@ -3,8 +3,8 @@
 
 use super::batch_axis::batch_axes;
 use crate::builder::Builder;
-use crate::factored::{Factored, Form, LEAD, Tangents, Term, is_view};
-use crate::ir::{Op, Program, ValueId};
+use crate::factored::{Factored, Form, LEAD, Tangents, Term, is_view, merged};
+use crate::ir::{Binary, Op, Program, ValueId};
 use crate::linearize::{depends_on, lift, linearize};
 use crate::shape::element_count;
 use crate::transpose::transpose;
@@ -99,6 +99,7 @@ pub(super) fn local(program: &Program, input: usize, sizes: &[usize], wanted: Wa
         &results[1..],
         tangents,
         shape[0],
+        wanted,
     );
     let dense = analysis.dense_part();
     let mut kept: Vec<Var> = vec![results[0]];
@@ -121,6 +122,10 @@ pub(super) fn local(program: &Program, input: usize, sizes: &[usize], wanted: Wa
         chunks,
     }
 }
+
+/// What a multiplication of the product over the cut costs, in those of a layer: its factors are narrow, and the
+/// cotangents have to be written out.
+const PRODUCT_OVER_CUT: usize = 3;
 
 /// What is known of every value of the linear program.
 struct Analysis<'p, 'b> {
@@ -154,6 +159,7 @@ impl<'p, 'b> Analysis<'p, 'b> {
         residuals: &[Var<'b>],
         tangents: Tangents,
         batch: usize,
+        wanted: Wanted,
     ) -> Self {
         let mut analysis = Self {
             builder,
@@ -166,8 +172,56 @@ impl<'p, 'b> Analysis<'p, 'b> {
             cut: Vec::new(),
         };
         analysis.forwards(tangent_input, residuals);
-        analysis.backwards(tangent_input);
+        analysis.choose_cut(tangent_input, wanted);
         analysis
+    }
+
+    /// Takes cotangents back as far as that saves work. Entries of a matrix cost more where the cut is wide: all cotangents
+    /// meet all tangents there.
+    fn choose_cut(&mut self, tangent_input: usize, wanted: Wanted) {
+        self.cut = self.backwards(tangent_input, 0);
+        if wanted == Wanted::Diagonal {
+            return;
+        }
+        let mut least = self.cost(&self.cut);
+        let earliest = self.cut.iter().map(|(v, _)| v.index()).min().unwrap_or(0);
+        for position in earliest..self.linear.instructions.len() {
+            // Sums, where branches of a residual network meet, are narrow.
+            let op = &self.linear.instructions[position].op;
+            if self.depends[position] && matches!(op, Op::Binary(Binary::Add, _, _)) {
+                let cut = self.backwards(tangent_input, position + 1);
+                let cost = self.cost(&cut);
+                if cost < least {
+                    (self.cut, least) = (cut, cost);
+                }
+            }
+        }
+    }
+
+    /// Multiplications for every tangent of the products on whole arrays before a cut, and of those over the cut.
+    fn cost(&self, cut: &[(ValueId, Factored<'b>)]) -> usize {
+        let shape = |v: ValueId| self.linear.shape(v);
+        let mut needed = vec![false; self.linear.instructions.len()];
+        let mut cost = 0;
+        for (v, cotangent) in cut {
+            needed[v.index()] = true;
+            let local = cotangent.terms.iter().all(|term| term.support.is_some());
+            let cotangents = if local { 1 } else { self.tangents.tokens } * self.tangents.channels;
+            cost += PRODUCT_OVER_CUT * cotangents * element_count(shape(*v));
+        }
+        for (position, instruction) in self.linear.instructions.iter().enumerate().rev() {
+            if !needed[position] || self.forms[position].is_some() {
+                continue;
+            }
+            let operands = instruction.op.operands();
+            operands.iter().for_each(|v| needed[v.index()] = true);
+            if let Op::MatMul { a, transpose_a, .. } = instruction.op {
+                let axes = shape(a).len();
+                let summed = shape(a)[axes - if transpose_a { 2 } else { 1 }];
+                cost += summed * element_count(&instruction.shape);
+            }
+        }
+        cost
     }
 
     fn forwards(&mut self, tangent_input: usize, residuals: &[Var<'b>]) {
@@ -205,9 +259,11 @@ impl<'p, 'b> Analysis<'p, 'b> {
         }
     }
 
-    fn backwards(&mut self, tangent_input: usize) {
+    /// The cut when cotangents pass the instructions from position `first` on as far as they stay small.
+    fn backwards(&self, tangent_input: usize, first: usize) -> Vec<(ValueId, Factored<'b>)> {
         let n = self.linear.instructions.len();
         let mut cotangents: Vec<Vec<Term<'b>>> = vec![Vec::new(); n];
+        let mut cut = Vec::new();
         // Values read by something that is evaluated forwards.
         let mut needed = vec![false; n];
         let output = self.linear.outputs[0];
@@ -220,12 +276,13 @@ impl<'p, 'b> Analysis<'p, 'b> {
             if !self.depends[position] || (cotangents[position].is_empty() && !needed[position]) {
                 continue;
             }
-            let terms = std::mem::take(&mut cotangents[position]);
+            let terms = merged(std::mem::take(&mut cotangents[position]));
             let cotangent = Factored {
                 shape: instruction.shape.clone(),
                 terms,
             };
-            let pulled = if needed[position] || instruction.op == Op::Input(tangent_input) {
+            let stays = needed[position] || instruction.op == Op::Input(tangent_input);
+            let pulled = if stays || position < first {
                 None
             } else {
                 self.pull_back(&instruction.op, &cotangent)
@@ -241,11 +298,12 @@ impl<'p, 'b> Analysis<'p, 'b> {
                         needed[operand.index()] = true;
                     }
                     if !cotangent.terms.is_empty() {
-                        self.cut.push((ValueId(position as u32), cotangent));
+                        cut.push((ValueId(position as u32), cotangent));
                     }
                 }
             }
         }
+        cut
     }
 
     /// Cotangents of an operation's operands, if they are small and tell samples apart.
