@@ -15,6 +15,7 @@ mod basis;
 mod batch_axis;
 mod evaluate;
 mod programs;
+mod reassociate;
 #[cfg(test)]
 mod tests;
 

@@ -2,6 +2,7 @@
 //! samples, and one that carries a chunk of tangents.
 
 use super::batch_axis::batch_axes;
+use super::reassociate::reassociated;
 use crate::builder::Builder;
 use crate::factored::{Factored, Form, LEAD, Tangents, Term, is_view, merged};
 use crate::ir::{Binary, Op, Program, ValueId};
@@ -92,15 +93,14 @@ pub(super) fn local(program: &Program, input: usize, sizes: &[usize], wanted: Wa
         .map(|i| builder.input(&program.input_names[i], program.input_shape(i)))
         .collect();
     let results = builder.call(&parts.primal, &inputs);
-    let analysis = Analysis::new(
-        &builder,
-        &parts.linear,
-        parts.residual_count,
-        &results[1..],
-        tangents,
-        shape[0],
-        wanted,
-    );
+    let (at, residuals) = (parts.residual_count, &results[1..]);
+    let analyse =
+        |linear| Analysis::new(&builder, linear, at, residuals, tangents, shape[0], wanted);
+    let mut analysis = analyse(&parts.linear);
+    let cheaper = reassociated(&parts.linear, &analysis.depends, &analysis.needed());
+    if let Some(linear) = &cheaper {
+        analysis = analyse(linear);
+    }
     let dense = analysis.dense_part();
     let mut kept: Vec<Var> = vec![results[0]];
     let mut sources = Vec::new();
@@ -394,6 +394,22 @@ impl<'p, 'b> Analysis<'p, 'b> {
             Some(Form::Linear(value)) => Some(value),
             _ => None,
         }
+    }
+
+    /// Which instructions lie between small tangents and the cut.
+    fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.linear.instructions.len()];
+        for (v, _) in &self.cut {
+            needed[v.index()] = true;
+        }
+        for (position, instruction) in self.linear.instructions.iter().enumerate().rev() {
+            needed[position] &= self.forms[position].is_none();
+            if needed[position] {
+                let operands = instruction.op.operands();
+                operands.iter().for_each(|v| needed[v.index()] = true);
+            }
+        }
+        needed
     }
 
     /// The instructions between small tangents and the cut.
