@@ -124,7 +124,7 @@ fn jacobians(wanted: Wanted, samples: usize, block: usize, width: usize, tangent
         .collect();
     let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     if wanted == Wanted::Profile {
-        for report in jacobian.profile(samples, &slices, 30) {
+        for report in jacobian.profile(false, samples, &slices, 30) {
             print_profile(&report);
         }
         return;

@@ -216,16 +216,19 @@ fn starts_strides_and_panels() {
                     expected[i * wide + j] = first + products.sum::<f64>();
                 }
             }
-            for (b, multiply_by) in [
-                (RightFactor::Strided(right), false),
-                (RightFactor::Panels(panels.as_ptr()), false),
-                (RightFactor::Panels(panels.as_ptr()), true),
+            for (b, period) in [
+                (RightFactor::Strided(right), None),
+                (RightFactor::Panels(panels.as_ptr()), None),
+                (RightFactor::Panels(panels.as_ptr()), Some(m)),
+                (RightFactor::Panels(panels.as_ptr()), Some(m.div_ceil(2))),
+                (RightFactor::Strided(right), Some(3.min(m))),
+                (RightFactor::Panels(panels.as_ptr()), Some(1)),
             ] {
                 let mut expected = expected.clone();
-                if multiply_by {
+                if let Some(period) = period {
                     for i in 0..m {
                         for j in 0..n {
-                            expected[i * wide + j] *= addend[i * n + j];
+                            expected[i * wide + j] *= addend[i % period * n + j];
                         }
                     }
                 }
@@ -243,10 +246,13 @@ fn starts_strides_and_panels() {
                     c: c.as_mut_ptr(),
                     c_row: wide,
                     start,
-                    finish: if multiply_by {
-                        Finish::Multiply(addend.as_ptr(), n)
-                    } else {
-                        Finish::Keep
+                    finish: match period {
+                        Some(period) => Finish::Multiply {
+                            data: addend.as_ptr(),
+                            row: n,
+                            period,
+                        },
+                        None => Finish::Keep,
                     },
                 };
                 // SAFETY: the matrices have the sizes given, and C is a vector of its own.
@@ -254,7 +260,7 @@ fn starts_strides_and_panels() {
                 for (i, (found, expected)) in c.iter().zip(&expected).enumerate() {
                     assert!(
                         (found - expected).abs() < 1e-12 * (k as f64 + 4.0),
-                        "{m} {n} {k}, start {number}, element {i}: {found} for {expected}"
+                        "{m} {n} {k}, start {number}, period {period:?}, element {i}: {found} for {expected}"
                     );
                 }
             }

@@ -27,7 +27,7 @@ impl Destinations {
             let bare = matches!(program.instructions[i].op, Op::MatMul { .. })
                 && folded[i].is_none()
                 && !stores.contains_key(&i);
-            bare || folded.contains(&Some(i))
+            bare || (folded.contains(&Some(i)) && folded[i].is_none())
         };
         for (i, instruction) in program.instructions.iter().enumerate() {
             match &instruction.op {

@@ -328,6 +328,7 @@ impl Lowering<'_> {
                     shape,
                     store,
                     None,
+                    None,
                 )
             }
             Op::Softmax(operand) => self.rows(RowFunction::Softmax, &[*operand], shape),

@@ -21,41 +21,34 @@ struct Matrix {
     column_stride: usize,
 }
 
-/// What else happens to a product, with an array D or a number.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Combine<'v> {
-    /// The sums start from D.
-    Add(&'v View),
-    /// The sums are multiplied by D.
-    Multiply(&'v View),
-    /// The sums are multiplied by a number.
-    Scale(f64),
-}
-
-impl<'v> Combine<'v> {
-    pub(super) fn view(&self) -> Option<&'v View> {
-        match self {
-            Combine::Add(view) | Combine::Multiply(view) => Some(view),
-            Combine::Scale(_) => None,
-        }
-    }
+/// What else happens to a product: its sums start from an array D, and are multiplied by an array E or a number.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Combine<'v> {
+    pub(super) start: Option<&'v View>,
+    pub(super) multiply: Option<&'v View>,
+    pub(super) scale: Option<f64>,
 }
 
 /// Where D lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Other {
+enum Addend {
     None,
-    /// Added: the same row for every row of C.
-    AddRow(usize),
-    /// Added: a matrix for every C, with this row stride.
-    AddMatrix(usize, usize),
-    /// Multiplied: a matrix for every C, with this row stride.
-    Multiply(usize, usize),
-    /// No array, but a factor.
-    Scale(f64),
+    /// The same row for every row of C.
+    Row(usize),
+    /// A matrix for every C, with this row stride.
+    Matrix(usize, usize),
 }
 
-/// C = D + A·B or D ⊙ A·B for every entry of a batch; entries may share C, whose contributions then add up in order.
+/// What the sums are multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Multiplier {
+    None,
+    /// A matrix E for every C, with this row stride and number of rows, after which it starts anew.
+    Rows(usize, usize, usize),
+    Number(f64),
+}
+
+/// C = E ⊙ (D + A·B) for every entry of a batch; entries may share C, whose contributions then add up in order.
 #[derive(Clone, Debug)]
 pub(super) struct Product {
     m: usize,
@@ -64,7 +57,8 @@ pub(super) struct Product {
     a: Matrix,
     b: Matrix,
     c: Matrix,
-    other: Other,
+    addend: Addend,
+    multiplier: Multiplier,
     /// B lies in panels in the buffer of the prepared factors.
     panels: bool,
     pub(super) store: Store,
@@ -74,15 +68,15 @@ pub(super) struct Product {
 /// One matrix product of a batch.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// First elements of A, B, C and D.
-    starts: [usize; 4],
+    /// First elements of A, B, C, D and E.
+    starts: [usize; 5],
     /// An earlier entry has written this C.
     written: bool,
 }
 
-/// One batch axis: entries, and the strides of A, B, C and D.
+/// One batch axis: entries, and the strides of A, B, C, D and E.
 #[derive(Clone, Copy)]
-struct BatchAxis(usize, [usize; 4]);
+struct BatchAxis(usize, [usize; 5]);
 
 /// A right factor that is the same for every entry.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,7 +92,7 @@ impl Product {
     /// `a`, `b` and `c` are `[…, m, k]`, `[…, k, n]` and `[…, m, n]` with equal batch axes (stride 0 where repeated; a
     /// stride 0 in `c` sums over the axis). The last axis of `c` must have stride 1. An array to combine with has the shape of `c`
     /// and the stride 1 on the last axis; a row stride of 0 only when it is added.
-    pub(super) fn new(a: &View, b: &View, c: &View, combine: Option<Combine<'_>>) -> Self {
+    pub(super) fn new(a: &View, b: &View, c: &View, combine: Combine<'_>) -> Self {
         let axes = c.shape.len();
         let batch = axes - 2;
         let (mut m, mut k) = (a.shape[axes - 2], a.shape[axes - 1]);
@@ -110,8 +104,11 @@ impl Product {
         };
         let (mut ma, mut mb, mut mc) = (matrix(a), matrix(b), matrix(c));
         // Without one, any stand-in: its strides must not hinder merging.
-        let d = combine.and_then(|combine| combine.view()).unwrap_or(c);
-        let mut md = matrix(d);
+        let (d, e) = (combine.start.unwrap_or(c), combine.multiply.unwrap_or(c));
+        let (mut md, mut me) = (matrix(d), matrix(e));
+        let bare = combine.start.is_none() && combine.multiply.is_none() && combine.scale.is_none();
+        // Rows of E; those of C are a multiple.
+        let mut period = m;
         let (shape, strides) = collapse(
             &c.shape[..batch],
             &[
@@ -119,32 +116,36 @@ impl Product {
                 &b.strides[..batch],
                 &c.strides[..batch],
                 &d.strides[..batch],
+                &e.strides[..batch],
             ],
         );
         let mut batch: Vec<BatchAxis> = (0..shape.len())
-            .map(|i| {
-                BatchAxis(
-                    shape[i],
-                    [strides[0][i], strides[1][i], strides[2][i], strides[3][i]],
-                )
-            })
+            .map(|i| BatchAxis(shape[i], std::array::from_fn(|operand| strides[operand][i])))
             .collect();
         // Batch axes become rows of A and C where B is shared, or part of the summed axis where C is.
-        while let Some(i) = batch.iter().rposition(|&BatchAxis(_, [sa, sb, sc, sd])| {
-            (sb == 0
-                && sc != 0
-                && (m == 1
-                    || (sa == m * ma.row_stride
-                        && sc == m * mc.row_stride
-                        && sd == m * md.row_stride)))
-                || (sc == 0
-                    && combine.is_none()
-                    && (k == 1 || (sa == k * ma.column_stride && sb == k * mb.row_stride)))
-        }) {
-            let BatchAxis(size, [sa, sb, sc, sd]) = batch.remove(i);
+        while let Some(i) = batch
+            .iter()
+            .rposition(|&BatchAxis(_, [sa, sb, sc, sd, se])| {
+                (sb == 0
+                    && sc != 0
+                    && (m == 1
+                        || (sa == m * ma.row_stride
+                            && sc == m * mc.row_stride
+                            && sd == m * md.row_stride))
+                    && (se == 0 || (period == m && (m == 1 || se == m * me.row_stride))))
+                    || (sc == 0
+                        && bare
+                        && (k == 1 || (sa == k * ma.column_stride && sb == k * mb.row_stride)))
+            })
+        {
+            let BatchAxis(size, [sa, sb, sc, sd, se]) = batch.remove(i);
             if sc != 0 {
                 if m == 1 {
                     (ma.row_stride, mc.row_stride, md.row_stride) = (sa, sc, sd);
+                    me.row_stride = se;
+                }
+                if se != 0 {
+                    period *= size;
                 }
                 m *= size;
             } else {
@@ -162,8 +163,8 @@ impl Product {
         let mut last = None;
         for_each_offset(
             &sizes,
-            [&stride(0), &stride(1), &stride(2), &stride(3)],
-            [a.offset, b.offset, c.offset, d.offset],
+            [&stride(0), &stride(1), &stride(2), &stride(3), &stride(4)],
+            [a.offset, b.offset, c.offset, d.offset, e.offset],
             |starts| {
                 entries.push(Entry {
                     starts,
@@ -179,14 +180,15 @@ impl Product {
             a: ma,
             b: mb,
             c: mc,
-            other: match combine {
-                None => Other::None,
-                Some(Combine::Scale(factor)) => Other::Scale(factor),
-                Some(Combine::Multiply(view)) => Other::Multiply(view.buffer, md.row_stride),
-                Some(Combine::Add(view)) if md.row_stride == 0 || m == 1 => {
-                    Other::AddRow(view.buffer)
-                }
-                Some(Combine::Add(view)) => Other::AddMatrix(view.buffer, md.row_stride),
+            addend: match combine.start {
+                None => Addend::None,
+                Some(view) if md.row_stride == 0 || m == 1 => Addend::Row(view.buffer),
+                Some(view) => Addend::Matrix(view.buffer, md.row_stride),
+            },
+            multiplier: match (combine.multiply, combine.scale) {
+                (Some(view), _) => Multiplier::Rows(view.buffer, me.row_stride, period),
+                (None, Some(factor)) => Multiplier::Number(factor),
+                (None, None) => Multiplier::None,
             },
             panels: false,
             store: Store::Replace,
@@ -225,23 +227,30 @@ impl Product {
 
     /// Buffers read, and the one written.
     pub(super) fn buffers(&self) -> (impl Iterator<Item = usize>, usize) {
-        let other = match self.other {
-            Other::None | Other::Scale(_) => None,
-            Other::AddRow(buffer) | Other::AddMatrix(buffer, _) | Other::Multiply(buffer, _) => {
-                Some(buffer)
-            }
+        let addend = match self.addend {
+            Addend::None => None,
+            Addend::Row(buffer) | Addend::Matrix(buffer, _) => Some(buffer),
         };
         let factors = [self.a.buffer, self.b.buffer];
-        (factors.into_iter().chain(other), self.c.buffer)
+        let others = addend.into_iter().chain(self.multiplied_by());
+        (factors.into_iter().chain(others), self.c.buffer)
+    }
+
+    fn multiplied_by(&self) -> Option<usize> {
+        match self.multiplier {
+            Multiplier::Rows(buffer, ..) => Some(buffer),
+            Multiplier::None | Multiplier::Number(_) => None,
+        }
     }
 
     /// The buffer that the result may overwrite, supposing nothing reads it later: an addend laid out as the result.
     pub(super) fn may_overwrite(&self) -> Option<usize> {
-        match self.other {
-            Other::AddMatrix(buffer, row_stride)
+        match self.addend {
+            Addend::Matrix(buffer, row_stride)
                 if (row_stride == self.c.row_stride)
                     && buffer != self.a.buffer
                     && buffer != self.b.buffer
+                    && self.multiplied_by() != Some(buffer)
                     && self
                         .entries
                         .iter()
@@ -249,17 +258,13 @@ impl Product {
             {
                 Some(buffer)
             }
-            Other::None
-            | Other::AddRow(_)
-            | Other::AddMatrix(..)
-            | Other::Multiply(..)
-            | Other::Scale(_) => None,
+            Addend::None | Addend::Row(_) | Addend::Matrix(..) => None,
         }
     }
 
     /// Whether the result is the bare product, so that runs can add it up.
     pub(super) fn can_accumulate(&self) -> bool {
-        self.other == Other::None
+        self.addend == Addend::None && self.multiplier == Multiplier::None
     }
 
     /// Floating-point operations.
@@ -268,15 +273,18 @@ impl Product {
     }
 
     pub(super) fn describe(&self) -> String {
-        let other = match self.other {
-            Other::None => "",
-            Other::AddRow(_) => " plus row",
-            Other::AddMatrix(..) => " plus matrix",
-            Other::Multiply(..) => " times matrix",
-            Other::Scale(_) => " scaled",
+        let addend = match self.addend {
+            Addend::None => "",
+            Addend::Row(_) => " plus row",
+            Addend::Matrix(..) => " plus matrix",
+        };
+        let multiplier = match self.multiplier {
+            Multiplier::None => "",
+            Multiplier::Rows(..) => " times matrix",
+            Multiplier::Number(_) => " scaled",
         };
         format!(
-            "{} x [{} x {} x {}]{}{other}",
+            "{} x [{} x {} x {}]{}{addend}{multiplier}",
             self.entries.len(),
             self.m,
             self.k,
@@ -291,7 +299,7 @@ impl Product {
             Store::AddIfAccumulating => accumulate,
         };
         let products = self.entries.iter().map(|entry| {
-            let [a, b, c, d] = entry.starts;
+            let [a, b, c, d, e] = entry.starts;
             let right = memory.at(self.b.buffer, b).cast_const();
             gemm::Product {
                 m: self.m,
@@ -316,16 +324,20 @@ impl Product {
                 start: if add || entry.written {
                     Start::Target
                 } else {
-                    match self.other {
-                        Other::None | Other::Multiply(..) | Other::Scale(_) => Start::Zero,
-                        Other::AddRow(buffer) => Start::Row(memory.at(buffer, d)),
-                        Other::AddMatrix(buffer, step) => Start::Matrix(memory.at(buffer, d), step),
+                    match self.addend {
+                        Addend::None => Start::Zero,
+                        Addend::Row(buffer) => Start::Row(memory.at(buffer, d)),
+                        Addend::Matrix(buffer, step) => Start::Matrix(memory.at(buffer, d), step),
                     }
                 },
-                finish: match self.other {
-                    Other::Multiply(buffer, step) => Finish::Multiply(memory.at(buffer, d), step),
-                    Other::Scale(factor) => Finish::Scale(T::from_f64(factor)),
-                    Other::None | Other::AddRow(_) | Other::AddMatrix(..) => Finish::Keep,
+                finish: match self.multiplier {
+                    Multiplier::None => Finish::Keep,
+                    Multiplier::Rows(buffer, row, period) => Finish::Multiply {
+                        data: memory.at(buffer, e),
+                        row,
+                        period,
+                    },
+                    Multiplier::Number(factor) => Finish::Scale(T::from_f64(factor)),
                 },
             }
         });

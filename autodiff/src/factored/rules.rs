@@ -265,7 +265,7 @@ impl Tangents {
     ) -> Option<Vec<Term<'b>>> {
         each(&align(value, shape.len()), |term| {
             let seen = self.seen_by(coefficient, term, shape);
-            let scaled = times(term.clone(), seen);
+            let scaled = self.times(term.clone(), seen);
             let grows = scaled.factors.len() > term.factors.len().max(2);
             (!grows).then_some(scaled)
         })
@@ -408,7 +408,7 @@ impl Tangents {
                 if !self.is_small(inner, &before) {
                     return None;
                 }
-                inner.matmul(seen)
+                self.through(inner, |inner| inner.matmul(seen))
             }
             None => seen.sum_keep(&[LEAD + row]),
         });
@@ -439,20 +439,79 @@ impl Tangents {
             windows: term.windows.clone(),
         };
         let rows = |value: Var<'b>| last > 0 && value.shape()[LEAD + last - 1] > 1;
-        if rows(inner) || !rows(y) {
+        let split = rows(y) && (!rows(inner) || self.narrow_product(inner).is_some());
+        if !split {
             let mut factors = others;
             factors.push(y.layer_norm_tangent(r, inner));
             return Some(vec![with(factors)]);
         }
-        let width = shape[last] as f64;
-        let mut centred = times(with(others.clone()), r);
+        let mut centred = self.times(with(others.clone()), r);
         centred
             .factors
-            .push(inner - inner.mean_keep(&[LEAD + last]));
-        let along = inner.matmul_t(y).transpose_last() * (-1.0 / width);
-        let mut turned = times(times(with(others), along), r);
+            .push(self.through(inner, |inner| inner - inner.mean_keep(&[LEAD + last])));
+        let along = if rows(inner) {
+            (inner * y).sum_keep(&[LEAD + last])
+        } else {
+            let along = self.through(inner, |inner| inner.matmul_t(y));
+            along.transpose_last()
+        };
+        let along = along * (-1.0 / shape[last] as f64);
+        let mut turned = self.times(self.times(with(others), along), r);
         turned.factors.push(y);
         Some(vec![centred, turned])
+    }
+
+    /// U and P of a factor that was made as U·P, P the same for all tangents and with fewer rows than there are tangents:
+    /// what is linear in the factor's last axis costs less applied to P, which the terms of a head have in common.
+    fn narrow_product<'b>(self, factor: Var<'b>) -> Option<[Var<'b>; 2]> {
+        let builder = factor.builder();
+        let Op::MatMul {
+            a,
+            b,
+            transpose_a: false,
+            transpose_b: false,
+        } = builder.instruction(factor.id).op
+        else {
+            return None;
+        };
+        let (u, p) = (builder.var(a), builder.var(b));
+        let shape = p.shape();
+        let [inner, columns] = [shape[shape.len() - 2], shape[shape.len() - 1]];
+        let shared = shape.len() == factor.rank() && shape[..LEAD] == [1, 1];
+        let narrow = 2 * inner <= columns && inner < self.tokens * self.channels;
+        (shared && narrow).then_some([u, p])
+    }
+
+    /// A function linear in the last axis, and the same for all rows, of a factor.
+    fn through<'b>(self, factor: Var<'b>, function: impl Fn(Var<'b>) -> Var<'b>) -> Var<'b> {
+        match self.narrow_product(factor) {
+            Some([u, p]) => u.matmul(function(p)),
+            None => function(factor),
+        }
+    }
+
+    /// The term with another factor, multiplied into an existing one where that one does not grow.
+    fn times<'b>(self, mut term: Term<'b>, factor: Var<'b>) -> Term<'b> {
+        let shape = factor.shape();
+        let covers = |a: &[usize], b: &[usize]| a.iter().zip(b).all(|(a, b)| b == a || *b == 1);
+        for own in &mut term.factors {
+            let existing = own.shape();
+            if covers(&existing, &shape) || covers(&shape, &existing) {
+                let rank = shape.len();
+                let same_for_rows = rank > LEAD + 1
+                    && shape[..LEAD] == [1, 1]
+                    && shape[rank - 2] == 1
+                    && covers(&existing, &shape);
+                *own = if same_for_rows {
+                    self.through(*own, |own| own * factor)
+                } else {
+                    *own * factor
+                };
+                return term;
+            }
+        }
+        term.factors.push(factor);
+        term
     }
 
     /// y ⊙ (v − Σ y⊙v) over the last axis.
@@ -466,7 +525,7 @@ impl Tangents {
         let term = &term.clone().whole_along(last, shape[last]);
         if term.support == Some(last) {
             // v is nonzero in column τ only: y_τ v there, and −y (y_τ v) everywhere.
-            let column = times(term.clone(), self.seen_by(y, term, shape));
+            let column = self.times(term.clone(), self.seen_by(y, term, shape));
             let mut spread = column.clone();
             spread.support = None;
             match spread.factors.first_mut() {
@@ -520,19 +579,4 @@ fn each<'b>(
     rule: impl Fn(&Term<'b>) -> Option<Term<'b>>,
 ) -> Option<Vec<Term<'b>>> {
     value.terms.iter().map(rule).collect()
-}
-
-/// The term with another factor, multiplied into an existing one where that one does not grow.
-fn times<'b>(mut term: Term<'b>, factor: Var<'b>) -> Term<'b> {
-    let shape = factor.shape();
-    let covers = |a: &[usize], b: &[usize]| a.iter().zip(b).all(|(a, b)| b == a || *b == 1);
-    for own in &mut term.factors {
-        let existing = own.shape();
-        if covers(&existing, &shape) || covers(&shape, &existing) {
-            *own = *own * factor;
-            return term;
-        }
-    }
-    term.factors.push(factor);
-    term
 }

@@ -48,6 +48,16 @@ struct Second {
     transposed: bool,
 }
 
+impl Second {
+    /// Columns of x (W K), all heads side by side.
+    fn columns(&self) -> usize {
+        let heads = &self.reading.shape[..self.reading.shape.len() - 2];
+        let over = heads.iter().zip(&self.reading.over_columns);
+        let sizes = over.filter(|(_, over)| **over).map(|(size, _)| size);
+        sizes.product::<usize>() * self.width
+    }
+}
+
 /// The program with such products in the cheaper order, if there are any among the instructions marked `dense`.
 /// `depends` marks the values that depend on the tangents.
 pub(super) fn reassociated(program: &Program, depends: &[bool], dense: &[bool]) -> Option<Program> {
@@ -90,7 +100,7 @@ pub(super) fn reassociated(program: &Program, depends: &[bool], dense: &[bool]) 
     if seconds.is_empty() {
         return None;
     }
-    Some(rewritten(program, &seconds, &others))
+    Some(rewritten(program, depends, &seconds, &others))
 }
 
 fn is_view(op: &Op) -> bool {
@@ -280,50 +290,170 @@ fn summed(program: &Program, product: usize) -> usize {
 
 fn rewritten(
     program: &Program,
+    depends: &[bool],
     seconds: &HashMap<usize, Second>,
     others: &HashMap<usize, Reading>,
 ) -> Program {
     let builder = Builder::new();
-    let mut values: Vec<Var> = Vec::with_capacity(program.instructions.len());
-    let mut inputs = 0;
-    for (position, instruction) in program.instructions.iter().enumerate() {
-        let value = match &instruction.op {
-            Op::Input(number) => {
-                debug_assert_eq!(*number, inputs);
-                inputs += 1;
-                builder.input(&program.input_names[*number], &instruction.shape)
+    let inputs: Vec<Var> = (0..program.inputs.len())
+        .map(|i| builder.input(&program.input_names[i], program.input_shape(i)))
+        .collect();
+    let mut values = Values {
+        program,
+        images: vec![None; program.instructions.len()],
+        joint: HashMap::new(),
+    };
+    // What is known comes first, so that all second factors of a product are there when it is made.
+    for now_depends in [false, true] {
+        for (position, instruction) in program.instructions.iter().enumerate() {
+            if depends[position] != now_depends {
+                continue;
             }
-            op => match (seconds.get(&position), others.get(&position)) {
-                (Some(second), _) => other_order(program, &values, second),
-                (_, Some(reading)) => read_alone(program, &values, reading),
-                _ => builder.emit(
-                    op.map_operands(|v| values[v.index()].id),
-                    &instruction.shape,
-                ),
-            },
-        };
-        values.push(value);
+            let value = match &instruction.op {
+                Op::Input(number) => inputs[*number],
+                op => match (seconds.get(&position), others.get(&position)) {
+                    (Some(_), _) => values.other_order(position, seconds),
+                    (_, Some(reading)) => values.read_alone(reading),
+                    _ => {
+                        let op = op.map_operands(|v| values.of(v).id);
+                        builder.emit(op, &instruction.shape)
+                    }
+                },
+            };
+            values.images[position] = Some(value);
+        }
     }
     let outputs: Vec<(&str, Var)> = program
         .output_names
         .iter()
         .map(String::as_str)
-        .zip(program.outputs.iter().map(|v| values[v.index()]))
+        .zip(program.outputs.iter().map(|v| values.of(*v)))
         .collect();
     builder.finish(&outputs)
 }
 
-/// x, and W `[columns, W_in]` of a reading.
-fn factors<'b>(program: &Program, values: &[Var<'b>], reading: &Reading) -> [Var<'b>; 2] {
-    match program.instructions[reading.product].op {
-        Op::MatMul {
-            a, b, transpose_b, ..
-        } => {
-            let (x, w) = (values[a.index()], values[b.index()]);
-            let w = if transpose_b { w } else { w.transpose_last() };
-            [x, w.slice(0, reading.first_column, reading.columns())]
+/// Values of the new program.
+struct Values<'p, 'b> {
+    program: &'p Program,
+    /// By position in the old program.
+    images: Vec<Option<Var<'b>>>,
+    /// By position of a second product: x times its own and its siblings' factors side by side, and its first column and
+    /// number of columns.
+    joint: HashMap<usize, (Var<'b>, usize, usize)>,
+}
+
+impl<'b> Values<'_, 'b> {
+    fn of(&self, v: ValueId) -> Var<'b> {
+        self.images[v.index()].expect("operands come before what reads them")
+    }
+
+    /// x, and W `[columns, W_in]` of a reading.
+    fn factors(&self, reading: &Reading) -> [Var<'b>; 2] {
+        match self.program.instructions[reading.product].op {
+            Op::MatMul {
+                a, b, transpose_b, ..
+            } => {
+                let (x, w) = (self.of(a), self.of(b));
+                let w = if transpose_b { w } else { w.transpose_last() };
+                [x, w.slice(0, reading.first_column, reading.columns())]
+            }
+            ref other => unreachable!("{other:?} is no product"),
         }
-        ref other => unreachable!("{other:?} is no product"),
+    }
+
+    /// The reading from a product of its columns alone.
+    fn read_alone(&self, reading: &Reading) -> Var<'b> {
+        let [x, w] = self.factors(reading);
+        let shape = [reading.sizes(false), reading.sizes(true)].concat();
+        in_order(x.matmul_t(w).reshape(&shape), &reading.over_columns, false)
+    }
+
+    /// W K of all heads, `[samples…, W_in, columns]`.
+    fn second_factor(&self, second: &Second) -> Var<'b> {
+        let reading = &second.reading;
+        let w = self.factors(reading)[1];
+        let rank = reading.shape.len();
+        let width = w.shape()[1];
+        let is_head = |axis: &usize| reading.over_columns[*axis];
+        // W for every head: [heads or 1…, depth, W_in].
+        let mut of_heads: Vec<usize> = (0..rank - 2)
+            .map(|axis| {
+                if is_head(&axis) {
+                    reading.shape[axis]
+                } else {
+                    1
+                }
+            })
+            .collect();
+        of_heads.extend([reading.shape[rank - 1], width]);
+        let known = self.of(second.known);
+        let rows = if second.transposed {
+            known
+        } else {
+            known.transpose_last()
+        };
+        let both = rows.matmul(w.reshape(&of_heads));
+        let (heads, samples): (Vec<usize>, Vec<usize>) = (0..rank - 2).partition(is_head);
+        let order = [&samples[..], &[rank - 1], &heads, &[rank - 2]].concat();
+        let mut shape: Vec<usize> = samples.iter().map(|&axis| reading.shape[axis]).collect();
+        shape.extend([width, second.columns()]);
+        both.permute(&order).reshape(&shape)
+    }
+
+    /// x (W K), put in the order of (x W) K.
+    fn other_order(&mut self, position: usize, seconds: &HashMap<usize, Second>) -> Var<'b> {
+        let second = &seconds[&position];
+        let reading = &second.reading;
+        let rank = reading.shape.len();
+        let samples: Vec<usize> = (0..rank - 2)
+            .filter(|&axis| !reading.over_columns[axis])
+            .map(|axis| reading.shape[axis])
+            .collect();
+        if !self.joint.contains_key(&position) {
+            let mut siblings: Vec<usize> = seconds
+                .iter()
+                .filter(|(_, other)| other.reading.product == reading.product)
+                .map(|(position, _)| *position)
+                .collect();
+            siblings.sort_unstable();
+            let mut factors = Vec::new();
+            for sibling in &siblings {
+                factors.push(self.second_factor(&seconds[sibling]));
+            }
+            let axes = samples.len();
+            let alike =
+                |factor: &Var<'b>| factor.shape()[..axes + 1] == factors[0].shape()[..axes + 1];
+            if !factors
+                .iter()
+                .all(|factor| factor.rank() == axes + 2 && alike(factor))
+            {
+                siblings = vec![position];
+                factors = vec![self.second_factor(second)];
+            }
+            let x = self.factors(reading)[0];
+            let width = x.shape()[x.rank() - 1];
+            let x = x.reshape(&[&samples[..], &[reading.shape[rank - 2], width]].concat());
+            let product = x.matmul(Var::concat(&factors, axes + 1));
+            let mut first = 0;
+            for sibling in siblings {
+                let columns = seconds[&sibling].columns();
+                self.joint.insert(sibling, (product, first, columns));
+                first += columns;
+            }
+        }
+        let (product, first, columns) = self.joint[&position];
+        let own = product.slice(product.rank() - 1, first, columns);
+        let heads = reading.shape[..rank - 2].iter().zip(&reading.over_columns);
+        let heads = heads.filter(|(_, over)| **over).map(|(size, _)| *size);
+        let mut shape = [&samples[..], &[reading.shape[rank - 2]]].concat();
+        shape.extend(heads);
+        shape.push(second.width);
+        let product = in_order(own.reshape(&shape), &reading.over_columns[..rank - 1], true);
+        if second.left {
+            product.transpose_last()
+        } else {
+            product
+        }
     }
 }
 
@@ -343,75 +473,4 @@ fn in_order<'b>(value: Var<'b>, over_columns: &[bool], last: bool) -> Var<'b> {
         order.push(column);
     }
     value.permute(&order)
-}
-
-/// The reading from a product of its columns alone.
-fn read_alone<'b>(program: &Program, values: &[Var<'b>], reading: &Reading) -> Var<'b> {
-    let [x, w] = factors(program, values, reading);
-    let shape = [reading.sizes(false), reading.sizes(true)].concat();
-    in_order(x.matmul_t(w).reshape(&shape), &reading.over_columns, false)
-}
-
-/// x (W K), put in the order of (x W) K.
-fn other_order<'b>(program: &Program, values: &[Var<'b>], second: &Second) -> Var<'b> {
-    let reading = &second.reading;
-    let [x, w] = factors(program, values, reading);
-    let rank = reading.shape.len();
-    let depth = reading.shape[rank - 1];
-    let width = w.shape()[1];
-    // W for every head: [heads or 1…, depth, W_in].
-    let axes = 0..rank - 2;
-    let mut of_heads: Vec<usize> = axes
-        .clone()
-        .map(|axis| {
-            if reading.over_columns[axis] {
-                reading.shape[axis]
-            } else {
-                1
-            }
-        })
-        .collect();
-    of_heads.extend([depth, width]);
-    let known = values[second.known.index()];
-    let rows = if second.transposed {
-        known
-    } else {
-        known.transpose_last()
-    };
-    // [samples…, W_in, heads…, columns of K], of which columns become one axis.
-    let both = rows.matmul(w.reshape(&of_heads));
-    let samples = axes.clone().filter(|&axis| !reading.over_columns[axis]);
-    let heads = axes.clone().filter(|&axis| reading.over_columns[axis]);
-    let order: Vec<usize> = samples
-        .clone()
-        .chain([rank - 1])
-        .chain(heads.clone())
-        .chain([rank - 2])
-        .collect();
-    let sizes = |axes: &mut dyn Iterator<Item = usize>| -> Vec<usize> {
-        axes.map(|axis| reading.shape[axis]).collect()
-    };
-    let (of_samples, of_heads) = (sizes(&mut samples.clone()), sizes(&mut heads.clone()));
-    let columns = of_heads.iter().product::<usize>() * second.width;
-    let right = both
-        .permute(&order)
-        .reshape(&[&of_samples[..], &[width, columns]].concat());
-    let x = x.reshape(&[&of_samples[..], &[reading.shape[rank - 2], width]].concat());
-    let shape = [
-        &of_samples[..],
-        &[reading.shape[rank - 2]],
-        &of_heads,
-        &[second.width],
-    ]
-    .concat();
-    let product = in_order(
-        x.matmul(right).reshape(&shape),
-        &reading.over_columns[..rank - 1],
-        true,
-    );
-    if second.left {
-        product.transpose_last()
-    } else {
-        product
-    }
 }

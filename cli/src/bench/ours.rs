@@ -116,7 +116,11 @@ fn prepare_flow_map(
         }
         Task::Divergence | Task::Hutchinson => {
             let clock = Instant::now();
-            let program = map.velocity_program(divisor(samples, blocks.jacobian));
+            let block = match task {
+                Task::Hutchinson => blocks.hutchinson,
+                _ => blocks.jacobian,
+            };
+            let program = map.velocity_program(divisor(samples, block));
             let probes = (task == Task::Hutchinson).then(|| inputs.probes.clone());
             Ok(jacobian(
                 workload,

@@ -53,6 +53,8 @@ pub struct Blocks {
     pub lagrangian: usize,
     /// Tasks that carry many tangents.
     pub jacobian: usize,
+    /// Samples that carry probes together.
+    pub hutchinson: usize,
     /// Tangents at a time in these.
     pub tangents: usize,
 }
@@ -165,8 +167,9 @@ impl Workload {
             forward: 16,
             training: 32,
             lagrangian: 16,
-            jacobian: 2,
-            tangents: 22,
+            jacobian: 1,
+            hutchinson: 4,
+            tangents: 18,
         };
         Ok(match name {
             "dit-128" => Workload {
@@ -191,6 +194,7 @@ impl Workload {
                     training: 4,
                     lagrangian: 2,
                     jacobian: 1,
+                    hutchinson: 1,
                     tangents: 21,
                 },
                 tasks: all,
@@ -207,6 +211,7 @@ impl Workload {
                     training: 256,
                     lagrangian: 128,
                     jacobian: 128,
+                    hutchinson: 128,
                     tangents: 2,
                 },
                 // In two dimensions the exact divergence costs what two probes cost.
@@ -236,6 +241,7 @@ impl Workload {
                     training: 8,
                     lagrangian: 8,
                     jacobian: 2,
+                    hutchinson: 2,
                     tangents: 11,
                 },
                 // Its log-determinant is exact in the forward pass.
@@ -254,6 +260,7 @@ impl Workload {
                     training: 4,
                     lagrangian: 4,
                     jacobian: 2,
+                    hutchinson: 2,
                     tangents: 2,
                 },
                 tasks: all,

@@ -52,8 +52,16 @@ pub enum Start<T> {
 pub enum Finish<T> {
     /// Stored as they are.
     Keep,
-    /// Each multiplied by an element of a matrix with contiguous rows, this many elements apart.
-    Multiply(*const T, usize),
+    /// Each multiplied by an element of a matrix of `period` contiguous rows, `row` elements apart, which starts anew
+    /// after its last row.
+    Multiply {
+        /// Element (0, 0).
+        data: *const T,
+        /// Elements from a row to the next.
+        row: usize,
+        /// Number of rows, at least 1.
+        period: usize,
+    },
     /// Each multiplied by this number.
     Scale(T),
 }
@@ -124,6 +132,15 @@ const DEPTH: usize = 512;
 /// Bytes of A that are used again for every panel of B, a part of the second-level cache.
 const LEFT_BYTES: usize = 384 * 1024;
 
+/// Bytes of B that stay in the first-level cache beside rows of C.
+const RIGHT_BYTES: usize = 20 * 1024;
+
+/// Columns from which on rows of C lie far apart.
+const WIDE: usize = 256;
+
+/// Most rows of C that registers hold.
+const TALLEST_TILE: usize = 8;
+
 /// Rows of B further apart than this share too few sets of the caches to be read in place.
 const FAR: usize = 4096;
 
@@ -151,7 +168,12 @@ unsafe fn multiply_one<T: Real, S: Simd>(product: &Product<T>) {
         }
     };
     let depth = if in_place { DEPTH } else { PACKED_DEPTH };
-    let rows = (LEFT_BYTES / (size_of::<T>() * depth.min(k.max(1)))).max(64) / 8 * 8;
+    let rows = if in_place && n >= WIDE && n * k * size_of::<T>() <= RIGHT_BYTES {
+        // All of B stays in the first-level cache: C is written row after row, not in columns of panels far apart.
+        TALLEST_TILE
+    } else {
+        (LEFT_BYTES / (size_of::<T>() * depth.min(k.max(1)))).max(64) / 8 * 8
+    };
     let mut copy = MaybeUninit::<[T; WIDEST_PANEL * PACKED_DEPTH]>::uninit();
     let copy = copy.as_mut_ptr().cast::<T>();
     let mut k_start = 0;
@@ -203,11 +225,21 @@ unsafe fn multiply_one<T: Real, S: Simd>(product: &Product<T>) {
                         columns,
                         start,
                         finish: match product.finish {
-                            Finish::Multiply(data, step) if k_start + k_now >= k => {
-                                Finish::Multiply(data.add(row * step + column), step)
-                            }
-                            Finish::Scale(factor) if k_start + k_now >= k => Finish::Scale(factor),
-                            Finish::Keep | Finish::Multiply(..) | Finish::Scale(_) => Finish::Keep,
+                            _ if k_start + k_now < k => Finish::Keep,
+                            Finish::Multiply {
+                                data,
+                                row: step,
+                                period,
+                            } => Finish::Multiply {
+                                data: data.add(column),
+                                row: step,
+                                period,
+                            },
+                            finish => finish,
+                        },
+                        finish_row: match product.finish {
+                            Finish::Multiply { period, .. } => row % period,
+                            Finish::Keep | Finish::Scale(_) => 0,
                         },
                     };
                     strip.run::<S>(rows_now, masked);
@@ -258,6 +290,8 @@ struct Strip<T> {
     columns: usize,
     start: Start<T>,
     finish: Finish<T>,
+    /// The row of a [`Finish::Multiply`] at the strip's first, less than its period.
+    finish_row: usize,
 }
 
 impl<T: Real> Strip<T> {
@@ -324,8 +358,8 @@ impl<T: Real> Strip<T> {
         if let Start::Matrix(data, step) = self.start {
             self.start = Start::Matrix(data.wrapping_add(rows * step), step);
         }
-        if let Finish::Multiply(data, step) = self.finish {
-            self.finish = Finish::Multiply(data.wrapping_add(rows * step), step);
+        if let Finish::Multiply { period, .. } = self.finish {
+            self.finish_row = wrapped(self.finish_row + rows, period);
         }
     }
 
@@ -373,9 +407,10 @@ impl<T: Real> Strip<T> {
             }
             match self.finish {
                 Finish::Keep => {}
-                Finish::Multiply(data, step) => {
+                Finish::Multiply { data, row, period } => {
                     for r in 0..R {
-                        let row = load_row::<T, S, V>(data.add(r * step), last);
+                        let at = wrapped(self.finish_row + r, period);
+                        let row = load_row::<T, S, V>(data.add(at * row), last);
                         for v in 0..V {
                             sums[r][v] = sums[r][v] * row[v];
                         }
@@ -405,6 +440,15 @@ impl<T: Real> Strip<T> {
             }
         }
     }
+}
+
+/// A row counted from the first, at most a tile's rows beyond the end. Periods shorter than a tile are rare.
+#[inline(always)]
+fn wrapped(mut row: usize, period: usize) -> usize {
+    while row >= period {
+        row -= period;
+    }
+    row
 }
 
 /// `V` vectors, of the last one `last` lanes.

@@ -55,7 +55,8 @@ pub(super) fn product_stores(
 }
 
 /// For every product whose only reader adds a row or a matrix to it, or multiplies it by a matrix or a number, that
-/// reader: the kernel's sums can start from the one and be multiplied by the other.
+/// reader: the kernel's sums can start from the one and be multiplied by the other. Of a product that is first added to
+/// and then multiplied, the sum's reader is the product.
 pub(super) fn folded_products(
     program: &Program,
     live: &[bool],
@@ -82,7 +83,16 @@ pub(super) fn folded_products(
                 && shape.ends_with(&other.shape[other.shape.len() - 2..])
                 && !matches!(other.op, Op::Constant(_) | Op::BroadcastTo(_));
             let number = *binary == Binary::Mul && matches!(other.op, Op::Constant(_));
-            matches!(source.op, Op::MatMul { .. })
+            // A product, or a sum that is folded already.
+            let computed = match source.op {
+                Op::MatMul { .. } => true,
+                Op::Binary(Binary::Add, x, y) => {
+                    let folded = |v: ValueId| folded[v.index()] == Some(product.index());
+                    *binary == Binary::Mul && (folded(x) || folded(y))
+                }
+                _ => false,
+            };
+            computed
                 && uses[product.index()] == 1
                 && source.shape == *shape
                 && !stores.contains_key(&product.index())
@@ -126,19 +136,17 @@ impl Lowering<'_> {
         b: (ValueId, bool),
         shape: &[usize],
         store: Option<ProductStore>,
-        other: Option<(Binary, ValueId)>,
+        addend: Option<ValueId>,
+        multiplier: Option<ValueId>,
     ) -> View {
-        let factor =
-            other.and_then(
-                |(_, value)| match self.program.instructions[value.index()].op {
-                    Op::Constant(factor) => Some(factor),
-                    _ => None,
-                },
-            );
-        let array = match other {
-            Some((_, value)) if factor.is_none() => Some(self.row_view(value).broadcast_to(shape)),
-            _ => None,
-        };
+        let scale =
+            multiplier.and_then(|value| match self.program.instructions[value.index()].op {
+                Op::Constant(factor) => Some(factor),
+                _ => None,
+            });
+        let mut array = |value: ValueId| self.row_view(value).broadcast_to(shape);
+        let start = addend.map(&mut array);
+        let multiply = multiplier.filter(|_| scale.is_none()).map(&mut array);
         let batch = &shape[..shape.len() - 2];
         let a = self.factor(a, batch);
         let b = self.factor(b, batch);
@@ -162,12 +170,13 @@ impl Lowering<'_> {
         };
         [&a, &b, &spread]
             .into_iter()
-            .chain(&array)
+            .chain(&start)
+            .chain(&multiply)
             .for_each(|view| self.inside(view));
-        let combine = match (&array, other) {
-            (Some(view), Some((Binary::Mul, _))) => Some(Combine::Multiply(view)),
-            (Some(view), _) => Some(Combine::Add(view)),
-            (None, _) => factor.map(Combine::Scale),
+        let combine = Combine {
+            start: start.as_ref(),
+            multiply: multiply.as_ref(),
+            scale,
         };
         let mut product = Product::new(&a, &b, &spread, combine);
         if let Some(factor) = product.shared_factor()
@@ -208,7 +217,7 @@ impl Lowering<'_> {
         (buffer, offset)
     }
 
-    /// A matrix product together with its reader `i`, a sum or product by elements.
+    /// A matrix product together with its last reader `i`, a sum or product by elements.
     pub(super) fn folded_product(
         &mut self,
         i: usize,
@@ -216,11 +225,21 @@ impl Lowering<'_> {
         [x, y]: [ValueId; 2],
         shape: &[usize],
     ) -> View {
-        let (product, other) = if self.folded[x.index()] == Some(i) {
-            (x, y)
-        } else {
-            (y, x)
+        let parts = |reader: usize, [x, y]: [ValueId; 2]| match self.folded[x.index()] {
+            Some(own) if own == reader => (x, y),
+            _ => (y, x),
         };
+        let (mut product, other) = parts(i, [x, y]);
+        let (mut addend, mut multiplier) = (None, None);
+        if binary == Binary::Add {
+            addend = Some(other);
+        } else {
+            multiplier = Some(other);
+        }
+        if let Op::Binary(_, x, y) = self.program.instructions[product.index()].op {
+            let (inner, other) = parts(product.index(), [x, y]);
+            (product, addend) = (inner, Some(other));
+        }
         match self.program.instructions[product.index()].op {
             Op::MatMul {
                 a,
@@ -233,7 +252,8 @@ impl Lowering<'_> {
                 (b, transpose_b),
                 shape,
                 None,
-                Some((binary, other)),
+                addend,
+                multiplier,
             ),
             ref other => panic!("{other:?} is not a product"),
         }
