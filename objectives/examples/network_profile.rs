@@ -1,10 +1,13 @@
 //! Where the time of one block of a network's program goes, and how fast a batch runs.
 //!
-//! `cargo run --release -p boltzmap-objectives --example network_profile -- [network] [task] [block] [batch]` with the
-//! network `dit-128`, `dit-256` or `mlp-512` and the task `forward`, `jvp`, `diagonal` or `lagrangian` (value and gradient
-//! of the loss). `BOLTZMAP_PROFILE=print` prints the program.
+//! `cargo run --release -p boltzmap-objectives --example network_profile -- [network] [task] [block] [batch] [tangents]`
+//! with the network `dit-128`, `dit-256` or `mlp-512` and the task `forward`, `jvp`, `diagonal` or `lagrangian` (value and
+//! gradient of the loss), `divergence` or `log-det` (exact, with that many tangents at a time). `BOLTZMAP_PROFILE=print`
+//! prints the program.
 
-use boltzmap_autodiff::{Batched, InputRole, OutputRole, grad, ir::Program, jvp, optimize};
+use boltzmap_autodiff::{
+    Batched, InputRole, Jacobian, OutputRole, grad, ir::Program, jvp, optimize,
+};
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
 use boltzmap_models::network::{DitConfig, MlpConfig, NetworkConfig};
 use boltzmap_models::subspace::Subspace;
@@ -81,6 +84,96 @@ fn noise(n: usize, offset: usize) -> Vec<f32> {
         .collect()
 }
 
+/// The costliest kinds of steps.
+fn print_profile(what: &str, report: &[(String, usize, f64)]) {
+    let mut kinds: BTreeMap<&str, (f64, usize, usize)> = BTreeMap::new();
+    for (what, operations, seconds) in report {
+        let entry = kinds.entry(what).or_default();
+        entry.0 += seconds;
+        entry.1 += 1;
+        entry.2 += operations;
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
+    let total: f64 = report.iter().map(|step| step.2).sum();
+    println!(
+        "{what} on one thread: {:.2} ms in {} steps",
+        total * 1e3,
+        report.len()
+    );
+    for (what, (seconds, count, operations)) in kinds.iter().take(45) {
+        let rate = *operations as f64 / seconds / 1e9;
+        println!(
+            "{:8.1} us {count:3} x {rate:6.1} GFLOP/s  {what}",
+            seconds * 1e6
+        );
+    }
+}
+
+/// Seconds of 12 runs after a first, sorted.
+fn timed(mut run: impl FnMut()) -> Vec<f64> {
+    run();
+    let mut times: Vec<f64> = (0..12)
+        .map(|_| {
+            let start = Instant::now();
+            run();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+fn print_times(what: &str, times: &[f64], operations: f64) {
+    println!(
+        "{what}: least {:.1} ms, median {:.1} ms, {:.2} GFLOP, {:.0} GFLOP/s",
+        times[0] * 1e3,
+        times[times.len() / 2] * 1e3,
+        operations / 1e9,
+        operations / times[0] / 1e9
+    );
+}
+
+/// Inputs of a program for a batch: shared ones around 0, the others between 0 and 1.
+fn batch_inputs(program: &Program, shared: usize, block: usize, batch: usize) -> Vec<Vec<f32>> {
+    (0..program.inputs.len())
+        .map(|i| {
+            let n: usize = program.input_shape(i).iter().product();
+            let n = if i < shared { n } else { n / block * batch };
+            let (scale, shift) = if i < shared { (0.2, 0.0) } else { (0.9, 0.5) };
+            let values = noise(n, i);
+            values.iter().map(|x| x * scale + shift).collect()
+        })
+        .collect()
+}
+
+fn jacobian(map: &FlowMap, task: &str, block: usize, samples: usize, tangents: usize) {
+    let program = map.velocity_program(block);
+    let parameters = map.layout().count();
+    let inputs = batch_inputs(&program, parameters, block, samples);
+    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut roles = vec![InputRole::Shared; parameters];
+    roles.resize(inputs.len(), InputRole::PerBlock { axis: 0 });
+    let jacobian = Jacobian::<f32>::compile(&program, parameters, 0, roles, None, tangents);
+    let divergence = task == "divergence";
+    let times = timed(|| match divergence {
+        true => drop(std::hint::black_box(jacobian.trace(samples, &slices, None))),
+        false => drop(std::hint::black_box(
+            jacobian.log_abs_det(samples, &slices, None),
+        )),
+    });
+    let operations = match divergence {
+        true => jacobian.diagonal_product_operations(samples),
+        false => jacobian.product_operations(samples),
+    };
+    let what = format!("{task} of {samples} samples, blocks of {block}, {tangents} tangents");
+    print_times(&what, &times, operations);
+    let [primal, chunk] = jacobian.profile(divergence, samples, &slices, 20);
+    print_profile("once for a block", &primal);
+    let chunks = jacobian.chunk_count();
+    print_profile(&format!("the first of {chunks} chunks of tangents"), &chunk);
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let text = |i: usize, default: &'static str| arguments.get(i).map_or(default, |a| a.as_str());
@@ -92,6 +185,9 @@ fn main() {
         network: network(name),
     })
     .unwrap_or_else(|error| panic!("{error}"));
+    if matches!(task, "divergence" | "log-det") {
+        return jacobian(&map, task, number(3, 1), number(4, 64), number(5, 18));
+    }
     let start = Instant::now();
     let (program, shared, summed) = task_program(&map, task, block);
     let program = optimize(&program);
@@ -117,15 +213,7 @@ fn main() {
         batched.executable().arena_bytes() as f64 / 1e6
     );
     let length = |shape: &[usize]| shape.iter().product::<usize>();
-    let inputs: Vec<Vec<f32>> = (0..program.inputs.len())
-        .map(|i| {
-            let n = length(program.input_shape(i));
-            let n = if i < shared { n } else { n / block * batch };
-            let (scale, shift) = if i < shared { (0.2, 0.0) } else { (0.9, 0.5) };
-            let values = noise(n, i);
-            values.iter().map(|x| x * scale + shift).collect()
-        })
-        .collect();
+    let inputs = batch_inputs(&program, shared, block, batch);
     let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let make = |samples: usize| -> Vec<Vec<f32>> {
         (0..program.outputs.len())
@@ -137,48 +225,15 @@ fn main() {
     };
     let mut outputs = make(batch);
     let mut targets: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-    let mut times: Vec<f64> = (0..12)
-        .map(|_| {
-            let start = Instant::now();
-            batched.run(batch, &slices, &mut targets);
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
+    let times = timed(|| batched.run(batch, &slices, &mut targets));
     let operations = batched.executable().product_operations() as f64 * (batch / block) as f64;
-    println!(
-        "{name} {task}, batch {batch} in blocks of {block}: least {:.1} ms, median {:.1} ms, {:.2} GFLOP, {:.0} GFLOP/s",
-        times[0] * 1e3,
-        times[times.len() / 2] * 1e3,
-        operations / 1e9,
-        operations / times[0] / 1e9
-    );
+    let what = format!("{name} {task}, batch {batch} in blocks of {block}");
+    print_times(&what, &times, operations);
     let one_block: Vec<&[f32]> = (0..slices.len())
         .map(|i| &slices[i][..length(program.input_shape(i))])
         .collect();
     let mut outputs = make(block);
     let mut targets: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     let report = batched.executable().profile(&one_block, &mut targets, 30);
-    let mut kinds: BTreeMap<String, (f64, usize, usize)> = BTreeMap::new();
-    for (what, operations, seconds) in &report {
-        let entry = kinds.entry(what.clone()).or_default();
-        entry.0 += seconds;
-        entry.1 += 1;
-        entry.2 += operations;
-    }
-    let mut kinds: Vec<_> = kinds.into_iter().collect();
-    kinds.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
-    let total: f64 = report.iter().map(|r| r.2).sum();
-    println!(
-        "one block on one thread: {:.2} ms in {} steps",
-        total * 1e3,
-        report.len()
-    );
-    for (what, (seconds, count, operations)) in kinds.iter().take(45) {
-        let rate = *operations as f64 / seconds / 1e9;
-        println!(
-            "{:8.1} us {count:3} x {rate:6.1} GFLOP/s  {what}",
-            seconds * 1e6
-        );
-    }
+    print_profile("one block", &report);
 }

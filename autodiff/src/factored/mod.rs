@@ -14,6 +14,8 @@
 
 mod movement;
 mod rules;
+#[cfg(test)]
+mod tests;
 pub(crate) mod write;
 
 use crate::ir::Op;

@@ -11,6 +11,7 @@
 //! between the first and the last mixing of tokens cost T tokens for every tangent. Blocks run on rayon's threads;
 //! results do not depend on their number.
 
+mod analysis;
 mod basis;
 mod batch_axis;
 mod evaluate;
