@@ -110,10 +110,7 @@ impl Tangents {
         builder: &'b crate::builder::Builder,
         shape: &[usize],
     ) -> Factored<'b> {
-        let c = self.channels;
-        let mut identity = vec![0.0; c * c];
-        (0..c).for_each(|i| identity[i * (c + 1)] = 1.0);
-        let mut factor = vec![1, c, 1];
+        let mut factor = vec![1, self.channels, 1];
         if shape.len() > 1 {
             factor.push(1);
             factor.extend_from_slice(&shape[2..]);
@@ -121,7 +118,7 @@ impl Tangents {
         Factored {
             shape: shape.to_vec(),
             terms: vec![Term {
-                factors: vec![builder.tensor(identity, &factor)],
+                factors: vec![builder.tensor(identity(self.channels), &factor)],
                 support: (self.tokens > 1).then_some(1),
                 windows: Vec::new(),
             }],
@@ -132,6 +129,11 @@ impl Tangents {
     pub(crate) fn is_small(self, factor: Var<'_>, shape: &[usize]) -> bool {
         element_count(&factor.shape()) < self.tokens * self.channels * element_count(shape)
     }
+}
+
+/// Elements of the unit matrix.
+fn identity(n: usize) -> Vec<f64> {
+    (0..n * n).map(|i| f64::from(u8::from(i % (n + 1) == 0))).collect()
 }
 
 /// Whether an operation only renames or repeats elements, so that repeating it costs nothing.

@@ -352,10 +352,10 @@ impl Tangents {
         coefficient: Var<'b>,
         shape: &[usize],
     ) -> Option<Vec<Term<'b>>> {
-        // Rows that all terms' products have together cost as much as those of the bundle.
-        let rows: usize = value.terms.iter().map(|term| inner_size(term)).sum();
+        // Many terms' products together may cost as much as the bundle's, which spares writing them out.
+        let of_terms: usize = value.terms.iter().map(inner_size).sum();
         let of_bundle = self.tokens * self.channels * element_count(&value.shape);
-        if value.terms.len() > 1 && 4 * rows > 3 * of_bundle {
+        if value.terms.len() > 1 && 4 * of_terms > 3 * of_bundle {
             return None;
         }
         each(value, |term| self.contracted(term, coefficient, shape))

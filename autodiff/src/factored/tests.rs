@@ -1,6 +1,6 @@
 //! Every rule against the operation on the bundle written out.
 
-use super::{Factored, Form, LEAD, Tangents, Term, Window};
+use super::{Factored, Form, LEAD, Tangents, Term, Window, identity};
 use crate::builder::Builder;
 use crate::interpret;
 use crate::ir::{Binary, Op, Unary, ValueId};
@@ -80,9 +80,7 @@ fn constant<'b>(builder: &'b Builder, bits: &mut Bits, shape: &[usize]) -> Var<'
 
 fn written<'b>(builder: &'b Builder, value: &Factored<'b>) -> Var<'b> {
     let n = TANGENTS.tokens;
-    let mut identity = vec![0.0; n * n];
-    (0..n).for_each(|i| identity[i * (n + 1)] = 1.0);
-    let place = builder.tensor(identity, &[n, n]);
+    let place = builder.tensor(identity(n), &[n, n]);
     TANGENTS.dense(
         &TANGENTS.gathered(value),
         n,
@@ -205,7 +203,7 @@ fn any_operation<'b>(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rules_agree_with_operations_on_whole_arrays(number in 0usize..13, seed in any::<u64>()) {
@@ -248,7 +246,7 @@ proptest! {
     }
 }
 
-/// How many of the operations have an answer for a value whose heads are told apart by one factor and not by another.
+/// A value whose heads are told apart by one factor and not by another.
 #[test]
 fn merging_heads_gives_a_term_for_each() {
     let builder = Builder::new();

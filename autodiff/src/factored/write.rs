@@ -5,7 +5,7 @@
 //! one token contributes a column of A with a single one. Where V depends on the row but not on the tangent, the product
 //! runs over tangents for each row.
 
-use super::{Factored, LEAD, Tangents, Term};
+use super::{Factored, LEAD, Tangents, Term, identity};
 use crate::builder::Builder;
 use crate::var::Var;
 
@@ -25,6 +25,7 @@ pub(crate) struct Gathered<'b> {
 }
 
 impl Tangents {
+    /// Sorts the terms by how they are written.
     pub(crate) fn gathered<'b>(self, value: &Factored<'b>) -> Gathered<'b> {
         let shape = value.shape.clone();
         let (mut local, mut by_tangent, mut by_row, mut rest) = (vec![], vec![], vec![], vec![]);
@@ -70,6 +71,7 @@ impl Tangents {
         gathered
     }
 
+    /// A and V of terms whose vectors are the same for all rows, and of those that touch one row.
     fn gather_by_tangent<'b>(
         self,
         shape: &[usize],
@@ -89,13 +91,10 @@ impl Tangents {
             Some(product.broadcast_to(&v_shape))
         });
         if let Some(sum) = products.reduce(|a, b| a + b) {
-            let tokens = self.tokens;
-            let mut identity = vec![0.0; tokens * tokens];
-            (0..tokens).for_each(|i| identity[i * (tokens + 1)] = 1.0);
             let mut one_token = vec![1; LEAD + rank];
-            (one_token[0], one_token[LEAD + rank - 2]) = (tokens, tokens);
-            let identity = sum.builder().tensor(identity, &one_token);
-            a.push(identity.broadcast_to(&a_shape));
+            (one_token[0], one_token[LEAD + rank - 2]) = (self.tokens, self.tokens);
+            let own = sum.builder().tensor(identity(self.tokens), &one_token);
+            a.push(own.broadcast_to(&a_shape));
             v.push(sum);
         }
         for (_, coefficient, vector) in outer {
@@ -108,6 +107,7 @@ impl Tangents {
         ]
     }
 
+    /// A and V of terms whose vectors are the same for all tangents.
     fn gather_by_row<'b>(
         self,
         shape: &[usize],

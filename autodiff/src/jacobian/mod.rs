@@ -7,9 +7,10 @@
 //!
 //! A block of B samples is evaluated once; then chunks of tangents pass through the linear program of its residuals, in
 //! products of K·B·T rows. For a state `[B, T, …]` the first layers see basis vectors that touch one token each, and
-//! the last ones are passed backwards by cotangents that touch one token each (`programs`), so that only the layers
-//! between the first and the last mixing of tokens cost T tokens for every tangent. Blocks run on rayon's threads;
-//! results do not depend on their number.
+//! the last ones are passed backwards by cotangents that touch one token each; after the first and before the last mixing
+//! of tokens both are sums of a few outer products for a while (`analysis`). Only the layers between cost T tokens
+//! for every tangent (`programs`), less what the order of products saves (`reassociate`). Blocks run on rayon's
+//! threads; results do not depend on their number.
 
 mod analysis;
 mod basis;
@@ -96,7 +97,7 @@ impl<T: Real> Jacobian<T> {
     /// block size is the length of the input's first axis; `roles` says how every input relates to the batch, and that
     /// of `input` must be per block along axis 0. Without a basis the whole space is taken.
     ///
-    /// Four samples and some twenty tangents keep a transformer 128 wide over 22 tokens near the caches.
+    /// One sample and some twenty tangents keep a transformer 128 wide over 22 tokens near the caches.
     ///
     /// # Panics
     /// When shapes or roles do not fit together.
