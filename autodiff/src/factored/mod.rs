@@ -133,7 +133,9 @@ impl Tangents {
 
 /// Elements of the unit matrix.
 fn identity(n: usize) -> Vec<f64> {
-    (0..n * n).map(|i| f64::from(u8::from(i % (n + 1) == 0))).collect()
+    (0..n * n)
+        .map(|i| f64::from(u8::from(i % (n + 1) == 0)))
+        .collect()
 }
 
 /// Whether an operation only renames or repeats elements, so that repeating it costs nothing.
