@@ -230,7 +230,8 @@ fn axis_to_split(
         let varies = |axis: &usize| shape[LEAD + axis] > 1;
         axes.iter().all(varies) || !axes.iter().any(varies)
     });
-    (!later.is_empty() && !(one_range && all_or_none)).then_some(*first)
+    let one_part = later.is_empty() || (one_range && all_or_none);
+    (!one_part).then_some(*first)
 }
 
 /// The factors under another shape of the same elements, axis by axis or part by part.
