@@ -7,7 +7,7 @@
 //! 1 along every axis on which it does not depend. A [`Term`] may vanish except at entry τ of one axis, its *support*, and
 //! except in a range of other axes, its *windows*: where heads of an attention merge, each is a term of its own.
 //! [`Tangents::apply`] is the rule of each operation; where a rule has no answer in this form, the caller writes the bundle
-//! out ([`write`]) and continues with ordinary arrays.
+//! out (`write`) and continues with ordinary arrays.
 //!
 //! The same rules, run on the transposed operations with the basis vectors as cotangents, follow a Jacobian's rows
 //! backwards from the output.
