@@ -54,6 +54,29 @@ pub fn random_values(seed: u64, count: usize) -> Vec<f64> {
         .collect()
 }
 
+/// Small reproducible random numbers, one after another.
+#[cfg(test)]
+pub(crate) struct Random(pub(crate) u64);
+
+#[cfg(test)]
+impl Random {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        ((self.0 >> 33) as usize) % n
+    }
+
+    fn number(&mut self) -> f64 {
+        self.below(1 << 30) as f64 / f64::from(1 << 29) - 1.0
+    }
+
+    pub(crate) fn numbers(&mut self, n: usize) -> Vec<f64> {
+        (0..n).map(|_| self.number()).collect()
+    }
+}
+
 fn random_like(program_shapes: impl Iterator<Item = usize>, seed: u64) -> Vec<Vec<f64>> {
     program_shapes
         .enumerate()

@@ -22,7 +22,7 @@ struct Matrix {
 }
 
 /// What else happens to a product: its sums start from an array D, and are multiplied by an array E or a number.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Combine<'v> {
     pub(super) start: Option<&'v View>,
     pub(super) multiply: Option<&'v View>,

@@ -1,29 +1,9 @@
 use super::*;
 use crate::builder::{Builder, Var};
+use crate::check::Random;
 use crate::interpret::interpret;
 use crate::ir::Program;
 use proptest::prelude::*;
-
-/// Small reproducible random numbers.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        ((self.0 >> 33) as usize) % n
-    }
-
-    fn number(&mut self) -> f64 {
-        self.below(1 << 30) as f64 / f64::from(1 << 29) - 1.0
-    }
-
-    fn numbers(&mut self, n: usize) -> Vec<f64> {
-        (0..n).map(|_| self.number()).collect()
-    }
-}
 
 fn assert_close(what: &str, expected: &[f64], found: &[f64], tolerance: f64) {
     assert_eq!(expected.len(), found.len(), "{what}");
@@ -509,7 +489,7 @@ fn attention_over_hundreds_of_tokens() {
 
 /// Prints the bits of a network's outputs; run by the test below with a tier of its own.
 #[test]
-#[ignore = "a part of the_same_bits_on_avx2_and_avx512"]
+#[ignore = "a part of: cargo test -p boltzmap-autodiff the_same_bits_on_avx2_and_avx512"]
 fn print_bits() {
     for output in run_network(2, 4, 84) {
         let bits: Vec<u32> = output.into_iter().map(f32::to_bits).collect();

@@ -87,6 +87,15 @@ pub(super) fn permuted<'b>(term: &Term<'b>, permutation: &[usize]) -> Term<'b> {
     }
 }
 
+/// A range of a factor's axis, the factor itself where it does not vary along that.
+pub(super) fn part(factor: Var<'_>, axis: usize, start: usize, length: usize) -> Var<'_> {
+    if factor.shape()[LEAD + axis] == 1 && length > 0 {
+        factor
+    } else {
+        factor.slice(LEAD + axis, start, length)
+    }
+}
+
 /// Entries `start..start + length` of an axis; no term where they are all zero.
 pub(super) fn sliced<'b>(
     term: &Term<'b>,
@@ -108,13 +117,7 @@ pub(super) fn sliced<'b>(
             (from - window.start, to - window.start)
         }
     };
-    let mut result = map_factors(term, |factor| {
-        if factor.shape()[LEAD + axis] == 1 && length > 0 {
-            factor
-        } else {
-            factor.slice(LEAD + axis, first, end - first)
-        }
-    });
+    let mut result = map_factors(term, |factor| part(factor, axis, first, end - first));
     for window in result.windows.iter_mut().filter(|w| w.axis == axis) {
         (window.start, window.length) = (window.start + first - start, end - first);
     }
@@ -190,13 +193,7 @@ fn extent(term: &Term<'_>, axis: usize, shape: &[usize]) -> usize {
 /// One entry of an axis alone.
 fn entry<'b>(term: &Term<'b>, axis: usize, index: usize) -> Term<'b> {
     let start = term.window(axis).map_or(0, |window| window.start) + index;
-    let mut result = map_factors(term, |factor| {
-        if factor.shape()[LEAD + axis] == 1 {
-            factor
-        } else {
-            factor.slice(LEAD + axis, index, 1)
-        }
-    });
+    let mut result = map_factors(term, |factor| part(factor, axis, index, 1));
     result.windows.retain(|w| w.axis != axis);
     let length = 1;
     result.windows.push(Window {

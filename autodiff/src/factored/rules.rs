@@ -1,6 +1,6 @@
 //! What each operation does to a bundle of tangents. `None` says that the result is no small sum of small products.
 
-use super::movement::{align, exchanged, padded, permuted, reshaped, sliced};
+use super::movement::{align, exchanged, padded, part, permuted, reshaped, sliced};
 use super::{Factored, Form, LEAD, Tangents, Term};
 use crate::builder::Builder;
 use crate::ir::{Binary, Op, Unary};
@@ -247,11 +247,7 @@ impl Tangents {
             _ => known.reshape(&[&[1, 1][..], &aligned].concat()),
         };
         term.windows.iter().fold(lifted, |seen, window| {
-            if seen.shape()[LEAD + window.axis] == 1 {
-                seen
-            } else {
-                seen.slice(LEAD + window.axis, window.start, window.length)
-            }
+            part(seen, window.axis, window.start, window.length)
         })
     }
 
@@ -465,16 +461,16 @@ impl Tangents {
     /// what is linear in the factor's last axis costs less applied to P, which the terms of a head have in common.
     fn narrow_product<'b>(self, factor: Var<'b>) -> Option<[Var<'b>; 2]> {
         let builder = factor.builder();
-        let Op::MatMul {
-            a,
-            b,
-            transpose_a: false,
-            transpose_b: false,
-        } = builder.instruction(factor.id).op
-        else {
-            return None;
-        };
-        let (u, p) = (builder.var(a), builder.var(b));
+        let factors = builder.with_instruction(factor.id, |instruction| match instruction.op {
+            Op::MatMul {
+                a,
+                b,
+                transpose_a: false,
+                transpose_b: false,
+            } => Some((a, b)),
+            _ => None,
+        });
+        let (u, p) = factors.map(|(u, p)| (builder.var(u), builder.var(p)))?;
         let shape = p.shape();
         let [inner, columns] = [shape[shape.len() - 2], shape[shape.len() - 1]];
         let shared = shape.len() == factor.rank() && shape[..LEAD] == [1, 1];

@@ -2,6 +2,7 @@
 
 use super::{Factored, Form, LEAD, Tangents, Term, Window, identity};
 use crate::builder::Builder;
+use crate::check::Random;
 use crate::interpret;
 use crate::ir::{Binary, Op, Unary, ValueId};
 use crate::linearize::lift;
@@ -16,33 +17,19 @@ const TANGENTS: Tangents = Tangents {
 /// Samples, tokens, heads and their width.
 const SHAPE: [usize; 4] = [2, 3, 4, 2];
 
-/// Bits of a number, taken one after another.
-struct Bits(u64);
-
-impl Bits {
-    fn below(&mut self, n: usize) -> usize {
-        // Steps of a linear congruential generator, of which the high bits are good.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % n
-    }
-}
-
 /// A sum of up to four terms with factors, supports and windows of any kind.
-fn any_value<'b>(builder: &'b Builder, bits: &mut Bits) -> Factored<'b> {
-    let terms = (0..1 + bits.below(4))
+fn any_value<'b>(builder: &'b Builder, random: &mut Random) -> Factored<'b> {
+    let terms = (0..1 + random.below(4))
         .map(|_| {
-            let support = [None, Some(1)][bits.below(2)];
+            let support = [None, Some(1)][random.below(2)];
             let mut windows = Vec::new();
             let mut extents = SHAPE;
             for axis in 0..SHAPE.len() {
-                let length = 1 + bits.below(SHAPE[axis]);
+                let length = 1 + random.below(SHAPE[axis]);
                 if Some(axis) == support {
                     extents[axis] = 1;
-                } else if length < SHAPE[axis] && bits.below(3) == 0 {
-                    let start = bits.below(SHAPE[axis] - length + 1);
+                } else if length < SHAPE[axis] && random.below(3) == 0 {
+                    let start = random.below(SHAPE[axis] - length + 1);
                     extents[axis] = length;
                     windows.push(Window {
                         axis,
@@ -51,12 +38,14 @@ fn any_value<'b>(builder: &'b Builder, bits: &mut Bits) -> Factored<'b> {
                     });
                 }
             }
-            let factors = (0..1 + bits.below(3))
+            let factors = (0..1 + random.below(3))
                 .map(|_| {
                     let full = [&[TANGENTS.tokens, TANGENTS.channels][..], &extents].concat();
-                    let shape: Vec<usize> =
-                        full.iter().map(|&size| [1, size][bits.below(2)]).collect();
-                    constant(builder, bits, &shape)
+                    let shape: Vec<usize> = full
+                        .iter()
+                        .map(|&size| [1, size][random.below(2)])
+                        .collect();
+                    constant(builder, random, &shape)
                 })
                 .collect();
             Term {
@@ -72,10 +61,9 @@ fn any_value<'b>(builder: &'b Builder, bits: &mut Bits) -> Factored<'b> {
     }
 }
 
-fn constant<'b>(builder: &'b Builder, bits: &mut Bits, shape: &[usize]) -> Var<'b> {
-    let n: usize = shape.iter().product();
-    let values = (0..n).map(|_| bits.below(2001) as f64 / 1000.0 - 1.0);
-    builder.tensor(values.collect(), shape)
+fn constant<'b>(builder: &'b Builder, random: &mut Random, shape: &[usize]) -> Var<'b> {
+    let n = shape.iter().product();
+    builder.tensor(random.numbers(n), shape)
 }
 
 fn written<'b>(builder: &'b Builder, value: &Factored<'b>) -> Var<'b> {
@@ -93,13 +81,13 @@ fn written<'b>(builder: &'b Builder, value: &Factored<'b>) -> Var<'b> {
 /// An operation on the value, other operands known, and its result's shape.
 fn any_operation<'b>(
     builder: &'b Builder,
-    bits: &mut Bits,
+    random: &mut Random,
     number: usize,
 ) -> (Op, Vec<Option<Var<'b>>>, Vec<usize>) {
     let [samples, tokens, heads, width] = SHAPE;
     let v = ValueId(0);
-    let axis = bits.below(4);
-    let mut known = |shape: &[usize]| Some(constant(builder, bits, shape));
+    let axis = random.below(4);
+    let mut known = |shape: &[usize]| Some(constant(builder, random, shape));
     let matmul = |transpose_a, transpose_b| Op::MatMul {
         a: v,
         b: v,
@@ -207,9 +195,9 @@ proptest! {
 
     #[test]
     fn rules_agree_with_operations_on_whole_arrays(number in 0usize..13, seed in any::<u64>()) {
-        let (builder, mut bits) = (Builder::new(), Bits(seed));
-        let value = any_value(&builder, &mut bits);
-        let (op, known, shape) = any_operation(&builder, &mut bits, number);
+        let (builder, mut random) = (Builder::new(), Random(seed));
+        let value = any_value(&builder, &mut random);
+        let (op, known, shape) = any_operation(&builder, &mut random, number);
         let forms: Vec<Form> = known
             .iter()
             .map(|known| match known {
@@ -250,15 +238,19 @@ proptest! {
 #[test]
 fn merging_heads_gives_a_term_for_each() {
     let builder = Builder::new();
-    let mut bits = Bits(1);
+    let mut random = Random(1);
     let [samples, tokens, heads, width] = SHAPE;
     let lead = [TANGENTS.tokens, TANGENTS.channels];
     let coefficients = constant(
         &builder,
-        &mut bits,
+        &mut random,
         &[lead[0], lead[1], samples, tokens, heads, 1],
     );
-    let vectors = constant(&builder, &mut bits, &[lead[0], 1, samples, 1, heads, width]);
+    let vectors = constant(
+        &builder,
+        &mut random,
+        &[lead[0], 1, samples, 1, heads, width],
+    );
     let value = Factored {
         shape: SHAPE.to_vec(),
         terms: vec![Term {

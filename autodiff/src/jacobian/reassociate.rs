@@ -6,6 +6,8 @@
 //! permutations and slices, which tell heads apart; what they do is read off the indices of the elements.
 
 use crate::builder::Builder;
+use crate::factored::is_view;
+use crate::interpret;
 use crate::ir::{Op, Program, ValueId};
 use crate::shape::element_count;
 use crate::var::Var;
@@ -103,10 +105,6 @@ pub(super) fn reassociated(program: &Program, depends: &[bool], dense: &[bool]) 
     Some(rewritten(program, depends, &seconds, &others))
 }
 
-fn is_view(op: &Op) -> bool {
-    matches!(op, Op::Reshape(_) | Op::Permute { .. } | Op::Slice { .. })
-}
-
 /// The position of the product x W, W a matrix, that a value is a view of.
 fn product_behind(program: &Program, depends: &[bool], mut v: ValueId) -> Option<usize> {
     while is_view(&program.instructions[v.index()].op) {
@@ -133,18 +131,21 @@ fn reading(program: &Program, product: usize, v: ValueId) -> Option<Reading> {
     {
         path.push(program.instructions[last.index()].op.operands()[0]);
     }
-    let mut shape = program.instructions[product].shape.clone();
-    let width = *shape.last()?;
-    let mut indices: Vec<usize> = (0..element_count(&shape)).collect();
+    let whole = &program.instructions[product].shape;
+    let width = *whole.last()?;
+    let fragment = Builder::new();
+    let mut view = fragment.input("indices", whole);
     for v in path.iter().rev().skip(1) {
-        indices = viewed(
-            &indices,
-            &shape,
-            &program.instructions[v.index()].op,
-            program.shape(*v),
-        );
-        shape = program.shape(*v).to_vec();
+        let op = &program.instructions[v.index()].op;
+        view = fragment.emit(op.map_operands(|_| view.id), program.shape(*v));
     }
+    let shape = view.shape();
+    let fragment = fragment.finish(&[("view", view)]);
+    let all: Vec<f64> = (0..element_count(whole)).map(|i| i as f64).collect();
+    let indices: Vec<usize> = interpret(&fragment, &[all])[0]
+        .iter()
+        .map(|index| *index as usize)
+        .collect();
     if indices.is_empty() {
         return None;
     }
@@ -176,36 +177,9 @@ fn reading(program: &Program, product: usize, v: ValueId) -> Option<Reading> {
         }
         m * width + reading.first_column + c
     };
-    let all = rows * width == element_count(&program.instructions[product].shape);
+    let all = rows * width == element_count(whole);
     let agrees = || (0..indices.len()).all(|position| indices[position] == as_read(position));
     (all && reading.first_column + reading.columns() <= width && agrees()).then_some(reading)
-}
-
-/// What a view makes of an array of indices.
-fn viewed(indices: &[usize], shape: &[usize], op: &Op, result: &[usize]) -> Vec<usize> {
-    let strides: Vec<usize> = (0..shape.len())
-        .map(|axis| shape[axis + 1..].iter().product())
-        .collect();
-    let (strides, offset) = match op {
-        Op::Permute { permutation, .. } => {
-            (permutation.iter().map(|&axis| strides[axis]).collect(), 0)
-        }
-        Op::Slice { axis, start, .. } => {
-            let offset = start * strides[*axis];
-            (strides, offset)
-        }
-        _ => return indices.to_vec(),
-    };
-    let at = |position: usize| {
-        let mut rest = position;
-        let mut from = offset;
-        for axis in (0..result.len()).rev() {
-            from += rest % result[axis] * strides[axis];
-            rest /= result[axis];
-        }
-        indices[from]
-    };
-    (0..element_count(result)).map(at).collect()
 }
 
 /// An operation as a product of a reading with known matrices, one for each of the reading's heads.
@@ -264,7 +238,7 @@ fn products_that_save(
             *after += reading.columns() * summed(program, reading.product);
         }
     }
-    let mut saving: Vec<usize> = costs
+    costs
         .into_iter()
         .filter(|&(product, (before, after))| {
             let columns = program.instructions[product]
@@ -275,9 +249,7 @@ fn products_that_save(
             after < before + columns * summed(program, product)
         })
         .map(|(product, _)| product)
-        .collect();
-    saving.sort_unstable();
-    saving
+        .collect()
 }
 
 /// Length of the axis that a product sums over.
@@ -478,8 +450,8 @@ fn in_order<'b>(value: Var<'b>, over_columns: &[bool], last: bool) -> Var<'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::random_values;
     use crate::linearize::{Linearized, depends_on, linearize};
-    use crate::{check::random_values, interpret};
 
     /// Scores and mixed values of a layer of attention with all projections in one product.
     fn attention(samples: usize, tokens: usize, heads: usize, depth: usize) -> Program {

@@ -138,8 +138,15 @@ const RIGHT_BYTES: usize = 20 * 1024;
 /// Columns from which on rows of C lie far apart.
 const WIDE: usize = 256;
 
-/// Most rows of C that registers hold.
-const TALLEST_TILE: usize = 8;
+/// Most rows of C whose sums leave registers for B and an element of A.
+#[inline(always)]
+fn tallest_tile<S: Simd>() -> usize {
+    if matches!(S::TIER, Tier::Avx512) {
+        8
+    } else {
+        6
+    }
+}
 
 /// Rows of B further apart than this share too few sets of the caches to be read in place.
 const FAR: usize = 4096;
@@ -170,7 +177,7 @@ unsafe fn multiply_one<T: Real, S: Simd>(product: &Product<T>) {
     let depth = if in_place { DEPTH } else { PACKED_DEPTH };
     let rows = if in_place && n >= WIDE && n * k * size_of::<T>() <= RIGHT_BYTES {
         // All of B stays in the first-level cache: C is written row after row, not in columns of panels far apart.
-        TALLEST_TILE
+        tallest_tile::<S>()
     } else {
         (LEFT_BYTES / (size_of::<T>() * depth.min(k.max(1)))).max(64) / 8 * 8
     };
@@ -318,10 +325,9 @@ impl<T: Real> Strip<T> {
     #[inline(always)]
     unsafe fn all_rows<S: Simd, const V: usize, const MASKED: bool>(mut self, rows: usize) {
         let mut left = rows;
-        // The tallest tile that leaves registers for B and an element of A.
         // SAFETY: the caller's.
         unsafe {
-            if matches!(S::TIER, Tier::Avx512) {
+            if tallest_tile::<S>() == 8 {
                 while left >= 8 {
                     self.tile::<S, 8, V, MASKED>();
                     self.advance(8);
