@@ -211,8 +211,8 @@ pub struct DataConfig {
     pub train_frames: usize,
     /// Unbiased frames at the target temperature for evaluation.
     pub reference_frames: usize,
-    /// Fraction of training frames with φ in (0, 2) rad; 0 leaves them unbiased.
-    pub positive_phi_fraction: f64,
+    /// Least fraction of training frames in a basin of a residue's φ; 0 leaves them unbiased.
+    pub rare_basin_fraction: f64,
     /// Fraction of training frames from warmer rungs.
     pub warm_fraction: f64,
     /// K, up to which rungs count as warm.
@@ -355,6 +355,8 @@ pub struct AuditConfig {
     pub samples: usize,
     /// Reference frames at which the proposal's density is computed.
     pub reference_frames: usize,
+    /// Whether to test that likelihoods integrate to one in every basin.
+    pub normalisation: bool,
 }
 
 /// The evaluation.

@@ -124,6 +124,8 @@ pub fn free_energy_profile(phi: &[f64], weights: &[f64], bins: usize) -> Vec<f64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::evaluate::{BasinShares, ReferenceQuality};
+    use crate::pipeline::normalisation::{Estimate, Normalisation, Region};
     use boltzmap_kernels::random::Stream;
     use std::f64::consts::PI;
 
@@ -152,6 +154,30 @@ mod tests {
                 .push(-24.0 + 5.4 * stream.standard_normal() + tail);
         }
         made
+    }
+
+    fn normalisation() -> Normalisation {
+        let estimate = |value, standard_error| Estimate {
+            value,
+            standard_error,
+        };
+        let region = |torsions: [f64; 2], share, head| Region {
+            torsions: torsions.to_vec(),
+            reference_share: share,
+            effective_samples: 500.0 * share + 30.0,
+            exact: estimate(0.02, 0.03),
+            head: estimate(0.02 - head, 0.03),
+            head_minus_exact: estimate(head, 0.01),
+        };
+        Normalisation {
+            regions: vec![
+                region([-1.4, 2.6], 0.6, -0.1),
+                region([1.0, 0.6], 0.02, -0.27),
+            ],
+            log_z_samples: estimate(-195.6, 0.013),
+            log_z_head: estimate(-195.5, 0.013),
+            log_z_frames: estimate(-195.61, 0.02),
+        }
     }
 
     pub(super) fn synthetic() -> Report {
@@ -226,12 +252,13 @@ mod tests {
                 force_field: "amber99sbildn+obc2".into(),
                 temperature: 300.0,
                 n_samples: 10_000,
-                n_drawn: 10_000,
+                n_drawn: 10_250,
                 n_reference: 8000,
                 method: "scallop".into(),
                 likelihood_head: true,
                 calibration: None,
                 nfe: 8,
+                exact_tangents_per_step: 60,
                 folded_steps: 0,
                 n_audited,
                 weights_from: "exact".into(),
@@ -243,6 +270,9 @@ mod tests {
                 n_unreached: 0,
                 heavy_share: 2e-3,
                 ess_reference: 0.021,
+                ess_reference_error: 0.004,
+                proposal_seen: 0.93,
+                proposal_seen_error: 0.02,
                 likelihood_gap_mean: -0.31,
                 likelihood_gap_std: 1.43,
                 e_w2: 0.91,
@@ -251,12 +281,43 @@ mod tests {
                 t_w2: 0.31,
                 t_w2_proposal: 0.44,
                 t_w2_floor: 0.21,
+                reference: ReferenceQuality {
+                    ladders: 8,
+                    frames: 8000,
+                    independent: vec![("phi ALA 2".into(), 640.0), ("psi ALA 2".into(), 1500.0)],
+                    independent_least: 640.0,
+                    independent_delta_f: 420.0,
+                    lowest_acceptance: 0.31,
+                    round_trips: 900,
+                    temperatures: 7,
+                },
+                delta_f_state: "0 < phi ALA 2 < 2 rad".into(),
+                delta_f_mirrored: false,
                 delta_f_kt: 3.62,
                 delta_f_error_kt: 0.28,
+                delta_f_head_kt: 3.35,
+                delta_f_head_error_kt: 0.3,
+                delta_f_head_minus_exact_kt: -0.27,
+                delta_f_head_minus_exact_error_kt: 0.04,
                 delta_f_reference_kt: 3.81,
                 delta_f_reference_error_kt: 0.09,
-                chirality_l_proposal: 0.9994,
-                chirality_l_weighted: 1.0,
+                basins: [(-PI, 0.05, 0.978), (0.05, 2.4, 0.022)]
+                    .map(|(low, high, share)| BasinShares {
+                        torsion: "phi ALA 2".into(),
+                        low,
+                        high,
+                        reference: share,
+                        reference_error: 0.002,
+                        proposal: 0.5,
+                        reweighted: share,
+                        reweighted_error: 0.004,
+                        by_head: share,
+                    })
+                    .to_vec(),
+                normalisation: Some(normalisation()),
+                chirality_centres: 1,
+                chirality_proposal: 0.9994,
+                chirality_weighted: 1.0,
                 epsilon: 2e-3,
                 n_parameters: 1_512_904,
                 training_steps: 6000,
@@ -354,28 +415,102 @@ mod tests {
         let mut summary = synthetic().summary;
         let tones = |summary: &Summary| verdict(summary).iter().map(|s| s.tone).collect::<Vec<_>>();
         use Tone::{Bad, Caution, Good};
+        // 64 effective samples: too few to judge distances and ΔF by.
         assert_eq!(
             tones(&summary),
-            [Bad, Caution, Caution, Good, Bad, Good, Good]
+            [
+                Bad, Good, Caution, Caution, Good, Caution, Bad, Caution, Good
+            ]
         );
         summary.likelihood_gap_std = 0.2;
         summary.ess_exact = 0.2;
         summary.delta_f_kt = 5.0;
-        summary.chirality_l_weighted = 0.9;
+        summary.chirality_weighted = 0.9;
         summary.e_w2 = 0.12;
         summary.heavy_share = 0.0;
         summary.ess_reference = 0.19;
-        assert_eq!(tones(&summary), [Good, Good, Good, Bad, Good, Good, Bad]);
+        assert_eq!(
+            tones(&summary),
+            [Caution, Good, Good, Good, Good, Bad, Good, Good, Bad]
+        );
         summary.n_unreached = 20;
         summary.heavy_share = 0.02;
-        assert_eq!(tones(&summary)[2], Bad);
+        assert_eq!(tones(&summary)[3], Bad);
         summary.n_traced = 0;
-        assert_eq!(tones(&summary).len(), 6);
+        assert_eq!(tones(&summary).len(), 8);
         // Good as it stands, but the heaviest samples halve it.
         summary.ess_exact_clipped = 0.45;
-        let statement = &verdict(&summary)[1];
+        let statement = &verdict(&summary)[2];
         assert_eq!(statement.tone, Caution);
         assert!(statement.text.contains("45.0 %"), "{}", statement.text);
+    }
+
+    fn about<'s>(statements: &'s [Statement], subject: &str) -> &'s Statement {
+        statements
+            .iter()
+            .find(|statement| statement.subject == subject)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_shift_of_the_free_energy_by_the_head_is_said() {
+        let mut summary = synthetic().summary;
+        summary.likelihood_gap_std = 0.2;
+        let statements = verdict(&summary);
+        let head = about(&statements, "Likelihood head");
+        assert!(head.tone == Tone::Caution && head.text.contains("−0.27 ± 0.04"));
+        summary.delta_f_head_minus_exact_kt = -1.5;
+        assert_eq!(about(&verdict(&summary), "Likelihood head").tone, Tone::Bad);
+        summary.delta_f_head_minus_exact_kt = 0.02;
+        assert_eq!(
+            about(&verdict(&summary), "Likelihood head").tone,
+            Tone::Good
+        );
+        // Likelihoods that do not integrate to one where the reference is.
+        if let Some(found) = &mut summary.normalisation {
+            found.regions[1].exact.value = 0.3;
+        }
+        assert_eq!(about(&verdict(&summary), "Normalisation").tone, Tone::Bad);
+    }
+
+    #[test]
+    fn nothing_good_is_said_of_one_effective_sample() {
+        let mut summary = synthetic().summary;
+        summary.ess_exact = 1.14 / summary.n_audited as f64;
+        summary.t_w2 = 0.2;
+        summary.t_w2_proposal = 0.1;
+        let statements = verdict(&summary);
+        for subject in ["Energies", "Torsions", "Free energy"] {
+            let statement = about(&statements, subject);
+            assert_ne!(statement.tone, Tone::Good, "{subject}");
+            assert!(
+                statement.text.contains("1.14 effective samples"),
+                "{}",
+                statement.text
+            );
+        }
+        let torsions = about(&statements, "Torsions");
+        assert!(torsions.text.contains("made it worse"), "{}", torsions.text);
+    }
+
+    #[test]
+    fn a_reference_that_did_not_exchange_is_no_judge() {
+        let mut summary = synthetic().summary;
+        summary.ess_exact = 0.3;
+        summary.e_w2 = 0.1;
+        assert_eq!(about(&verdict(&summary), "Energies").tone, Tone::Good);
+        summary.reference.round_trips = 0;
+        let statements = verdict(&summary);
+        assert_eq!(about(&statements, "Reference").tone, Tone::Bad);
+        assert_eq!(about(&statements, "Energies").tone, Tone::Caution);
+        // A basin without an error bar: the sentence and the numbers of `summary.json` agree.
+        summary.delta_f_kt = 15.998;
+        summary.delta_f_error_kt = f64::NAN;
+        let text = &about(&verdict(&summary), "Free energy").text.clone();
+        assert!(text.contains("16.0 kT, with too little"), "{text}");
+        // Glycine has no handedness to speak of.
+        summary.chirality_centres = 0;
+        assert!(verdict(&summary).iter().all(|s| s.subject != "Chirality"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Metrics of weighted samples. See each module for definitions; energies and free energies here are in units of kT.
 
+pub mod basins;
 pub mod free_energy;
+pub mod gaussian;
 pub mod transport;
 pub mod wasserstein;
 pub mod weights;
@@ -11,6 +13,6 @@ pub use free_energy::{
 };
 pub use wasserstein::{MetricError, TorusDistance, e_w2, t_w2};
 pub use weights::{
-    clip, effective_sample_size, ess, ess_from_target, log_mean_weight_from_target, log_sum_exp,
-    normalised, resample_systematic,
+    clip, effective_sample_size, ess, ess_from_target, log_mean_weight, log_sum_exp, normalised,
+    resample_systematic, share_seen,
 };

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::{Chart, Config, InstantiationKind, MethodKind, NetworkKind};
+use crate::pipeline::frames::FEWEST_LADDERS;
 
 fn at_least(path: &str, value: usize, least: usize) -> Result<()> {
     ensure!(
@@ -51,8 +52,8 @@ impl Config {
         positive("system.temperature", self.system.temperature)?;
 
         let data = &self.data;
-        // Half of the ladders are for training, a quarter each for two independent reference sets.
-        at_least("data.ladders", data.ladders, 4)?;
+        // For training, two independent reference sets and the coverage.
+        at_least("data.ladders", data.ladders, FEWEST_LADDERS)?;
         at_least("data.temperatures", data.temperatures, 1)?;
         ensure!(
             data.t_max >= self.system.temperature && data.t_max.is_finite(),
@@ -71,8 +72,8 @@ impl Config {
         at_least("data.train_frames", data.train_frames, 1)?;
         at_least("data.reference_frames", data.reference_frames, 2)?;
         within(
-            "data.positive_phi_fraction",
-            data.positive_phi_fraction,
+            "data.rare_basin_fraction",
+            data.rare_basin_fraction,
             0.0,
             0.95,
         )?;

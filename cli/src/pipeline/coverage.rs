@@ -2,11 +2,15 @@
 //!
 //! Samples cannot tell of places that they do not reach; frames of the target can. A frame is traced back through the deployed
 //! map (or the continuous flow) to its noise, which gives log q at the frame, and with it the weight that a sample would carry
-//! there. Weights of samples and of frames belong together: f_p(w) = w f_q(w) for the distributions of w with mean 1 under q.
+//! there. Weights of samples and of frames belong together: f_p(w) = w f_q(w) for the distributions of w with mean 1 under q. Frames in turn cannot
+//! tell what the proposal makes where they never come, so mean weights are the samples' own.
+//!
+//! The frames come from ladders that serve nothing else; settings that are chosen by what they show must be judged on a run of another seed.
 
 use std::ops::Range;
 
 use anyhow::Result;
+use boltzmap_kernels::random::Stream;
 use boltzmap_models::ModelError;
 use boltzmap_models::continuous_flow::ContinuousFlow;
 use boltzmap_models::control::Control;
@@ -25,24 +29,41 @@ const CHUNK: usize = 64;
 /// Weight, in units of the mean, from which on a frame is called heavy: there the proposal has less than a hundredth of the target's mass.
 const HEAVY: f64 = 100.0;
 
+/// Seed domain of the bootstrap.
+const DOMAIN_BOOTSTRAP: u64 = 0x636f_7665_7261;
+
 /// Weights of reference frames.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
-    /// The frames traced back, as places in the reference set.
-    pub frames: Vec<usize>,
-    /// log w of each, on the scale of [`Samples::log_weights`]; +∞ where no noise leads to the frame.
+    /// log w of each frame traced back, on the scale of [`Samples::log_weights`]; +∞ where no noise leads to the frame.
     pub log_weights: Vec<f64>,
+    /// The ladder of each.
+    pub ladders: Vec<i64>,
+}
+
+/// What frames and samples say together, with errors.
+#[derive(Clone, Copy, Debug)]
+pub struct Foretold {
+    /// [`metrics::ess_from_target`].
+    pub ess: f64,
+    /// Its standard error.
+    pub ess_error: f64,
+    /// [`metrics::share_seen`].
+    pub seen: f64,
+    /// Its standard error.
+    pub seen_error: f64,
 }
 
 impl Coverage {
-    /// Weights of `audit.reference_frames` frames, spread evenly over `reference` `[n, atoms, 3]` (nm) with `energy_kt` `[n]`.
+    /// Weights of `audit.reference_frames` frames, spread evenly over `positions` `[n, atoms, 3]` (nm) with `energy_kt` and `ladders` `[n]`.
     /// Empty under self-guidance, which has no inverse here.
     pub fn measure(
         model: &Model,
         config: &Config,
         molecule: &Molecule,
-        reference: &[f32],
+        positions: &[f32],
         energy_kt: &[f64],
+        ladders: &[i64],
         samples: &Samples,
     ) -> Result<Coverage> {
         let n = config.audit.reference_frames.min(energy_kt.len());
@@ -51,12 +72,12 @@ impl Coverage {
         }
         let frames: Vec<usize> = (0..n).map(|k| k * energy_kt.len() / n).collect();
         let width = 3 * molecule.n_atoms();
-        let positions: Vec<f32> = frames
+        let chosen: Vec<f32> = frames
             .iter()
-            .flat_map(|&i| &reference[i * width..(i + 1) * width])
+            .flat_map(|&i| &positions[i * width..(i + 1) * width])
             .copied()
             .collect();
-        let encoded = model.coordinates.encode(&positions)?;
+        let encoded = model.coordinates.encode(&chosen)?;
         let scale = sample::end_scale(config)?;
         let states: Vec<f32> = encoded.state.iter().map(|v| (v * scale) as f32).collect();
         let density = trace_back(model, config, &states)?;
@@ -72,23 +93,74 @@ impl Coverage {
             })
             .collect();
         Ok(Coverage {
-            frames,
             log_weights,
+            ladders: frames.iter().map(|&i| ladders[i]).collect(),
         })
+    }
+
+    /// Number of frames traced back.
+    pub fn count(&self) -> usize {
+        self.log_weights.len()
+    }
+
+    /// The effective sample size and the share of the proposal that the frames see, given the `log_weights` of samples. Errors by a bootstrap
+    /// over samples and whole ladders of frames; NaN with one ladder.
+    pub fn foretold(&self, log_weights: &[f64], replicates: usize, seed: u64) -> Foretold {
+        let mean = metrics::log_mean_weight(log_weights);
+        let mut groups: Vec<(i64, Vec<f64>)> = Vec::new();
+        for (&ladder, &weight) in self.ladders.iter().zip(&self.log_weights) {
+            match groups.iter_mut().find(|(other, _)| *other == ladder) {
+                Some((_, weights)) => weights.push(weight),
+                None => groups.push((ladder, vec![weight])),
+            }
+        }
+        let (n, count) = (log_weights.len(), groups.len());
+        let (mut sizes, mut shares) = (Vec::new(), Vec::new());
+        for replicate in 0..replicates {
+            let mut stream = Stream::new(seed, DOMAIN_BOOTSTRAP, replicate as u64);
+            let mut pick = |n: usize| stream.below(n as u64) as usize;
+            let drawn: Vec<f64> = (0..n).map(|_| log_weights[pick(n)]).collect();
+            let mean = metrics::log_mean_weight(&drawn);
+            let frames: Vec<f64> = (0..count)
+                .flat_map(|_| &groups[pick(count)].1)
+                .copied()
+                .collect();
+            sizes.push(metrics::ess_from_target(mean, &frames));
+            shares.push(metrics::share_seen(mean, &frames));
+        }
+        // Drawing from few groups with replacement understates their spread by (L − 1)/L; one group has none.
+        let few = (count as f64 / (count as f64 - 1.0)).sqrt();
+        let error = |values: &[f64]| match count > 1 {
+            true => few * deviation(values),
+            false => f64::NAN,
+        };
+        Foretold {
+            ess: metrics::ess_from_target(mean, &self.log_weights),
+            ess_error: error(&sizes),
+            seen: metrics::share_seen(mean, &self.log_weights),
+            seen_error: error(&shares),
+        }
     }
 
     /// Frames that no noise leads to.
     pub fn unreached(&self) -> usize {
         let reached = self.log_weights.iter().filter(|w| w.is_finite());
-        self.frames.len() - reached.count()
+        self.count() - reached.count()
     }
 
-    /// The share of frames whose weight is more than a hundred times the mean weight of the proposal; NaN without frames.
-    pub fn heavy_share(&self) -> f64 {
-        let limit = metrics::log_mean_weight_from_target(&self.log_weights) + HEAVY.ln();
+    /// The share of frames whose weight is more than a hundred times `log_mean_weight`, the mean of the proposal's samples; NaN without frames.
+    pub fn heavy_share(&self, log_mean_weight: f64) -> f64 {
+        let limit = log_mean_weight + HEAVY.ln();
         let heavy = self.log_weights.iter().filter(|w| **w > limit);
-        heavy.count() as f64 / self.frames.len() as f64
+        heavy.count() as f64 / self.count() as f64
     }
+}
+
+fn deviation(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (squares / (n - 1.0)).sqrt()
 }
 
 /// The way back from states to noise.

@@ -1,7 +1,8 @@
 //! Reference dynamics by replica exchange: `data.npz`.
 //!
-//! Ladders are independent of one another, so they are what is split: half of them for training, a quarter each for
-//! two reference sets. Distances between the two sets are the floors that no sampler can be expected to beat.
+//! Ladders are independent of one another, so they are what is split ([`super::frames`]): two fifths of them for training, a fifth
+//! each for two reference sets and for the frames that the coverage is judged with. Distances between the two reference sets are the
+//! floors that no sampler can be expected to beat.
 //!
 //! Some of the training frames come from warmer rungs. A proposal q that learns the mixture (1 − a) p + a p_warm has weights of at
 //! most 1/(1 − a) where it learns it well (defensive importance sampling: Hesterberg, Technometrics 37, 185, 1995), and it learns
@@ -9,13 +10,13 @@
 //! a heavy weight.
 
 use anyhow::{Result, ensure};
-use boltzmap_kernels::random::Stream;
 use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::langevin::LangevinSettings;
-use boltzmap_physics::metrics::free_energy::is_positive_state;
+use boltzmap_physics::metrics::basins::Basin;
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::replica_exchange::{ReplicaExchange, ReplicaExchangeSettings, RunEnd};
 
+use super::frames::{self, Enrichment, ResidueBasin, Share, share, spread};
 use super::molecule::Molecule;
 use crate::card::{self, Card};
 use crate::config::Config;
@@ -23,21 +24,35 @@ use crate::npz::{NpzFile, NpzWriter};
 use crate::progress::{self, Progress};
 use crate::run_dir::RunDir;
 
-/// Stream domain of the choice of frames.
-const DOMAIN_FRAMES: u64 = 0x6672_616d_6573;
-
 /// The data set of a run.
 pub struct Data {
-    /// Training frames `[n, atoms, 3]`, nm; φ re-weighted as configured.
+    /// Training frames `[n, atoms, 3]`, nm; rare basins enriched as configured.
     pub train: Vec<f32>,
-    /// First reference set, unbiased `[n, atoms, 3]`, nm.
+    /// First reference set, unbiased `[n, atoms, 3]`, nm, ladder by ladder.
     pub reference: Vec<f32>,
     /// Second reference set, from other ladders.
     pub second: Vec<f32>,
-    /// φ of every frame of every ladder at the target temperature, rad.
-    pub phi: Vec<f32>,
+    /// Frames with which the coverage is judged, from other ladders still.
+    pub coverage: Vec<f32>,
+    /// The ladder of each of those.
+    pub coverage_ladder: Vec<i64>,
+    /// φ₁, ψ₁, φ₂, ψ₂, … of every frame of every ladder at the target temperature, rad, `[n, dimension]`.
+    pub torus: Vec<f64>,
     /// The ladder of each of those frames.
     pub ladder: Vec<i64>,
+    /// The basins of every residue's φ in them.
+    pub basins: Vec<ResidueBasin>,
+    /// How well the replicas exchanged.
+    pub exchange: Exchange,
+}
+
+/// How well the replicas of the dynamics exchanged temperatures.
+#[derive(Clone, Debug, Default)]
+pub struct Exchange {
+    /// Acceptance between neighbouring rungs.
+    pub acceptance: Vec<f64>,
+    /// Journeys of a replica from the lowest rung to the highest and back, over all ladders.
+    pub round_trips: u64,
 }
 
 impl Data {
@@ -60,81 +75,45 @@ impl Data {
             );
             Ok(frames.values)
         };
-        let phi = file.finite("phi", &[None])?;
+        let (train, reference) = (frames("train")?, frames("reference")?);
+        let (second, coverage) = (frames("reference_second")?, frames("coverage")?);
+        let of_coverage = coverage.len() / (3 * molecule.n_atoms());
+        let dimension = molecule.torus_dimension;
+        let torus = file.finite::<f64>("torus", &[None, Some(dimension)])?;
+        let n = torus.shape[0];
+        let basins = file.finite::<f64>("basins", &[None, Some(3)])?.values;
+        let basins: Vec<ResidueBasin> = basins
+            .chunks_exact(3)
+            .map(|row| ResidueBasin {
+                residue: row[0] as usize,
+                basin: Basin {
+                    low: row[1],
+                    high: row[2],
+                },
+            })
+            .collect();
+        ensure!(
+            basins.iter().all(|basin| 2 * basin.residue < dimension),
+            "{} names a residue in 'basins' that the molecule does not have; make it again with 'boltzmap md'",
+            path.display()
+        );
         let data = Data {
-            train: frames("train")?,
-            reference: frames("reference")?,
-            second: frames("reference_second")?,
-            ladder: file.array("ladder", &[Some(phi.shape[0])])?.values,
-            phi: phi.values,
+            train,
+            reference,
+            second,
+            coverage,
+            coverage_ladder: file.array("coverage_ladder", &[Some(of_coverage)])?.values,
+            torus: torus.values,
+            ladder: file.array("ladder", &[Some(n)])?.values,
+            basins,
+            exchange: Exchange {
+                acceptance: file.finite("exchange_acceptance", &[None])?.values,
+                round_trips: file.array::<i64>("round_trips", &[Some(1)])?.values[0] as u64,
+            },
         };
         card::verify(&path)?;
         Ok(data)
     }
-}
-
-/// Which of the three sets a ladder serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Share {
-    Train,
-    Reference,
-    Second,
-}
-
-/// Of every four ladders two serve training and one each reference set.
-fn share(ladder: usize) -> Share {
-    match ladder % 4 {
-        0 | 2 => Share::Train,
-        1 => Share::Reference,
-        _ => Share::Second,
-    }
-}
-
-/// Chooses `count` of `candidates` evenly over their order, without repetition where there are enough.
-fn spread(candidates: &[usize], count: usize) -> Vec<usize> {
-    let n = candidates.len();
-    (0..count.min(n))
-        .map(|k| candidates[k * n / count.min(n)])
-        .collect()
-}
-
-/// Training frames with a given fraction at positive φ. The rarer side is drawn with repetition if it is too small.
-fn balance(
-    candidates: &[usize],
-    phi: &[f64],
-    count: usize,
-    positive: f64,
-    seed: u64,
-) -> Vec<usize> {
-    let (inside, outside): (Vec<usize>, Vec<usize>) = candidates
-        .iter()
-        .partition(|&&index| is_positive_state(phi[index]));
-    if positive <= 0.0 || inside.is_empty() || outside.is_empty() {
-        return spread(candidates, count);
-    }
-    let mut stream = Stream::new(seed, DOMAIN_FRAMES, 0);
-    let mut draw = |from: &[usize], wanted: usize| -> Vec<usize> {
-        let mut chosen = Vec::with_capacity(wanted);
-        // Whole copies first, so that no frame weighs more than one above another.
-        while wanted - chosen.len() >= from.len() {
-            chosen.extend_from_slice(from);
-        }
-        let rest = wanted - chosen.len();
-        let mut pool = from.to_vec();
-        for k in 0..rest {
-            let other = k + (stream.uniform() * (pool.len() - k) as f64) as usize;
-            let last = pool.len() - 1;
-            pool.swap(k, other.min(last));
-        }
-        chosen.extend_from_slice(&pool[..rest]);
-        chosen
-    };
-    // If the common side cannot fill its share without repetition, the whole set shrinks instead.
-    let common = ((count as f64 * (1.0 - positive)) as usize).min(outside.len());
-    let rare = (common as f64 * positive / (1.0 - positive)).round() as usize;
-    let mut chosen = draw(&outside, common);
-    chosen.extend(draw(&inside, rare.max(1)));
-    chosen
 }
 
 /// Rungs whose frames are trained on, from the lowest, with the share of each. The warm fraction is divided among those above the lowest
@@ -159,14 +138,16 @@ fn shares(warm_fraction: f64, warm_t_max: f64, temperatures: &[f64]) -> Vec<f64>
 pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
     let molecule = Molecule::new(config)?;
     let sampled = simulate(config, &molecule)?;
-    let size = 3 * molecule.n_atoms();
+    let (size, dimension) = (3 * molecule.n_atoms(), molecule.torus_dimension);
     let n_frames = sampled.ladder.len();
     let in_target =
         |positions: &[f32], i: usize| molecule.in_target(&positions[i * size..(i + 1) * size]);
-    let candidates = |positions: &[f32], which: Share| -> Vec<usize> {
-        (0..n_frames)
-            .filter(|&i| share(sampled.ladder[i]) == which && in_target(positions, i))
-            .collect()
+    let kept: Vec<usize> = (0..n_frames)
+        .filter(|&i| in_target(&sampled.positions, i))
+        .collect();
+    let of_set = |which: Share| -> Vec<usize> {
+        let serves = |&&i: &&usize| share(sampled.ladder[i]) == which;
+        kept.iter().filter(serves).copied().collect()
     };
     let gather = |positions: &[f32], indices: &[usize]| -> Vec<f32> {
         indices
@@ -175,71 +156,139 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
             .copied()
             .collect()
     };
+    let all_rows = molecule.torus(&sampled.positions);
+    let row = |i: usize| &all_rows[i * dimension..(i + 1) * dimension];
+    let torus: Vec<f64> = kept.iter().flat_map(|&i| row(i)).copied().collect();
+    let ladder: Vec<i64> = kept.iter().map(|&i| sampled.ladder[i] as i64).collect();
+    let basins = ResidueBasin::find(&torus, dimension);
+
+    let train = training_frames(config, &molecule, &sampled, &basins)?;
+    let sets = [Share::Reference, Share::Second, Share::Coverage].map(of_set);
     let data = &config.data;
-    let mut train = Vec::new();
-    let warm = sampled
-        .warm_positions
-        .chunks(sampled.positions.len().max(1));
-    let rungs = std::iter::once(&sampled.positions[..]).chain(warm);
-    for (positions, rung_share) in rungs.zip(&sampled.shares) {
-        let (phi, _) = molecule.first_phi_psi(positions);
-        let chosen = balance(
-            &candidates(positions, Share::Train),
-            &phi,
-            (data.train_frames as f64 * rung_share).round() as usize,
-            data.positive_phi_fraction,
-            config.seed,
-        );
-        train.extend(gather(positions, &chosen));
-    }
-    let reference = candidates(&sampled.positions, Share::Reference);
-    let second = candidates(&sampled.positions, Share::Second);
+    let n_reference = sets
+        .iter()
+        .map(Vec::len)
+        .fold(data.reference_frames, usize::min);
     ensure!(
-        !train.is_empty() && !reference.is_empty() && !second.is_empty(),
-        "data.ladders is {}; at least 4 are needed, for training and two independent reference sets",
-        data.ladders
+        !train.is_empty() && n_reference > 0,
+        "data.ladders is {}; at least {} are needed, for training, two independent reference sets and the coverage",
+        data.ladders,
+        frames::FEWEST_LADDERS
     );
-    let kept: Vec<usize> = (0..n_frames)
-        .filter(|&i| in_target(&sampled.positions, i))
-        .collect();
-    let (phi, psi) = molecule.first_phi_psi(&sampled.positions);
-    let of_kept = |values: &[f64]| kept.iter().map(|&i| values[i]).collect::<Vec<f64>>();
-    let (phi, psi) = (of_kept(&phi), of_kept(&psi));
-    let n_reference = data.reference_frames.min(reference.len()).min(second.len());
-    let (reference, second) = (
-        gather(&sampled.positions, &spread(&reference, n_reference)),
-        gather(&sampled.positions, &spread(&second, n_reference)),
-    );
-    let left = molecule
-        .fraction_l(&sampled.positions)
-        .min(molecule.fraction_l(&train));
+    let sets = sets.map(|set| spread(&set, n_reference));
+    let coverage_ladder: Vec<i64> = sets[2].iter().map(|&i| sampled.ladder[i] as i64).collect();
+    let [reference, second, coverage] = sets.map(|set| gather(&sampled.positions, &set));
+    let unchanged = molecule
+        .fraction_chirality_kept(&sampled.positions)
+        .min(molecule.fraction_chirality_kept(&train));
+    // Without chiral centres it is NaN, and nothing can be wrong with them.
     ensure!(
-        left == 1.0,
+        unchanged == 1.0 || unchanged.is_nan(),
         "{:.2} % of the dynamics' frames changed the chirality of a residue; the integrator broke the molecule, lower data.t_max or data.timestep_fs",
-        100.0 * (1.0 - left)
+        100.0 * (1.0 - unchanged)
     );
     let frames = |values: &[f32]| [values.len() / size, molecule.n_atoms(), 3];
-    let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-    let ladder: Vec<i64> = kept.iter().map(|&i| sampled.ladder[i] as i64).collect();
+    let n_train = frames(&train)[0];
     progress::note(&format!(
-        "data: {} training frames, twice {} reference frames{}; {}",
-        frames(&train)[0],
-        n_reference,
+        "data: {n_train} training frames, three times {n_reference} of reference{}; {}",
         match n_frames - kept.len() {
             0 => String::new(),
             left_out => format!(", {left_out} of {n_frames} left out for a cis peptide bond"),
         },
         sampled.statistics
     ));
+    for (found, asked, setting) in [
+        (n_train, data.train_frames, "data.train_frames"),
+        (n_reference, data.reference_frames, "data.reference_frames"),
+    ] {
+        // Rounding of shares may cost a frame or two.
+        if found + 4 < asked {
+            progress::note(&format!(
+                "data: {setting} asks for {asked}, but the dynamics gave {found}; raise data.production_ps or data.ladders, or lower data.save_interval"
+            ));
+        }
+    }
+    let flat_basins: Vec<f64> = basins
+        .iter()
+        .flat_map(|b| [b.residue as f64, b.basin.low, b.basin.high])
+        .collect();
     NpzWriter::new()
         .array("train", &frames(&train), &train)
         .array("reference", &frames(&reference), &reference)
         .array("reference_second", &frames(&second), &second)
-        .array("phi", &[phi.len()], &narrow(&phi))
-        .array("psi", &[psi.len()], &narrow(&psi))
+        .array("coverage", &frames(&coverage), &coverage)
+        .array("coverage_ladder", &[n_reference], &coverage_ladder)
+        .array("torus", &[ladder.len(), dimension], &torus)
         .array("ladder", &[ladder.len()], &ladder)
+        .array("basins", &[basins.len(), 3], &flat_basins)
+        .array(
+            "exchange_acceptance",
+            &[sampled.exchange.acceptance.len()],
+            &sampled.exchange.acceptance,
+        )
+        .array("round_trips", &[1], &[sampled.exchange.round_trips as i64])
         .write(&run.data())?;
-    let settings = &sampled.settings;
+    write_card(run, config, &molecule, &sampled, n_train, n_reference)
+}
+
+/// Training frames of every rung, from ladders of their own.
+fn training_frames(
+    config: &Config,
+    molecule: &Molecule,
+    sampled: &Sampled,
+    basins: &[ResidueBasin],
+) -> Result<Vec<f32>> {
+    let (size, dimension) = (3 * molecule.n_atoms(), molecule.torus_dimension);
+    let data = &config.data;
+    let warm = sampled
+        .warm_positions
+        .chunks(sampled.positions.len().max(1));
+    let rungs = std::iter::once(&sampled.positions[..]).chain(warm);
+    let mut train = Vec::new();
+    for (positions, rung_share) in rungs.zip(&sampled.shares) {
+        let frame = |i: usize| &positions[i * size..(i + 1) * size];
+        let serves = |i: &usize| share(sampled.ladder[*i]) == Share::Train;
+        let candidates: Vec<usize> = (0..sampled.ladder.len())
+            .filter(|i| serves(i) && molecule.in_target(frame(*i)))
+            .collect();
+        let torus = molecule.torus(positions);
+        let rows: Vec<f64> = candidates
+            .iter()
+            .flat_map(|&i| &torus[i * dimension..(i + 1) * dimension])
+            .copied()
+            .collect();
+        let enrichment = Enrichment::new(&rows, dimension, basins, data.rare_basin_fraction);
+        let count = (data.train_frames as f64 * rung_share).round() as usize;
+        let chosen = enrichment.draw(&candidates, &torus, dimension, count, config.seed);
+        train.extend(chosen.iter().flat_map(|&i| frame(i)));
+    }
+    Ok(train)
+}
+
+/// Writes down how the frames were made.
+fn write_card(
+    run: &RunDir,
+    config: &Config,
+    molecule: &Molecule,
+    sampled: &Sampled,
+    n_train: usize,
+    n_reference: usize,
+) -> Result<()> {
+    let (data, settings) = (&config.data, &sampled.settings);
+    let method = format!(
+        "LangevinMiddle temperature replica exchange, {} ladders of {} temperatures up to {} K, {} fs, friction {}/ps, exchanges every {} and frames every {} steps, {} steps after {}; {n_train} training frames, rare basins of phi raised to a share of {} of them and shares of {:?} from the rungs upwards, and three times {n_reference} reference frames, from ladders of their own",
+        settings.n_ladders,
+        settings.n_temperatures,
+        settings.highest_temperature,
+        data.timestep_fs,
+        data.friction,
+        settings.exchange_interval,
+        settings.save_interval,
+        settings.steps,
+        settings.equilibration_steps,
+        data.rare_basin_fraction,
+        sampled.shares,
+    );
     card::write(
         &run.data(),
         Card {
@@ -249,23 +298,9 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
             force_field: config.system.force_field.clone(),
             cutoff_nm: molecule.system.cutoff,
             temperature_k: settings.lowest_temperature,
-            method: format!(
-                "LangevinMiddle temperature replica exchange, {} ladders of {} temperatures up to {} K, {} fs, friction {}/ps, exchanges every {} and frames every {} steps, {} steps after {}; {} training frames, a share of {} of them at 0 < phi < 2 rad and shares of {:?} from the rungs upwards, and twice {n_reference} reference frames, from ladders of their own",
-                settings.n_ladders,
-                settings.n_temperatures,
-                settings.highest_temperature,
-                data.timestep_fs,
-                data.friction,
-                settings.exchange_interval,
-                settings.save_interval,
-                settings.steps,
-                settings.equilibration_steps,
-                frames(&train)[0],
-                data.positive_phi_fraction,
-                sampled.shares,
-            ),
+            method,
             seed: settings.seed,
-            frames: frames(&train)[0] + 2 * n_reference,
+            frames: n_train + 3 * n_reference,
             atoms: molecule.n_atoms(),
             finished: true,
             sha256: String::new(),
@@ -281,6 +316,7 @@ struct Sampled {
     /// Of the training frames, the share of each rung.
     shares: Vec<f64>,
     ladder: Vec<usize>,
+    exchange: Exchange,
     statistics: String,
     settings: ReplicaExchangeSettings,
 }
@@ -335,11 +371,8 @@ fn simulate(config: &Config, molecule: &Molecule) -> Result<Sampled> {
         return Err(progress::Interrupted.into());
     }
     bar.finish("");
-    let lowest = state
-        .exchanges
-        .iter()
-        .map(|count| count.acceptance())
-        .fold(1.0, f64::min);
+    let acceptance: Vec<f64> = state.exchanges.iter().map(|c| c.acceptance()).collect();
+    let lowest = acceptance.iter().copied().fold(1.0, f64::min);
     let statistics = format!(
         "{} round trips through the temperatures, lowest exchange acceptance {:.2}",
         state.round_trips, lowest
@@ -350,6 +383,10 @@ fn simulate(config: &Config, molecule: &Molecule) -> Result<Sampled> {
         positions: trajectory.positions,
         warm_positions: trajectory.warm_positions,
         shares,
+        exchange: Exchange {
+            acceptance,
+            round_trips: state.round_trips,
+        },
         statistics,
         settings: exchange.settings().clone(),
     })

@@ -1,10 +1,15 @@
 //! Metrics, `summary.json` and `report.html`.
 
+mod distances;
+mod free_energy;
+mod reference;
+
+pub use free_energy::BasinShares;
+pub use reference::ReferenceQuality;
+
 use std::time::Instant;
 
 use anyhow::Result;
-use boltzmap_kernels::random::Stream;
-use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::metrics::{self, Interval};
 
 use super::Stage;
@@ -12,128 +17,19 @@ use super::coverage::Coverage;
 use super::data::Data;
 use super::model::{self, Model};
 use super::molecule::Molecule;
+use super::normalisation::{self, Normalisation};
 use super::sample::{self, Samples};
 use crate::config::Config;
 use crate::progress;
-use crate::report::{Band, Curve, Ensemble, Profile, Report, Summary, free_energy_profile};
+use crate::report::{Curve, Ensemble, Profile, Report, Summary, free_energy_profile};
 use crate::run_dir::{Provenance, RunDir, read_metrics};
+use distances::{Compared, Distances};
+use free_energy::{PROFILE_BINS, Weighted, error_of, ladder_groups, profile_band};
 
-/// Stream domains of resampling and of the profile's bootstrap.
+/// Seed of resampling.
 const SEED_RESAMPLE: u64 = 0x7265_7361;
-const DOMAIN_PROFILE: u64 = 0x7072_6f66;
-/// Bins of the φ profile.
-const PROFILE_BINS: usize = 60;
 /// Share of the largest weights that the clipped effective sample size leaves out.
 const CLIPPED: f64 = 0.002;
-
-/// Points of the unweighted proposal's T-W2. Training shifts weight towards positive φ on purpose, so that much mass must
-/// travel far, and exact transport over far more points would take minutes.
-const PROPOSAL_POINTS: usize = 2500;
-
-/// Conformations with the quantities that metrics compare.
-struct Compared {
-    torus: Vec<f64>,
-    energy_kt: Vec<f64>,
-}
-
-impl Compared {
-    fn frames(positions: &[f32], molecule: &Molecule) -> Result<Compared> {
-        let wide: Vec<f64> = positions.iter().map(|&x| x as f64).collect();
-        let energies = BatchEvaluator::<f64>::new(&molecule.system).energies(&wide)?;
-        Ok(Compared {
-            torus: molecule.torus(&wide),
-            energy_kt: energies
-                .iter()
-                .map(|e| e / molecule.thermal_energy)
-                .collect(),
-        })
-    }
-
-    /// The chosen rows, with repetitions.
-    fn rows(&self, chosen: &[usize], dimension: usize) -> Compared {
-        Compared {
-            torus: chosen
-                .iter()
-                .flat_map(|&i| &self.torus[i * dimension..(i + 1) * dimension])
-                .copied()
-                .collect(),
-            energy_kt: chosen.iter().map(|&i| self.energy_kt[i]).collect(),
-        }
-    }
-
-    /// The first `n` rows.
-    fn first(&self, n: usize, dimension: usize) -> Compared {
-        let chosen: Vec<usize> = (0..n.min(self.energy_kt.len())).collect();
-        self.rows(&chosen, dimension)
-    }
-}
-
-/// E-W2 (kT) and T-W2 (rad) between two sets.
-fn distances(a: &Compared, b: &Compared, dimension: usize) -> Result<(f64, f64)> {
-    progress::check_interrupt()?;
-    let energy = metrics::e_w2(&a.energy_kt, &b.energy_kt)?;
-    let torus = metrics::t_w2(&a.torus, &b.torus, dimension)?;
-    Ok((energy, torus.distance))
-}
-
-/// −ln p(φ) with a bootstrap band over groups of samples (half-open ranges).
-fn profile_band(
-    phi: &[f64],
-    weights: &[f64],
-    groups: &[[usize; 2]],
-    replicates: usize,
-    seed: u64,
-) -> Band {
-    let value = free_energy_profile(phi, weights, PROFILE_BINS);
-    let weight = |i: usize| weights.get(i).copied().unwrap_or(1.0);
-    let mut draws: Vec<Vec<f64>> = vec![Vec::new(); PROFILE_BINS];
-    for replicate in 0..replicates {
-        let mut stream = Stream::new(seed, DOMAIN_PROFILE, replicate as u64);
-        let mut counts = vec![0.0; phi.len()];
-        for _ in 0..groups.len() {
-            let [start, end] = groups[stream.below(groups.len() as u64) as usize];
-            counts[start..end]
-                .iter_mut()
-                .for_each(|count| *count += 1.0);
-        }
-        let drawn: Vec<f64> = (0..phi.len()).map(|i| counts[i] * weight(i)).collect();
-        for (bin, value) in free_energy_profile(phi, &drawn, PROFILE_BINS)
-            .iter()
-            .enumerate()
-        {
-            draws[bin].push(*value);
-        }
-    }
-    // Empty bins of a replicate have an infinite free energy.
-    let quantile = |bin: usize, q: f64| {
-        let mut sorted: Vec<f64> = draws[bin]
-            .iter()
-            .map(|v| if v.is_nan() { f64::INFINITY } else { *v })
-            .collect();
-        sorted.sort_by(f64::total_cmp);
-        let at =
-            sorted.get(((q * sorted.len() as f64) as usize).min(sorted.len().saturating_sub(1)));
-        at.copied().filter(|v| v.is_finite()).unwrap_or(f64::NAN)
-    };
-    let over_bins = |q: f64| (0..PROFILE_BINS).map(|bin| quantile(bin, q)).collect();
-    Band {
-        low: over_bins(0.16),
-        high: over_bins(0.84),
-        value,
-    }
-}
-
-/// Consecutive samples of one ladder.
-fn ladder_groups(ladder: &[i64]) -> Vec<[usize; 2]> {
-    let mut groups: Vec<[usize; 2]> = Vec::new();
-    for (i, pair) in ladder.iter().enumerate() {
-        match groups.last_mut() {
-            Some(group) if ladder[group[0]] == *pair => group[1] = i + 1,
-            _ => groups.push([i, i + 1]),
-        }
-    }
-    groups
-}
 
 fn curves(run: &RunDir) -> Result<Vec<Curve>> {
     let lines = read_metrics(&run.metrics())?;
@@ -165,15 +61,6 @@ fn curves(run: &RunDir) -> Result<Vec<Curve>> {
         .collect())
 }
 
-/// The standard error of a free energy; none where the free energy is infinite because a state is empty.
-fn error_of(free_energy: &Interval) -> f64 {
-    if free_energy.value.is_finite() {
-        free_energy.standard_error
-    } else {
-        f64::NAN
-    }
-}
-
 fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     if values.len() < 2 {
         return (f64::NAN, f64::NAN);
@@ -183,202 +70,241 @@ fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     (mean, (squares / (values.len() - 1) as f64).sqrt())
 }
 
+/// What a run made, as the metrics need it.
+struct Inputs<'i> {
+    config: &'i Config,
+    molecule: Molecule,
+    data: Data,
+    samples: Samples,
+    model: Model,
+    /// Places of the samples that carry weights.
+    chosen: Vec<usize>,
+    /// Their log-weights.
+    log_weights: Vec<f64>,
+    /// Which log q they use: "exact" or "head".
+    weights_from: &'static str,
+    /// Whether there are likelihoods by a head.
+    has_head: bool,
+    /// φ₁, ψ₁, … of all samples, rad.
+    torus: Vec<f64>,
+}
+
+impl<'i> Inputs<'i> {
+    fn read(run: &RunDir, config: &'i Config) -> Result<Inputs<'i>> {
+        let molecule = Molecule::new(config)?;
+        let data = Data::read(run, &molecule)?;
+        let samples = Samples::read(run, &molecule)?;
+        let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
+        let (chosen, log_weights, weights_from) =
+            sample::weights(&samples, molecule.thermal_energy);
+        Ok(Inputs {
+            has_head: sample::has_head(&model, config),
+            torus: molecule.torus(&samples.positions),
+            config,
+            molecule,
+            data,
+            samples,
+            model,
+            chosen,
+            log_weights,
+            weights_from,
+        })
+    }
+
+    /// log-weights of chosen samples by the head.
+    fn head_weights(&self, which: &[usize]) -> Vec<f64> {
+        let (samples, kt) = (&self.samples, self.molecule.thermal_energy);
+        samples.log_weights(&samples.log_q_head, which, kt)
+    }
+
+    fn torus_of(&self, which: &[usize]) -> Vec<f64> {
+        let d = self.molecule.torus_dimension;
+        let rows = which.iter().flat_map(|&i| &self.torus[i * d..(i + 1) * d]);
+        rows.copied().collect()
+    }
+
+    /// φ of the first residue in rows of the torus.
+    fn first_phi(&self, torus: &[f64]) -> Vec<f64> {
+        let rows = torus.chunks_exact(self.molecule.torus_dimension);
+        rows.map(|row| row[0]).collect()
+    }
+
+    /// ψ of the first residue in rows of the torus.
+    fn first_psi(&self, torus: &[f64]) -> Vec<f64> {
+        let rows = torus.chunks_exact(self.molecule.torus_dimension);
+        rows.map(|row| row[1]).collect()
+    }
+
+    /// Weighted and bare shares of the samples whose chirality is the sequence's; NaN where there is no centre.
+    fn chirality(&self, normalised: &[f64]) -> (f64, f64) {
+        let bare = self
+            .molecule
+            .fraction_chirality_kept(&self.samples.positions);
+        if bare.is_nan() || normalised.is_empty() {
+            return (f64::NAN, bare);
+        }
+        let width = 3 * self.molecule.n_atoms();
+        let changed = |i: usize| {
+            let frame = &self.samples.positions[i * width..(i + 1) * width];
+            self.molecule.fraction_chirality_kept(frame) < 1.0
+        };
+        let lost: f64 = self
+            .chosen
+            .iter()
+            .zip(normalised)
+            .filter(|(i, _)| changed(**i))
+            .map(|(_, weight)| weight)
+            .sum();
+        (1.0 - lost, bare)
+    }
+}
+
+/// ΔF of the state by the weights reported, by the head and by the reference, kT.
+struct FreeEnergies {
+    reweighted: Interval,
+    by_head: Interval,
+    /// By the head less the exact one, with its standard error.
+    head_minus_exact: (f64, f64),
+    reference: Interval,
+}
+
+impl FreeEnergies {
+    fn measure(inputs: &Inputs<'_>) -> Result<FreeEnergies> {
+        let (config, molecule) = (inputs.config, &inputs.molecule);
+        let (replicates, seed) = (config.evaluation.bootstrap, config.seed);
+        let as_in_l = |phi: Vec<f64>| -> Vec<f64> {
+            phi.into_iter().map(|phi| molecule.as_in_l(phi)).collect()
+        };
+        let phi = as_in_l(inputs.first_phi(&inputs.torus_of(&inputs.chosen)));
+        let none = Interval {
+            value: f64::NAN,
+            standard_error: f64::NAN,
+            low: f64::NAN,
+            high: f64::NAN,
+            infinite: 0,
+        };
+        let (mut by_head, mut difference) = (none, (f64::NAN, f64::NAN));
+        if inputs.has_head {
+            let head = inputs.head_weights(&inputs.chosen);
+            by_head = metrics::delta_f_interval(&phi, Some(&head), replicates, seed)?;
+            if inputs.weights_from == "exact" {
+                let in_state: Vec<bool> = phi
+                    .iter()
+                    .map(|&phi| metrics::free_energy::is_positive_state(phi))
+                    .collect();
+                difference = free_energy::head_minus_exact(
+                    &in_state,
+                    &inputs.log_weights,
+                    &head,
+                    replicates,
+                    seed,
+                );
+            }
+        }
+        let reference = as_in_l(inputs.first_phi(&inputs.data.torus));
+        let ladders = ladder_groups(&inputs.data.ladder);
+        Ok(FreeEnergies {
+            reweighted: metrics::delta_f_interval(
+                &phi,
+                Some(&inputs.log_weights),
+                replicates,
+                seed,
+            )?,
+            by_head,
+            head_minus_exact: difference,
+            reference: metrics::delta_f_grouped(&reference, None, &ladders, replicates, seed)?,
+        })
+    }
+}
+
 /// Computes all metrics of a run and writes its report.
 pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let start = Instant::now();
-    let molecule = Molecule::new(config)?;
-    let data = Data::read(run, &molecule)?;
-    let samples = Samples::read(run, &molecule)?;
-    let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
-    let schedule = model::schedule(config)?;
-    let (kt, dimension, seed) = (
+    let inputs = Inputs::read(run, config)?;
+    let (molecule, data, samples) = (&inputs.molecule, &inputs.data, &inputs.samples);
+    let (kt, seed, replicates) = (
         molecule.thermal_energy,
-        molecule.torus_dimension,
         config.seed,
+        config.evaluation.bootstrap,
     );
-    let replicates = config.evaluation.bootstrap;
-
     progress::note("evaluate: distances, free energies, report");
-    let reference = Compared::frames(&data.reference, &molecule)?;
-    let second = Compared::frames(&data.second, &molecule)?;
-    let proposal = Compared {
-        torus: molecule.torus(&samples.positions),
-        energy_kt: samples.energy.iter().map(|e| e / kt).collect(),
-    };
-    let n_reference = reference.energy_kt.len();
-    let compared = n_reference.min(samples.count());
-    let reference_part = reference.first(compared, dimension);
-
-    let coverage = Coverage::measure(
-        &model,
-        config,
-        &molecule,
-        &data.reference,
-        &reference.energy_kt,
-        &samples,
-    )?;
-    let all: Vec<usize> = (0..samples.count()).collect();
-    let audited = samples.audited();
-    let (chosen, log_weights, weights_from) = sample::weights(&samples, kt);
+    let reference = Compared::frames(&data.reference, molecule)?;
+    let second = Compared::frames(&data.second, molecule)?;
+    let held_out = Compared::frames(&data.coverage, molecule)?;
+    let proposal = Compared::new(
+        inputs.torus.clone(),
+        samples.energy.iter().map(|e| e / kt),
+        molecule.torus_dimension,
+    );
+    let compared = reference.count().min(samples.count());
     let resampled: Vec<usize> =
-        metrics::resample_systematic(&log_weights, compared, seed ^ SEED_RESAMPLE)
+        metrics::resample_systematic(&inputs.log_weights, compared, seed ^ SEED_RESAMPLE)
             .unwrap_or_default()
             .into_iter()
-            .map(|k| chosen[k])
+            .map(|k| inputs.chosen[k])
             .collect();
-    let inside: Vec<usize> = all
-        .iter()
-        .copied()
+    let inside: Vec<usize> = (0..samples.count())
         .filter(|&i| samples.energy[i].is_finite())
         .take(compared)
         .collect();
-    let (e_w2, t_w2) = distances(
-        &proposal.rows(&resampled, dimension),
-        &reference_part,
-        dimension,
+    let distances = Distances::measure(&proposal, &resampled, &inside, &reference, &second)?;
+    let coverage = Coverage::measure(
+        &inputs.model,
+        config,
+        molecule,
+        &data.coverage,
+        &held_out.energy_kt,
+        &data.coverage_ladder,
+        samples,
     )?;
-    let e_w2_proposal = metrics::e_w2(
-        &proposal.rows(&inside, dimension).energy_kt,
-        &reference_part.energy_kt,
-    )?;
-    let few = &inside[..inside.len().min(PROPOSAL_POINTS)];
-    let (_, t_w2_proposal) = distances(
-        &proposal.rows(few, dimension),
-        &reference_part.first(PROPOSAL_POINTS, dimension),
-        dimension,
-    )?;
-    let (e_w2_floor, t_w2_floor) = distances(
-        &second.first(compared, dimension),
-        &reference_part,
-        dimension,
-    )?;
+    let normalisation = audit_normalisation(&inputs, &reference, &held_out)?;
+    let free_energies = FreeEnergies::measure(&inputs)?;
+    let normalised = metrics::normalised(&inputs.log_weights).unwrap_or_default();
+    let mut summary = summarise(&inputs, &distances, &coverage, &free_energies, &normalised)?;
+    summary.reference = ReferenceQuality::measure(data, molecule, compared);
+    summary.normalisation = normalisation;
+    run.set_seconds(Stage::Evaluate.name(), start.elapsed().as_secs_f64())?;
+    summary.seconds = run.seconds()?;
 
-    let (phi, psi) = molecule.first_phi_psi(&samples.positions);
-    let pick = |values: &[f64], which: &[usize]| -> Vec<f64> {
-        which.iter().map(|&i| values[i]).collect()
-    };
-    let chosen_phi = pick(&phi, &chosen);
-    let delta_f = metrics::delta_f_interval(&chosen_phi, Some(&log_weights), replicates, seed)?;
-    let reference_phi: Vec<f64> = data.phi.iter().map(|&v| v as f64).collect();
+    let weighted_torus = inputs.torus_of(&inputs.chosen);
+    let weighted_phi = inputs.first_phi(&weighted_torus);
+    let reference_phi = inputs.first_phi(&data.torus);
+    let bands = replicates.min(100);
+    let single: Vec<[usize; 2]> = (0..inputs.chosen.len()).map(|i| [i, i + 1]).collect();
+    let phi = inputs.first_phi(&inputs.torus);
     let ladders = ladder_groups(&data.ladder);
-    let delta_f_reference =
-        metrics::delta_f_grouped(&reference_phi, None, &ladders, replicates, seed)?;
-
-    let gaps: Vec<f64> = audited
-        .iter()
-        .map(|&i| samples.log_q_head[i] - samples.log_q_exact[i])
-        .collect();
-    let (likelihood_gap_mean, likelihood_gap_std) = mean_and_deviation(&gaps);
-    let exact_weights = samples.log_weights(&samples.log_q_exact, &audited, kt);
-    let ess_of = |log_weights: &[f64]| {
-        if log_weights.is_empty() {
-            f64::NAN
-        } else {
-            metrics::ess(log_weights)
-        }
-    };
-    let has_head = sample::has_head(&model, config);
-    let ess_by_head = |which: &[usize]| match has_head {
-        true => ess_of(&samples.log_weights(&samples.log_q_head, which, kt)),
-        false => f64::NAN,
-    };
-    let normalised = metrics::normalised(&log_weights).unwrap_or_default();
-    let width = 3 * molecule.n_atoms();
-    let d_weighted: f64 = chosen
-        .iter()
-        .zip(&normalised)
-        .filter(|(i, _)| {
-            molecule.fraction_l(&samples.positions[**i * width..(**i + 1) * width]) < 1.0
-        })
-        .map(|(_, weight)| weight)
-        .sum();
-
-    let reference_band = profile_band(&reference_phi, &[], &ladders, replicates.min(100), seed);
-    let single: Vec<[usize; 2]> = (0..chosen.len()).map(|i| [i, i + 1]).collect();
     let profile = Profile {
         phi: (0..PROFILE_BINS)
             .map(|i| std::f64::consts::TAU * ((i as f64 + 0.5) / PROFILE_BINS as f64 - 0.5))
             .collect(),
-        reference: reference_band,
-        reweighted: profile_band(&chosen_phi, &normalised, &single, replicates.min(100), seed),
+        reference: profile_band(&reference_phi, &[], &ladders, bands, seed),
+        reweighted: profile_band(&weighted_phi, &normalised, &single, bands, seed),
         proposal: free_energy_profile(&phi, &[], PROFILE_BINS),
     };
-    run.set_seconds(Stage::Evaluate.name(), start.elapsed().as_secs_f64())?;
-
-    let provenance = Provenance::now(seed);
-    let summary = Summary {
-        name: config.name.clone(),
-        system: config.system.sequence.clone(),
-        force_field: config.system.force_field.clone(),
-        temperature: config.system.temperature,
-        n_samples: samples.count(),
-        n_reference,
-        method: config.training.method.name().into(),
-        likelihood_head: has_head,
-        calibration: model.calibration,
-        nfe: samples.evaluations,
-        n_drawn: samples.draws,
-        n_audited: audited.len(),
-        folded_steps: samples.folded_steps,
-        weights_from: weights_from.into(),
-        ess_head: ess_by_head(&all),
-        ess_head_audited: ess_by_head(&audited),
-        ess_exact: ess_of(&exact_weights),
-        ess_exact_clipped: metrics::clip(&exact_weights, CLIPPED).ess,
-        n_traced: coverage.frames.len(),
-        n_unreached: coverage.unreached(),
-        heavy_share: coverage.heavy_share(),
-        ess_reference: metrics::ess_from_target(&coverage.log_weights),
-        likelihood_gap_mean,
-        likelihood_gap_std,
-        e_w2,
-        e_w2_proposal,
-        e_w2_floor,
-        t_w2,
-        t_w2_proposal,
-        t_w2_floor,
-        delta_f_kt: delta_f.value,
-        delta_f_error_kt: error_of(&delta_f),
-        delta_f_reference_kt: delta_f_reference.value,
-        delta_f_reference_error_kt: error_of(&delta_f_reference),
-        chirality_l_proposal: molecule.fraction_l(&samples.positions),
-        chirality_l_weighted: 1.0 - d_weighted,
-        epsilon: schedule.epsilon(),
-        n_parameters: model.flow_map.layout().total(),
-        training_steps: model.step as usize,
-        seconds: run.seconds()?,
-        threads: provenance.threads,
-        simd_tier: provenance.simd_tier.into(),
-        seed,
-        version: provenance.version.into(),
-        commit: provenance.commit.into(),
-        date: provenance.date,
-    };
-    let log_mean = metrics::log_mean_weight_from_target(&coverage.log_weights);
+    let log_mean = metrics::log_mean_weight(&inputs.log_weights);
     let relative = |values: &[f64]| values.iter().map(|v| v - log_mean).collect::<Vec<f64>>();
-    let reference_pair = reference_part
-        .torus
-        .chunks_exact(dimension)
-        .map(|row| (row[0], row[1]));
-    let (reference_first_phi, reference_first_psi) = reference_pair.unzip();
+    let shown = reference.thinned(compared);
+    let audited = samples.audited();
+    let pick =
+        |values: &[f64], which: &[usize]| which.iter().map(|&i| values[i]).collect::<Vec<f64>>();
     let report = Report {
         summary,
         command: config.command(),
         reference: Ensemble {
-            phi: reference_first_phi,
-            psi: reference_first_psi,
-            energy_kt: reference_part.energy_kt,
+            phi: inputs.first_phi(&shown.torus),
+            psi: inputs.first_psi(&shown.torus),
+            energy_kt: shown.energy_kt,
             weights: Vec::new(),
         },
         reweighted: Ensemble {
-            phi: chosen_phi,
-            psi: pick(&psi, &chosen),
-            energy_kt: pick(&proposal.energy_kt, &chosen),
+            phi: weighted_phi,
+            psi: inputs.first_psi(&weighted_torus),
+            energy_kt: pick(&proposal.energy_kt, &inputs.chosen),
             weights: normalised,
         },
         proposal: Ensemble {
             phi,
-            psi,
+            psi: inputs.first_psi(&inputs.torus),
             energy_kt: proposal.energy_kt,
             weights: Vec::new(),
         },
@@ -386,8 +312,146 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         curves: curves(run)?,
         head_log_q: pick(&samples.log_q_head, &audited),
         exact_log_q: pick(&samples.log_q_exact, &audited),
-        sample_log_weights: relative(&log_weights),
+        sample_log_weights: relative(&inputs.log_weights),
         reference_log_weights: relative(&coverage.log_weights),
     };
     report.write(&run.report(), &run.summary())
+}
+
+/// The audit of the likelihoods' normalisation, printed as it is found.
+fn audit_normalisation(
+    inputs: &Inputs<'_>,
+    reference: &Compared,
+    held_out: &Compared,
+) -> Result<Option<Normalisation>> {
+    if !inputs.config.audit.normalisation {
+        return Ok(None);
+    }
+    fn frames<'f>(positions: &'f [f32], compared: &'f Compared) -> normalisation::Frames<'f> {
+        normalisation::Frames {
+            positions,
+            torus: &compared.torus,
+            energy_kt: &compared.energy_kt,
+        }
+    }
+    let found = normalisation::measure(
+        &inputs.model,
+        &inputs.molecule,
+        &inputs.samples,
+        &frames(&inputs.data.reference, reference),
+        &frames(&inputs.data.coverage, held_out),
+        &inputs.data.coverage_ladder,
+        inputs.config.seed,
+    )?;
+    if let Some(found) = &found {
+        for line in found.lines() {
+            progress::note(&line);
+        }
+    }
+    Ok(found)
+}
+
+/// The numbers of the run, but for the reference's quality and the normalisation.
+fn summarise(
+    inputs: &Inputs<'_>,
+    distances: &Distances,
+    coverage: &Coverage,
+    free_energies: &FreeEnergies,
+    normalised: &[f64],
+) -> Result<Summary> {
+    let (config, molecule, samples) = (inputs.config, &inputs.molecule, &inputs.samples);
+    let (replicates, model) = (config.evaluation.bootstrap, &inputs.model);
+    let all: Vec<usize> = (0..samples.count()).collect();
+    let audited = samples.audited();
+    let gaps: Vec<f64> = audited
+        .iter()
+        .map(|&i| samples.log_q_head[i] - samples.log_q_exact[i])
+        .collect();
+    let (likelihood_gap_mean, likelihood_gap_std) = mean_and_deviation(&gaps);
+    let exact_weights =
+        samples.log_weights(&samples.log_q_exact, &audited, molecule.thermal_energy);
+    let ess_of = |log_weights: &[f64]| match log_weights.is_empty() {
+        true => f64::NAN,
+        false => metrics::ess(log_weights),
+    };
+    let ess_by_head = |which: &[usize]| match inputs.has_head {
+        true => ess_of(&inputs.head_weights(which)),
+        false => f64::NAN,
+    };
+    let foretold = coverage.foretold(&inputs.log_weights, replicates, config.seed);
+    let head = match inputs.has_head {
+        true => metrics::normalised(&inputs.head_weights(&inputs.chosen)).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let weighted_torus = inputs.torus_of(&inputs.chosen);
+    let weighted = Weighted {
+        torus: &weighted_torus,
+        weights: normalised,
+        head: &head,
+    };
+    let (chirality_weighted, chirality_proposal) = inputs.chirality(normalised);
+    let provenance = Provenance::now(config.seed);
+    let error = |interval: &Interval| error_of(interval, replicates);
+    Ok(Summary {
+        name: config.name.clone(),
+        system: config.system.sequence.clone(),
+        force_field: config.system.force_field.clone(),
+        temperature: config.system.temperature,
+        n_samples: samples.count(),
+        n_drawn: samples.draws,
+        n_reference: inputs.data.reference.len() / (3 * molecule.n_atoms()),
+        method: config.training.method.name().into(),
+        likelihood_head: inputs.has_head,
+        calibration: model.calibration,
+        nfe: samples.evaluations,
+        exact_tangents_per_step: model.flow_map.dimension(),
+        n_audited: audited.len(),
+        folded_steps: samples.folded_steps,
+        weights_from: inputs.weights_from.into(),
+        ess_head: ess_by_head(&all),
+        ess_head_audited: ess_by_head(&audited),
+        ess_exact: ess_of(&exact_weights),
+        ess_exact_clipped: metrics::clip(&exact_weights, CLIPPED).ess,
+        n_traced: coverage.count(),
+        n_unreached: coverage.unreached(),
+        heavy_share: coverage.heavy_share(metrics::log_mean_weight(&inputs.log_weights)),
+        ess_reference: foretold.ess,
+        ess_reference_error: foretold.ess_error,
+        proposal_seen: foretold.seen,
+        proposal_seen_error: foretold.seen_error,
+        likelihood_gap_mean,
+        likelihood_gap_std,
+        e_w2: distances.reweighted.0,
+        e_w2_proposal: distances.proposal.0,
+        e_w2_floor: distances.floor.0,
+        t_w2: distances.reweighted.1,
+        t_w2_proposal: distances.proposal.1,
+        t_w2_floor: distances.floor.1,
+        reference: ReferenceQuality::default(),
+        delta_f_state: molecule.state(),
+        delta_f_mirrored: molecule.as_in_l(1.0) < 0.0,
+        delta_f_kt: free_energies.reweighted.value,
+        delta_f_error_kt: error(&free_energies.reweighted),
+        delta_f_head_kt: free_energies.by_head.value,
+        delta_f_head_error_kt: error(&free_energies.by_head),
+        delta_f_head_minus_exact_kt: free_energies.head_minus_exact.0,
+        delta_f_head_minus_exact_error_kt: free_energies.head_minus_exact.1,
+        delta_f_reference_kt: free_energies.reference.value,
+        delta_f_reference_error_kt: error(&free_energies.reference),
+        basins: free_energy::basin_shares(&inputs.data, molecule, &inputs.torus, &weighted),
+        normalisation: None,
+        chirality_centres: molecule.backbone.centres.len(),
+        chirality_proposal,
+        chirality_weighted,
+        epsilon: model::schedule(config)?.epsilon(),
+        n_parameters: model.flow_map.layout().total(),
+        training_steps: model.step as usize,
+        seconds: Vec::new(),
+        threads: provenance.threads,
+        simd_tier: provenance.simd_tier.into(),
+        seed: config.seed,
+        version: provenance.version.into(),
+        commit: provenance.commit.into(),
+        date: provenance.date,
+    })
 }

@@ -3,8 +3,10 @@
 pub mod coverage;
 pub mod data;
 pub mod evaluate;
+pub mod frames;
 pub mod model;
 pub mod molecule;
+pub mod normalisation;
 pub mod sample;
 pub mod train;
 

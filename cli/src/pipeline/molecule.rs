@@ -1,6 +1,7 @@
 //! The molecule of a run, with what its observables need.
 
 use anyhow::{Result, ensure};
+use boltzmap_physics::metrics::free_energy::is_positive_state;
 use boltzmap_physics::observables::{self, Backbone};
 use boltzmap_physics::system::{GAS_CONSTANT, System};
 use boltzmap_physics::topology::Topology;
@@ -26,6 +27,8 @@ pub struct Molecule {
     pub thermal_energy: f64,
     /// Whether peptide bonds that are not cis or trans as built are outside the target.
     pub fixed_peptide_bonds: bool,
+    /// Whether the first residue with φ and ψ is a D-residue, whose torsions are those of its mirror image with the opposite sign.
+    mirrored: bool,
 }
 
 impl Molecule {
@@ -39,9 +42,15 @@ impl Molecule {
         } = molecule::Molecule::from_sequence(sequence, &config.system.force_field)?;
         let atomic_numbers = topology.atomic_numbers();
         let mut backbone = topology.backbone();
+        let first = backbone
+            .phi
+            .iter()
+            .find(|phi| backbone.psi.iter().any(|psi| psi[1] == phi[2]));
+        let mut mirrored = false;
         // Read with two neighbours exchanged, a D-residue that keeps its handedness counts as L does.
         for centre in &mut backbone.centres {
             if observables::chirality(&positions, *centre) < 0.0 {
+                mirrored |= first.is_some_and(|phi| phi[2] == centre[0]);
                 centre.swap(1, 2);
             }
         }
@@ -59,6 +68,7 @@ impl Molecule {
             atomic_numbers,
             thermal_energy: GAS_CONSTANT * config.system.temperature,
             fixed_peptide_bonds: config.system.fixed_peptide_bonds,
+            mirrored,
         })
     }
 
@@ -87,15 +97,51 @@ impl Molecule {
         observables::phi_psi(positions, self.n_atoms(), &self.backbone)
     }
 
+    /// The names of the columns of [`Molecule::torus`], such as `phi ALA 2`, residues counted with caps.
+    pub fn torsion_names(&self) -> Vec<String> {
+        let label = |phi: &[usize; 4]| {
+            let residue = self.topology.atoms[phi[2]].residue_index;
+            self.topology.residue_label(residue)
+        };
+        let both = |phi: &&[usize; 4]| self.backbone.psi.iter().any(|psi| psi[1] == phi[2]);
+        let residues = self.backbone.phi.iter().filter(both).map(label);
+        residues
+            .flat_map(|label| [format!("phi {label}"), format!("psi {label}")])
+            .collect()
+    }
+
+    /// φ (rad) of the residue that ΔF is about, with the sign that it has in an L-residue: the state is then 0 < φ < 2 rad.
+    pub fn as_in_l(&self, phi: f64) -> f64 {
+        if self.mirrored { -phi } else { phi }
+    }
+
+    /// Whether φ (rad) of that residue lies in the state of ΔF.
+    pub fn in_state(&self, phi: f64) -> bool {
+        is_positive_state(self.as_in_l(phi))
+    }
+
+    /// The state of ΔF in words.
+    pub fn state(&self) -> String {
+        let name = self.torsion_names().swap_remove(0);
+        match self.mirrored {
+            true => format!("-2 < {name} < 0 rad"),
+            false => format!("0 < {name} < 2 rad"),
+        }
+    }
+
     /// Whether one frame `[atoms, 3]` belongs to the target's ensemble.
     pub fn in_target<T: Copy + Into<f64>>(&self, frame: &[T]) -> bool {
         !self.fixed_peptide_bonds
             || observables::same_peptide_bonds(frame, &self.positions, &self.backbone)
     }
 
-    /// Fraction of frames in which every Cα has the handedness of the sequence (L, unless it asks for D).
-    pub fn fraction_l<T: Copy + Into<f64>>(&self, positions: &[T]) -> f64 {
-        observables::fraction_all_l(positions, self.n_atoms(), &self.backbone.centres)
+    /// Fraction of frames in which every Cα with a side chain has the handedness of the sequence (L, unless it asks for D); NaN where there is
+    /// no such centre.
+    pub fn fraction_chirality_kept<T: Copy + Into<f64>>(&self, positions: &[T]) -> f64 {
+        match self.backbone.centres.is_empty() {
+            true => f64::NAN,
+            false => observables::fraction_all_l(positions, self.n_atoms(), &self.backbone.centres),
+        }
     }
 }
 

@@ -55,6 +55,10 @@ pub struct Samples {
     pub log_q_exact: Vec<f64>,
     /// Potential energy, kJ/mol, `[n]`.
     pub energy: Vec<f64>,
+    /// States of unit variance that became the samples, `[n, T, C]`; empty in files of older versions.
+    pub states: Vec<f64>,
+    /// log|dx/dy| of the coordinates at them, plus ln c of the state: log q of the states is log q of the samples plus this, `[n]`.
+    pub log_volume: Vec<f64>,
     /// States drawn until n of them lay in the coordinates' domain and had the target's peptide bonds.
     pub draws: usize,
     /// Steps, over all audited samples, at which the determinant was not positive.
@@ -115,7 +119,14 @@ impl Samples {
         let positions =
             file.finite::<f64>("positions", &[None, Some(molecule.n_atoms()), Some(3)])?;
         let n = [Some(positions.shape[0])];
+        let (mut states, mut log_volume) = (Vec::new(), Vec::new());
+        if file.contains("states") {
+            states = file.finite::<f64>("states", &[n[0], None, None])?.values;
+            log_volume = file.finite::<f64>("log_volume", &n)?.values;
+        }
         Ok(Samples {
+            states,
+            log_volume,
             log_q_head: file.array("log_q_head", &n)?.values,
             log_q_exact: file.array("log_q_exact", &n)?.values,
             energy: file.array("energy", &n)?.values,
@@ -132,6 +143,7 @@ impl Samples {
         molecule: &Molecule,
         weights: &[f64],
         checkpoint: &str,
+        [tokens, channels]: [usize; 2],
     ) -> Result<()> {
         let n = self.count();
         let audited: Vec<bool> = self.log_q_exact.iter().map(|q| !q.is_nan()).collect();
@@ -148,6 +160,8 @@ impl Samples {
             .array("energy", &[n], &self.energy)
             .array("energy_kt", &[n], &energy_kt)
             .array("weights", &[n], weights)
+            .array("states", &[n, tokens, channels], &self.states)
+            .array("log_volume", &[n], &self.log_volume)
             .array("draws", &[1], &[self.draws as i64])
             .array("folded_steps", &[1], &[self.folded_steps as i64])
             .array("evaluations", &[1], &[self.evaluations as i64])
@@ -205,6 +219,8 @@ struct Kept {
     noise: Vec<f32>,
     /// `[n, atoms, 3]`, nm.
     positions: Vec<f64>,
+    /// `[n, T, C]`, of unit variance.
+    states: Vec<f64>,
     /// log q of the map's final state as the sampler tells it, `[n]`.
     log_q: Vec<f64>,
     /// log|dx/dy| of the coordinates with the state's share of its conformation, `[n]`.
@@ -406,6 +422,8 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
                 .extend_from_slice(&noise[i * size..(i + 1) * size]);
             kept.positions
                 .extend_from_slice(&decoded.positions[i * width..(i + 1) * width]);
+            kept.states
+                .extend_from_slice(&states[i * size..(i + 1) * size]);
             kept.log_q.push(drawn.log_density[i]);
             kept.volume.push(decoded.log_det[i] + decoded.log_share[i]);
         }
@@ -449,6 +467,8 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
         energy: BatchEvaluator::<f64>::new(&molecule.system).energies(&kept.positions)?,
         draws: kept.draws,
         positions: kept.positions,
+        states: kept.states,
+        log_volume: kept.volume,
         folded_steps,
         evaluations: kept.evaluations,
     };
@@ -462,7 +482,8 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
     for (&i, weight) in chosen.iter().zip(normalised.unwrap_or_default()) {
         all[i] = weight;
     }
-    samples.write(run, &molecule, &all, &checkpoint)?;
+    let shape = [tokens, channels];
+    samples.write(run, &molecule, &all, &checkpoint, shape)?;
     run.set_seconds("sample", drawing + start.elapsed().as_secs_f64())?;
     run.set_seconds("audit", auditing)
 }

@@ -253,10 +253,11 @@ pub(crate) fn energies(report: &Report) -> Figure {
             plot.finish("Histograms of the potential energy"),
         )],
         caption: format!(
-            "E-W2 {} kT after re-weighting, {} kT before; floor {} kT.",
+            "E-W2 {} kT after re-weighting, {} kT before; {} kT between two reference sets with {} independent values.",
             number(report.summary.e_w2),
             number(report.summary.e_w2_proposal),
-            number(report.summary.e_w2_floor)
+            number(report.summary.e_w2_floor),
+            count(report.summary.reference.independent_least as usize)
         ),
         legend: SERIES.to_vec(),
     }
@@ -290,7 +291,13 @@ pub(crate) fn profile(report: &Report) -> Figure {
         Axis::degrees("φ, degrees"),
         Axis::linear(0.0, 1.3 * highest, "free energy, kT"),
     );
-    plot.strip("state", 0.0, POSITIVE_STATE_END.to_degrees());
+    let sign = if report.summary.delta_f_mirrored {
+        -1.0
+    } else {
+        1.0
+    };
+    let end = sign * POSITIVE_STATE_END.to_degrees();
+    plot.strip("state", end.min(0.0), end.max(0.0));
     for (class, band) in [
         ("reference", &profile.reference),
         ("weighted", &profile.reweighted),
@@ -316,7 +323,7 @@ pub(crate) fn profile(report: &Report) -> Figure {
         plot.line(class, &points);
     }
     let summary = &report.summary;
-    let middle = POSITIVE_STATE_END.to_degrees() / 2.0;
+    let middle = end / 2.0;
     plot.note_at("", middle, 0.06, "middle", "ΔF, kT");
     plot.note_at(
         "reference",
@@ -339,9 +346,12 @@ pub(crate) fn profile(report: &Report) -> Figure {
         title: "Free energy along φ",
         layout: "one",
         panels: vec![(String::new(), plot.finish("Free-energy profile along phi"))],
-        caption: "−ln p(φ) with bootstrap intervals. ΔF = −ln of the weight in the shaded state, 0 < φ < 2 rad, over the \
-                  weight of the rest."
-            .into(),
+        caption: format!(
+            "−ln p(φ) with bootstrap intervals. ΔF = −ln of the weight in the shaded state, {}, over the weight of the rest. Reference: \
+             {} independent values of the state.",
+            summary.delta_f_state.replace('-', "−"),
+            count(summary.reference.independent_delta_f as usize)
+        ),
         legend: SERIES.to_vec(),
     }
 }

@@ -3,6 +3,7 @@
 use super::figures::{self, Figure};
 use super::svg::{count, escape, number, with_error};
 use super::{Report, Summary, Tone, verdict};
+use crate::pipeline::normalisation::Estimate;
 use crate::progress::duration;
 
 /// The style sheet of all pages.
@@ -107,6 +108,13 @@ fn percent(fraction: f64) -> String {
     }
 }
 
+fn percent_with_error(fraction: f64, error: f64) -> String {
+    match fraction.is_finite() && error.is_finite() {
+        true => format!("{} %", with_error(100.0 * fraction, 100.0 * error)),
+        false => percent(fraction),
+    }
+}
+
 /// A table whose first column are headings.
 pub(crate) fn table(title: &str, heads: &[&str], rows: &[Vec<String>]) -> String {
     let head: String = heads
@@ -143,7 +151,7 @@ fn metrics(s: &Summary) -> String {
     };
     let distances = table(
         "Distance to the reference",
-        &["", "re-weighted", "proposal", "floor"],
+        &["", "re-weighted", "proposal", "two references"],
         &[
             row(&[
                 "E-W2, kT",
@@ -158,10 +166,16 @@ fn metrics(s: &Summary) -> String {
                 &number(s.t_w2_floor),
             ]),
             row(&[
-                "L chirality",
-                &percent(s.chirality_l_weighted),
-                &percent(s.chirality_l_proposal),
+                "chirality as in the sequence",
+                &percent(s.chirality_weighted),
+                &percent(s.chirality_proposal),
                 "–",
+            ]),
+            row(&[
+                "independent values",
+                &number((s.ess_exact * s.n_audited as f64).round()),
+                "–",
+                &count(s.reference.independent_least as usize),
             ]),
         ],
     );
@@ -180,7 +194,17 @@ fn metrics(s: &Summary) -> String {
             row(&[
                 "foretold by reference frames",
                 &count(s.n_traced),
-                &percent(s.ess_reference),
+                &percent_with_error(s.ess_reference, s.ess_reference_error),
+            ]),
+            row(&[
+                "proposal seen by frames",
+                &count(s.n_traced),
+                &percent_with_error(s.proposal_seen, s.proposal_seen_error),
+            ]),
+            row(&[
+                "draws rejected",
+                &count(s.n_drawn.saturating_sub(s.n_samples)),
+                "–",
             ]),
         ],
     );
@@ -196,6 +220,23 @@ fn metrics(s: &Summary) -> String {
         row(&[
             "ΔF, re-weighted",
             &format!("{} kT", with_error(s.delta_f_kt, s.delta_f_error_kt)),
+        ]),
+        row(&[
+            "ΔF, by the head",
+            &format!(
+                "{} kT",
+                with_error(s.delta_f_head_kt, s.delta_f_head_error_kt)
+            ),
+        ]),
+        row(&[
+            "by the head − exact",
+            &format!(
+                "{} kT",
+                with_error(
+                    s.delta_f_head_minus_exact_kt,
+                    s.delta_f_head_minus_exact_error_kt
+                )
+            ),
         ]),
         row(&[
             "ΔF, reference",
@@ -242,14 +283,113 @@ fn metrics(s: &Summary) -> String {
             row(&["reference frames", &count(s.n_reference)]),
             row(&["method", &s.method]),
             row(&["network evaluations per state", &s.nfe.to_string()]),
+            row(&[
+                "tangents per step of an exact likelihood",
+                &count(s.exact_tangents_per_step),
+            ]),
             row(&["parameters", &count(s.n_parameters)]),
             row(&["training steps", &count(s.training_steps)]),
             row(&["ε", &number(s.epsilon)]),
         ],
     );
     format!(
-        "<section>\n<h2>Numbers</h2>\n<div class=\"tables\">\n{distances}{weights}{likelihood}{times}{model}</div>\n</section>"
+        "<section>\n<h2>Numbers</h2>\n<div class=\"tables\">\n{distances}{weights}{likelihood}{basins}{reference}{normalisation}{times}{model}</div>\n</section>",
+        basins = basins(s),
+        reference = reference(s),
+        normalisation = normalisation(s)
     )
+}
+
+/// The shares of every basin.
+fn basins(s: &Summary) -> String {
+    let rows: Vec<Vec<String>> = s
+        .basins
+        .iter()
+        .map(|basin| {
+            vec![
+                format!(
+                    "{}, {:.0}° to {:.0}°",
+                    basin.torsion,
+                    basin.low.to_degrees(),
+                    basin.high.to_degrees()
+                )
+                .replace('-', "−"),
+                percent_with_error(basin.reference, basin.reference_error),
+                percent_with_error(basin.reweighted, basin.reweighted_error),
+                percent(basin.by_head),
+                percent(basin.proposal),
+            ]
+        })
+        .collect();
+    let heads = ["", "reference", "re-weighted", "by the head", "proposal"];
+    table("Basins of φ", &heads, &rows)
+}
+
+/// What the reference knows.
+fn reference(s: &Summary) -> String {
+    let quality = &s.reference;
+    let mut rows: Vec<Vec<String>> = quality
+        .independent
+        .iter()
+        .map(|(torsion, n)| vec![torsion.clone(), count(*n as usize)])
+        .collect();
+    rows.push(vec![
+        "state of ΔF, all ladders".into(),
+        count(quality.independent_delta_f as usize),
+    ]);
+    let title = format!(
+        "Independent values in {} frames of {} ladders",
+        count(quality.frames),
+        quality.ladders
+    );
+    table(&title, &[], &rows)
+}
+
+/// Whether likelihoods integrate to one; empty where that was not tested.
+fn normalisation(s: &Summary) -> String {
+    let Some(found) = &s.normalisation else {
+        return String::new();
+    };
+    let estimate = |e: &Estimate| with_error(e.value, e.standard_error);
+    let mut rows: Vec<Vec<String>> = found
+        .regions
+        .iter()
+        .map(|region| {
+            let degrees: Vec<String> = region
+                .torsions
+                .iter()
+                .map(|angle| format!("{:.0}°", angle.to_degrees()).replace('-', "−"))
+                .collect();
+            vec![
+                degrees.join(", "),
+                percent(region.reference_share),
+                count(region.effective_samples as usize),
+                estimate(&region.exact),
+                estimate(&region.head_minus_exact),
+            ]
+        })
+        .collect();
+    for (name, value) in [
+        ("ln Z, samples", &found.log_z_samples),
+        ("ln Z, by the head", &found.log_z_head),
+        ("ln Z, frames alone", &found.log_z_frames),
+    ] {
+        rows.push(vec![
+            name.into(),
+            "–".into(),
+            "–".into(),
+            estimate(value),
+            "–".into(),
+        ]);
+    }
+    let heads = [
+        "torsions",
+        "reference",
+        "samples",
+        "ln E[r/q], exact",
+        "head − exact, nats",
+    ];
+    table("Normalisation by region", &heads, &rows)
 }
 
 fn footer(report: &Report) -> String {

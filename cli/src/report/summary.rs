@@ -3,6 +3,9 @@
 use boltzmap_objectives::calibration::CalibrationReport;
 use serde::{Serialize, Serializer};
 
+use crate::pipeline::evaluate::{BasinShares, ReferenceQuality};
+use crate::pipeline::normalisation::Normalisation;
+
 /// Everything that `summary.json` holds. Numbers that could not be computed are NaN here and `null` there.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
@@ -29,6 +32,8 @@ pub struct Summary {
     /// Network evaluations per sample, its likelihood by the head included: one per step, two with a calibrated head; of a
     /// continuous flow those of the most demanding block of samples.
     pub nfe: usize,
+    /// Tangents of every step that an exact likelihood takes beside these evaluations.
+    pub exact_tangents_per_step: usize,
     /// Samples whose likelihood was computed exactly.
     pub n_audited: usize,
     /// Steps of audited samples at which the determinant was not positive: there the map folds space
@@ -42,7 +47,7 @@ pub struct Summary {
     pub ess_head_audited: f64,
     /// The same on the audited samples by the exact likelihood.
     pub ess_exact: f64,
-    /// As `ess_exact` after the largest 0.2 % of the weights are set to the largest that remains.
+    /// As `ess_exact` of the samples that remain when those with the largest 0.2 % of the weights are left out.
     pub ess_exact_clipped: f64,
     /// Reference frames at which the proposal's density was computed.
     pub n_traced: usize,
@@ -50,8 +55,14 @@ pub struct Summary {
     pub n_unreached: usize,
     /// Share of the traced frames that would weigh more than a hundred times the mean weight: what the proposal nearly misses.
     pub heavy_share: f64,
-    /// The effective sample size that the traced frames foretell, 1/(E_p\[w\] E_p\[1/w\]).
+    /// The effective sample size that the traced frames foretell, E_q\[w\]/E_p\[w\] with E_q from the samples.
     pub ess_reference: f64,
+    /// Its standard error, by a bootstrap over samples and ladders.
+    pub ess_reference_error: f64,
+    /// Share of the proposal that the traced frames see, E_q\[w\] E_p\[1/w\].
+    pub proposal_seen: f64,
+    /// Its standard error.
+    pub proposal_seen_error: f64,
     /// Mean of head − exact log-likelihood, nats.
     pub likelihood_gap_mean: f64,
     /// Standard deviation of head − exact log-likelihood, nats.
@@ -60,26 +71,46 @@ pub struct Summary {
     pub e_w2: f64,
     /// The same for the unweighted proposal.
     pub e_w2_proposal: f64,
-    /// The same between two independent halves of the reference (or sets of the samples' size).
+    /// The same between two independent sets of the reference of that size.
     pub e_w2_floor: f64,
     /// W2 on the torus of φ and ψ between re-weighted samples and reference, rad.
     pub t_w2: f64,
-    /// The same for the unweighted proposal, over the first 2500 samples and frames.
+    /// The same for the unweighted proposal, over 2500 samples and as many frames of all ladders.
     pub t_w2_proposal: f64,
     /// The same between two independent sets of the reference.
     pub t_w2_floor: f64,
-    /// Free energy of 0 < φ < 2 rad against the rest, kT, from the weighted samples.
+    /// What the reference knows.
+    pub reference: ReferenceQuality,
+    /// The state whose free energy against the rest the following numbers are.
+    pub delta_f_state: String,
+    /// Whether that is the mirror image of the usual state, for the residue is a D-residue.
+    pub delta_f_mirrored: bool,
+    /// ΔF, kT, from the weighted samples.
     pub delta_f_kt: f64,
-    /// Its standard error, kT.
+    /// Its standard error, kT; null where too few samples lie in the state, as for the others.
     pub delta_f_error_kt: f64,
+    /// The same by the head's likelihoods.
+    pub delta_f_head_kt: f64,
+    /// Its standard error, kT.
+    pub delta_f_head_error_kt: f64,
+    /// ΔF by the head less ΔF by exact likelihoods on the same samples, kT.
+    pub delta_f_head_minus_exact_kt: f64,
+    /// The standard error of this difference, kT.
+    pub delta_f_head_minus_exact_error_kt: f64,
     /// The same from the reference dynamics.
     pub delta_f_reference_kt: f64,
     /// Its standard error, kT.
     pub delta_f_reference_error_kt: f64,
-    /// Fraction of the proposal samples whose every residue is L.
-    pub chirality_l_proposal: f64,
+    /// The basins of every residue's φ, as the dynamics has them.
+    pub basins: Vec<BasinShares>,
+    /// Whether likelihoods integrate to one; null where that was not tested.
+    pub normalisation: Option<Normalisation>,
+    /// Cα atoms with a side chain, whose handedness the sequence says.
+    pub chirality_centres: usize,
+    /// Fraction of the proposal samples with that handedness at every one; null where there is none.
+    pub chirality_proposal: f64,
     /// The same of the weighted samples.
-    pub chirality_l_weighted: f64,
+    pub chirality_weighted: f64,
     /// ε: times lie in [0, 1 − ε].
     pub epsilon: f64,
     /// Parameters of the network.

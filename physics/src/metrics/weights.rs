@@ -36,23 +36,35 @@ pub fn effective_sample_size(log_weights: &[f64]) -> f64 {
     ess(log_weights) * log_weights.len() as f64
 }
 
-/// log of the mean weight under the proposal, from log-weights log(p̃/q) at samples of the target: E_q\[w\] = 1/E_p\[1/w\].
-///
-/// The target must not reach where the proposal has no density. There log w is +∞ and adds nothing, which is right in the limit.
-pub fn log_mean_weight_from_target(log_weights: &[f64]) -> f64 {
-    let inverse: Vec<f64> = log_weights.iter().map(|v| -v).collect();
-    (log_weights.len() as f64).ln() - log_sum_exp(&inverse)
+/// ln of the mean weight ⟨w⟩ over samples of the proposal: E_q\[w\], the ratio of the normalisations of target and proposal. −∞ without weights.
+pub fn log_mean_weight(log_weights: &[f64]) -> f64 {
+    log_sum_exp(log_weights) - (log_weights.len().max(1) as f64).ln()
 }
 
-/// The normalised effective sample size (E_q\[w\])²/E_q\[w²\] of the proposal's samples, from log-weights log(p̃/q) at samples of the
-/// target: E_q\[w²\] = E_q\[w\] E_p\[w\], so it is 1/(E_p\[1/w\] E_p\[w\]). 0 where a weight is infinite: the proposal misses a part of the
-/// target, which no number of its own samples would show. NaN without weights.
-pub fn ess_from_target(log_weights: &[f64]) -> f64 {
-    if log_weights.contains(&f64::INFINITY) {
+/// The normalised effective sample size (E_q\[w\])²/E_q\[w²\] of the proposal's samples, from log-weights log(p̃/q) at samples of the target and
+/// the mean weight ln E_q\[w\] of the proposal's own samples ([`log_mean_weight`]): E_q\[w²\] = E_q\[w\] E_p\[w\], so it is
+/// E_q\[w\]/E_p\[w\]. 0 where a weight is infinite: the proposal misses a part of the target, which its own samples need not show. NaN without weights.
+///
+/// E_q\[w\] must come from the proposal: 1/E_p\[1/w\] would leave out what of the proposal no sample of the target visits ([`share_seen`]).
+pub fn ess_from_target(log_mean_weight: f64, at_target: &[f64]) -> f64 {
+    if at_target.is_empty() {
+        return f64::NAN;
+    }
+    if at_target.contains(&f64::INFINITY) {
         return 0.0;
     }
-    let log_mean = log_sum_exp(log_weights) - (log_weights.len() as f64).ln();
-    (log_mean_weight_from_target(log_weights) - log_mean).exp()
+    (log_mean_weight - self::log_mean_weight(at_target)).exp()
+}
+
+/// The share of the proposal that samples of the target see, E_q\[w\] E_p\[1/w\] = ∫ q over where p is, from the same numbers as
+/// [`ess_from_target`]. Below 1 where the proposal makes what the target does not, or what is too rare in it for so few samples. NaN without weights.
+pub fn share_seen(log_mean_weight: f64, at_target: &[f64]) -> f64 {
+    if at_target.is_empty() {
+        return f64::NAN;
+    }
+    // Where no noise leads to a sample, 1/w is 0.
+    let inverse: Vec<f64> = at_target.iter().map(|v| -v).collect();
+    (log_mean_weight + self::log_mean_weight(&inverse)).exp()
 }
 
 /// What clipping the largest weights did.
@@ -156,27 +168,45 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_the_target_tell_the_mean_weight_and_the_ess() {
-        // p = N(0, 1), q = N(0, s²), p̃ = 7p: ∫p²/q = s²/√(2s² − 1). Quantiles of p stand for samples of it.
+    fn samples_of_the_target_tell_the_ess() {
+        // p = N(0, 1), q = N(0, s²), p̃ = 7p: ∫p²/q = s²/√(2s² − 1). Quantiles stand for samples.
         let s = 1.1f64;
         let n = 20_000;
-        let log_weights: Vec<f64> = (0..n)
+        let quantile = |i: usize| normal_quantile((i as f64 + 0.5) / n as f64);
+        let log_weight = |x: f64| -0.5 * x * x * (1.0 - 1.0 / (s * s)) + s.ln() + 7f64.ln();
+        let at_target: Vec<f64> = (0..n).map(|i| log_weight(quantile(i))).collect();
+        let of_samples: Vec<f64> = (0..n).map(|i| log_weight(s * quantile(i))).collect();
+        let mean = log_mean_weight(&of_samples);
+        assert!((mean - 7f64.ln()).abs() < 2e-3, "{mean}");
+        let expected = (2.0 * s * s - 1.0).sqrt() / (s * s);
+        let share = ess_from_target(mean, &at_target);
+        assert!((share - expected).abs() < 2e-3, "{share}");
+        assert!((ess(&of_samples) - expected).abs() < 2e-3);
+        assert!((share_seen(mean, &at_target) - 1.0).abs() < 2e-3);
+        let missed = [&at_target[..], &[f64::INFINITY]].concat();
+        assert_eq!(ess_from_target(mean, &missed), 0.0);
+        assert!((share_seen(mean, &missed) - 1.0).abs() < 2e-3);
+        assert!(ess_from_target(mean, &[]).is_nan() && share_seen(mean, &[]).is_nan());
+    }
+
+    #[test]
+    fn junk_that_the_target_never_visits_is_not_overlooked() {
+        // q = ½ p + ½ of what p never visits: w is 2p̃/p on one half of the samples and 0 on the other, and the ESS is ½. Taken from the
+        // target's samples alone, as 1/(E_p[w] E_p[1/w]), it would be 1.
+        let at_target = vec![2f64.ln(); 1000];
+        let samples: Vec<f64> = (0..1000)
             .map(|i| {
-                let x = normal_quantile((i as f64 + 0.5) / n as f64);
-                -0.5 * x * x * (1.0 - 1.0 / (s * s)) + s.ln() + 7f64.ln()
+                if i % 2 == 0 {
+                    2f64.ln()
+                } else {
+                    f64::NEG_INFINITY
+                }
             })
             .collect();
-        let mean = log_mean_weight_from_target(&log_weights);
-        assert!((mean - 7f64.ln()).abs() < 2e-3, "{mean}");
-        let share = ess_from_target(&log_weights);
-        assert!(
-            (share - (2.0 * s * s - 1.0).sqrt() / (s * s)).abs() < 2e-3,
-            "{share}"
-        );
-        let missed = [&log_weights[..], &[f64::INFINITY]].concat();
-        assert_eq!(ess_from_target(&missed), 0.0);
-        assert!((log_mean_weight_from_target(&missed) - mean).abs() < 1e-4);
-        assert!(ess_from_target(&[]).is_nan());
+        let mean = log_mean_weight(&samples);
+        assert!((ess(&samples) - 0.5).abs() < 1e-12);
+        assert!((ess_from_target(mean, &at_target) - 0.5).abs() < 1e-12);
+        assert!((share_seen(mean, &at_target) - 0.5).abs() < 1e-12);
     }
 
     /// Φ⁻¹(p) by bisection.

@@ -1,0 +1,130 @@
+//! How much the reference dynamics knows: independent values of every torsion, and how the replicas exchanged.
+
+use boltzmap_physics::umbrella::statistical_inefficiency_of_all;
+use serde::{Serialize, Serializer};
+
+use super::super::data::Data;
+use super::super::frames::{Share, share};
+use super::super::molecule::Molecule;
+
+/// The quality of the reference.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ReferenceQuality {
+    /// Ladders of the first reference set.
+    pub ladders: usize,
+    /// Frames of it that samples are compared with.
+    pub frames: usize,
+    /// How many independent values these frames hold of each torsion.
+    #[serde(serialize_with = "as_map")]
+    pub independent: Vec<(String, f64)>,
+    /// The smallest of these numbers.
+    pub independent_least: f64,
+    /// Independent values of whether a frame lies in the state of ΔF, over all ladders, with which the reference's ΔF is computed; 0 where
+    /// no frame, or every frame, does.
+    pub independent_delta_f: f64,
+    /// Lowest acceptance of exchanges between neighbouring temperatures; null with one temperature.
+    pub lowest_acceptance: f64,
+    /// Journeys from the lowest temperature to the highest and back.
+    pub round_trips: u64,
+    /// Temperatures of a ladder.
+    pub temperatures: usize,
+}
+
+fn as_map<S: Serializer>(values: &[(String, f64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(values.iter().map(|(name, value)| (name, value)))
+}
+
+impl ReferenceQuality {
+    /// Of `frames` frames of the first set.
+    pub(super) fn measure(data: &Data, molecule: &Molecule, frames: usize) -> ReferenceQuality {
+        let d = molecule.torus_dimension;
+        let of_set: Vec<Vec<&[f64]>> = ladders(data, d, Some(Share::Reference));
+        let independent: Vec<(String, f64)> = molecule
+            .torsion_names()
+            .into_iter()
+            .enumerate()
+            .map(|(k, name)| {
+                let of =
+                    |function: fn(f64) -> f64| independent_values(&of_set, |row| function(row[k]));
+                (name, of(f64::sin).min(of(f64::cos)).min(frames as f64))
+            })
+            .collect();
+        let all = ladders(data, d, None);
+        let in_state = |row: &[f64]| f64::from(u8::from(molecule.in_state(row[0])));
+        let held: f64 = all.iter().flatten().map(|row| in_state(row)).sum();
+        let frames_of_all: usize = all.iter().map(Vec::len).sum();
+        let splits = held > 0.0 && held < frames_of_all as f64;
+        ReferenceQuality {
+            ladders: of_set.len(),
+            frames,
+            independent_least: independent
+                .iter()
+                .map(|(_, n)| *n)
+                .fold(f64::INFINITY, f64::min),
+            independent,
+            independent_delta_f: match splits {
+                true => independent_values(&all, in_state),
+                false => 0.0,
+            },
+            lowest_acceptance: data
+                .exchange
+                .acceptance
+                .iter()
+                .copied()
+                .fold(f64::NAN, f64::min),
+            round_trips: data.exchange.round_trips,
+            temperatures: data.exchange.acceptance.len() + 1,
+        }
+    }
+
+    /// The torsion with the fewest independent values.
+    pub fn slowest(&self) -> Option<&(String, f64)> {
+        self.independent.iter().min_by(|a, b| a.1.total_cmp(&b.1))
+    }
+}
+
+/// Rows of the torus, ladder by ladder.
+fn ladders(data: &Data, dimension: usize, of: Option<Share>) -> Vec<Vec<&[f64]>> {
+    let mut found: Vec<(i64, Vec<&[f64]>)> = Vec::new();
+    for (row, &ladder) in data.torus.chunks_exact(dimension).zip(&data.ladder) {
+        if of.is_some_and(|wanted| share(ladder as usize) != wanted) {
+            continue;
+        }
+        match found.last_mut() {
+            Some((other, rows)) if *other == ladder => rows.push(row),
+            _ => found.push((ladder, vec![row])),
+        }
+    }
+    found.into_iter().map(|(_, rows)| rows).collect()
+}
+
+/// Frames over the statistical inefficiency of a quantity along the ladders, about the mean of all.
+fn independent_values(ladders: &[Vec<&[f64]>], quantity: impl Fn(&[f64]) -> f64) -> f64 {
+    let series: Vec<Vec<f64>> = ladders
+        .iter()
+        .map(|rows| rows.iter().map(|row| quantity(row)).collect())
+        .collect();
+    let views: Vec<&[f64]> = series.iter().map(Vec::as_slice).collect();
+    let frames: usize = series.iter().map(Vec::len).sum();
+    frames as f64 / statistical_inefficiency_of_all(&views)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use boltzmap_kernels::random::Stream;
+
+    #[test]
+    fn slow_torsions_count_as_few() {
+        // A value that changes every 50 frames: 4 ladders of 1000 frames hold 80 of them.
+        let mut stream = Stream::new(1, 0, 0);
+        let values: Vec<f64> = (0..80).map(|_| stream.standard_normal()).collect();
+        let rows: Vec<[f64; 1]> = (0..4000).map(|i| [values[i / 50]]).collect();
+        let ladders: Vec<Vec<&[f64]>> = rows
+            .chunks(1000)
+            .map(|ladder| ladder.iter().map(|row| &row[..]).collect())
+            .collect();
+        let found = independent_values(&ladders, |row| row[0]);
+        assert!((40.0..160.0).contains(&found), "{found}");
+    }
+}

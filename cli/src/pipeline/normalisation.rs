@@ -1,0 +1,340 @@
+//! Whether likelihoods integrate to one, region by region, and the partition function by two routes that share nothing.
+//!
+//! In every basin of the dynamics a normalised Gaussian r is fitted to reference frames, in the coordinates that the map acts on.
+//! Then E_q\[r/q\] = ∫r over the coordinates' domain if, and only if, q is the density of the samples where r looks: a log q that
+//! is too high by δ there gives e^−δ. And the partition function Z = ∫exp(−E/kT) comes from samples as E_q\[exp(−E/kT)/q\],
+//! and from frames of ladders that the Gaussians were not fitted to as ∫r / E_p\[r exp(E/kT)\], without any network.
+
+use anyhow::Result;
+use boltzmap_kernels::random::Stream;
+use boltzmap_physics::metrics::basins;
+use boltzmap_physics::metrics::gaussian::{Gaussian, LogMean};
+use boltzmap_physics::metrics::{log_sum_exp, normalised};
+use serde::Serialize;
+
+use super::model::{Coordinates, Model};
+use super::molecule::Molecule;
+use super::sample::Samples;
+
+/// Stream domain of the draws that tell how much of a Gaussian lies in the domain.
+const DOMAIN_INSIDE: u64 = 0x696e_7369_6465;
+/// Draws for it.
+const INSIDE_DRAWS: usize = 4000;
+/// Part of the frames' covariance that a Gaussian gets: narrower than q, so that r/q stays bounded in the tails.
+const NARROWED: f64 = 0.8;
+/// Height of barriers between regions, kT: lower than between basins, for a Gaussian fits one mode only.
+const BARRIER: f64 = 1.0;
+/// Most regions, the most populated ones.
+const MOST_REGIONS: usize = 8;
+/// Fewest samples that must hold a mean for it to be judged.
+pub const FEWEST_EFFECTIVE: f64 = 30.0;
+
+/// An estimate with its standard error; `null` where it could not be made.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Estimate {
+    /// The estimate.
+    pub value: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+}
+
+impl Estimate {
+    const NONE: Estimate = Estimate {
+        value: f64::NAN,
+        standard_error: f64::NAN,
+    };
+
+    fn of(mean: LogMean) -> Estimate {
+        Estimate {
+            value: mean.value,
+            standard_error: mean.standard_error,
+        }
+    }
+}
+
+/// What one region's Gaussian says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Region {
+    /// Circular means of φ and ψ, rad, of the frames in it, for every residue that has both.
+    pub torsions: Vec<f64>,
+    /// Share of the reference frames that lie in the region.
+    pub reference_share: f64,
+    /// Samples that hold the mean by exact likelihoods, (Σ)²/Σ².
+    pub effective_samples: f64,
+    /// ln(Ê_q\[r/q\]/∫r) by exact likelihoods: 0 where they are right.
+    pub exact: Estimate,
+    /// The same by the head's likelihoods.
+    pub head: Estimate,
+    /// Head − exact log q as r sees it: the difference of the two above with its own, smaller error.
+    pub head_minus_exact: Estimate,
+}
+
+/// The audit's outcome.
+#[derive(Clone, Debug, Serialize)]
+pub struct Normalisation {
+    /// Regions, the most populated first.
+    pub regions: Vec<Region>,
+    /// ln Z from samples with exact likelihoods.
+    pub log_z_samples: Estimate,
+    /// The same by the head.
+    pub log_z_head: Estimate,
+    /// ln Z from reference frames and the Gaussians alone; error from the spread between ladders.
+    pub log_z_frames: Estimate,
+}
+
+impl Normalisation {
+    /// The outcome, a line for every region and one for Z.
+    pub fn lines(&self) -> Vec<String> {
+        let show = |estimate: &Estimate| match estimate.value.is_finite() {
+            true => format!("{:+.3} ± {:.3}", estimate.value, estimate.standard_error),
+            false => "none".to_owned(),
+        };
+        let region = |region: &Region| {
+            let degrees: Vec<String> = region
+                .torsions
+                .iter()
+                .map(|angle| format!("{:.0}", angle.to_degrees()))
+                .collect();
+            format!(
+                "normalisation around ({}) degrees, {:.1} % of the reference: ln E[r/q] exact {}, head {} ({:.0} effective samples)",
+                degrees.join(", "),
+                100.0 * region.reference_share,
+                show(&region.exact),
+                show(&region.head),
+                region.effective_samples
+            )
+        };
+        let mut lines: Vec<String> = self.regions.iter().map(region).collect();
+        lines.push(format!(
+            "ln Z: samples with exact likelihoods {}, with the head's {}, reference frames {}",
+            show(&self.log_z_samples),
+            show(&self.log_z_head),
+            show(&self.log_z_frames)
+        ));
+        lines
+    }
+}
+
+/// Frames of one set with what belongs to them.
+pub struct Frames<'f> {
+    /// `[n, atoms, 3]`, nm.
+    pub positions: &'f [f32],
+    /// φ₁, ψ₁, …, rad, `[n, dimension]`.
+    pub torus: &'f [f64],
+    /// Potential energies, kT, `[n]`.
+    pub energy_kt: &'f [f64],
+}
+
+struct Fitted {
+    gaussian: Gaussian,
+    /// ln of the part of it that lies in the domain.
+    log_inside: f64,
+    share: f64,
+    torsions: Vec<f64>,
+}
+
+/// Measures with Gaussians fitted to `reference` and frames `other`, of `ladders` `[n]` that share nothing with it. `None` where the
+/// samples' file does not hold states, in Cartesian coordinates, whose orientation no Gaussian describes, and where no region has enough frames.
+pub fn measure(
+    model: &Model,
+    molecule: &Molecule,
+    samples: &Samples,
+    reference: &Frames<'_>,
+    other: &Frames<'_>,
+    ladders: &[i64],
+    seed: u64,
+) -> Result<Option<Normalisation>> {
+    let audited = samples.audited();
+    let internal = matches!(model.coordinates, Coordinates::Internal(_));
+    if !internal || samples.states.is_empty() || audited.is_empty() {
+        return Ok(None);
+    }
+    let fitted = fit(model, molecule, reference, seed)?;
+    if fitted.is_empty() {
+        return Ok(None);
+    }
+    let d = samples.states.len() / samples.count();
+    let of_states = |log_q: &[f64]| -> Vec<f64> {
+        let kept = audited.iter();
+        kept.map(|&i| log_q[i] + samples.log_volume[i]).collect()
+    };
+    let (exact, head) = (
+        of_states(&samples.log_q_exact),
+        of_states(&samples.log_q_head),
+    );
+    let has_head = head.iter().all(|q| q.is_finite());
+    let regions = fitted
+        .iter()
+        .map(|region| {
+            let log_r: Vec<f64> = audited
+                .iter()
+                .map(|&i| {
+                    region
+                        .gaussian
+                        .log_density(&samples.states[i * d..(i + 1) * d])
+                })
+                .collect();
+            let ratios = |log_q: &[f64]| -> Vec<f64> {
+                let pairs = log_r.iter().zip(log_q);
+                pairs.map(|(r, q)| r - region.log_inside - q).collect()
+            };
+            let by_exact = ratios(&exact);
+            let by_head = has_head.then(|| ratios(&head));
+            let mean = LogMean::of(&by_exact);
+            Region {
+                torsions: region.torsions.clone(),
+                reference_share: region.share,
+                effective_samples: mean.effective,
+                exact: Estimate::of(mean),
+                head: by_head
+                    .as_deref()
+                    .map_or(Estimate::NONE, |r| Estimate::of(LogMean::of(r))),
+                head_minus_exact: by_head.as_deref().map_or(Estimate::NONE, |r| {
+                    let (value, standard_error) = LogMean::difference(&by_exact, r);
+                    Estimate {
+                        value,
+                        standard_error,
+                    }
+                }),
+            }
+        })
+        .collect();
+    let log_z = |log_q: &[f64]| {
+        let weights = samples.log_weights(log_q, &audited, molecule.thermal_energy);
+        Estimate::of(LogMean::of(&weights))
+    };
+    Ok(Some(Normalisation {
+        regions,
+        log_z_samples: log_z(&samples.log_q_exact),
+        log_z_head: match has_head {
+            true => log_z(&samples.log_q_head),
+            false => Estimate::NONE,
+        },
+        log_z_frames: log_z_of_frames(model, &fitted, other, ladders)?,
+    }))
+}
+
+/// A Gaussian for every region of the torus with enough frames.
+fn fit(model: &Model, molecule: &Molecule, frames: &Frames<'_>, seed: u64) -> Result<Vec<Fitted>> {
+    let dimension = molecule.torus_dimension;
+    let n = frames.energy_kt.len();
+    let encoded = model.coordinates.encode(frames.positions)?;
+    let d = encoded.state.len() / n;
+    let mut members = regions(frames.torus, dimension);
+    members.retain(|frames| frames.len() >= 2 * d);
+    members.sort_by_key(|frames| std::cmp::Reverse(frames.len()));
+    members.truncate(MOST_REGIONS);
+    let mut fitted = Vec::new();
+    for (number, members) in members.iter().enumerate() {
+        let rows: Vec<f64> = members
+            .iter()
+            .flat_map(|&i| &encoded.state[i * d..(i + 1) * d])
+            .copied()
+            .collect();
+        let Some(gaussian) = Gaussian::fit(&rows, d, NARROWED)? else {
+            continue;
+        };
+        let mut stream = Stream::new(seed, DOMAIN_INSIDE, number as u64);
+        let draws: Vec<f64> = (0..INSIDE_DRAWS)
+            .flat_map(|_| gaussian.draw(&mut stream))
+            .collect();
+        let decoded = model.coordinates.decode(&draws)?;
+        let width = 3 * molecule.n_atoms();
+        let inside = (0..INSIDE_DRAWS).filter(|&i| {
+            decoded.in_domain[i]
+                && molecule.in_target(&decoded.positions[i * width..(i + 1) * width])
+        });
+        let torsions = (0..dimension)
+            .map(|k| {
+                let angles = members.iter().map(|&i| frames.torus[i * dimension + k]);
+                let (sin, cos) = angles.fold((0.0, 0.0), |(s, c), a| (s + a.sin(), c + a.cos()));
+                f64::atan2(sin, cos)
+            })
+            .collect();
+        fitted.push(Fitted {
+            gaussian,
+            log_inside: (inside.count() as f64 / INSIDE_DRAWS as f64).ln(),
+            share: members.len() as f64 / n as f64,
+            torsions,
+        });
+    }
+    Ok(fitted)
+}
+
+/// The frames of every combination of basins: each torsion in turn splits what the ones before it left together.
+fn regions(torus: &[f64], dimension: usize) -> Vec<Vec<usize>> {
+    let mut cells = vec![(0..torus.len() / dimension).collect::<Vec<usize>>()];
+    for k in 0..dimension {
+        cells = cells
+            .into_iter()
+            .flat_map(|cell| {
+                let angle = |i: usize| torus[i * dimension + k];
+                let angles: Vec<f64> = cell.iter().map(|&i| angle(i)).collect();
+                let parts = basins::find_with_barrier(&angles, BARRIER);
+                parts
+                    .into_iter()
+                    .map(|part| {
+                        let inside = cell.iter().filter(|&&i| part.contains(angle(i)));
+                        inside.copied().collect::<Vec<usize>>()
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .filter(|cell| !cell.is_empty())
+            .collect();
+    }
+    cells
+}
+
+/// ln Z = ln ∫r − ln E_p\[r/p̃\] with the mixture r of all Gaussians, each with its region's share.
+fn log_z_of_frames(
+    model: &Model,
+    fitted: &[Fitted],
+    frames: &Frames<'_>,
+    ladders: &[i64],
+) -> Result<Estimate> {
+    let encoded = model.coordinates.encode(frames.positions)?;
+    let n = frames.energy_kt.len();
+    let d = encoded.state.len() / n;
+    let total: f64 = fitted.iter().map(|region| region.share).sum();
+    let log_share = |region: &Fitted| (region.share / total).ln();
+    let log_ratios: Vec<f64> = (0..n)
+        .map(|i| {
+            let state = &encoded.state[i * d..(i + 1) * d];
+            let terms: Vec<f64> = fitted
+                .iter()
+                .map(|region| log_share(region) + region.gaussian.log_density(state))
+                .collect();
+            let log_p = -frames.energy_kt[i] - encoded.log_det[i] + encoded.log_share[i];
+            log_sum_exp(&terms) - log_p
+        })
+        .collect();
+    let inside: Vec<f64> = fitted
+        .iter()
+        .map(|region| log_share(region) + region.log_inside)
+        .collect();
+    let mean = LogMean::of(&log_ratios);
+    // Frames of a ladder are correlated, so the ladders' shares of the sum tell the error.
+    let Some(parts) = normalised(&log_ratios) else {
+        return Ok(Estimate::NONE);
+    };
+    let mut sums: Vec<(i64, f64, f64)> = Vec::new();
+    for (part, &ladder) in parts.iter().zip(ladders) {
+        match sums.iter_mut().find(|(other, ..)| *other == ladder) {
+            Some((_, sum, count)) => {
+                *sum += part;
+                *count += 1.0;
+            }
+            None => sums.push((ladder, *part, 1.0)),
+        }
+    }
+    let count = sums.len() as f64;
+    let squares: f64 = sums
+        .iter()
+        .map(|(_, sum, frames)| (sum - frames / n as f64).powi(2))
+        .sum();
+    Ok(Estimate {
+        value: log_sum_exp(&inside) - mean.value,
+        // 0/0 for a single ladder: there is no error then.
+        standard_error: (squares * count / (count - 1.0)).sqrt(),
+    })
+}
