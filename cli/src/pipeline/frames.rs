@@ -219,9 +219,10 @@ mod tests {
 
     #[test]
     fn frames_are_repeated_twenty_times_at_most() {
-        let torus = one_residue(20_000, 0.0005);
+        let torus = one_residue(20_000, 0.002);
         let (share, _) = share_of_positive(&torus, 0.5, 5000);
-        assert!((share - 20.0 * 0.0005).abs() < 1e-3, "{share}");
+        let expected = 20.0 * 0.002 / (20.0 * 0.002 + 0.998);
+        assert!((share - expected).abs() < 1e-3, "{share}");
     }
 
     #[test]

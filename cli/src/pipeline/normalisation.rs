@@ -163,41 +163,15 @@ pub fn measure(
         of_states(&samples.log_q_head),
     );
     let has_head = head.iter().all(|q| q.is_finite());
+    let states: Vec<f64> = audited
+        .iter()
+        .flat_map(|&i| &samples.states[i * d..(i + 1) * d])
+        .copied()
+        .collect();
+    let head_if_any = has_head.then_some(&head[..]);
     let regions = fitted
         .iter()
-        .map(|region| {
-            let log_r: Vec<f64> = audited
-                .iter()
-                .map(|&i| {
-                    region
-                        .gaussian
-                        .log_density(&samples.states[i * d..(i + 1) * d])
-                })
-                .collect();
-            let ratios = |log_q: &[f64]| -> Vec<f64> {
-                let pairs = log_r.iter().zip(log_q);
-                pairs.map(|(r, q)| r - region.log_inside - q).collect()
-            };
-            let by_exact = ratios(&exact);
-            let by_head = has_head.then(|| ratios(&head));
-            let mean = LogMean::of(&by_exact);
-            Region {
-                torsions: region.torsions.clone(),
-                reference_share: region.share,
-                effective_samples: mean.effective,
-                exact: Estimate::of(mean),
-                head: by_head
-                    .as_deref()
-                    .map_or(Estimate::NONE, |r| Estimate::of(LogMean::of(r))),
-                head_minus_exact: by_head.as_deref().map_or(Estimate::NONE, |r| {
-                    let (value, standard_error) = LogMean::difference(&by_exact, r);
-                    Estimate {
-                        value,
-                        standard_error,
-                    }
-                }),
-            }
-        })
+        .map(|region| region.judge(&states, &exact, head_if_any))
         .collect();
     let log_z = |log_q: &[f64]| {
         let weights = samples.log_weights(log_q, &audited, molecule.thermal_energy);
@@ -212,6 +186,38 @@ pub fn measure(
         },
         log_z_frames: log_z_of_frames(model, &fitted, other, ladders)?,
     }))
+}
+
+impl Fitted {
+    /// What the Gaussian says of log-densities at samples `states` `[n, d]`.
+    fn judge(&self, states: &[f64], exact: &[f64], head: Option<&[f64]>) -> Region {
+        let d = states.len() / exact.len();
+        let log_r: Vec<f64> = states
+            .chunks_exact(d)
+            .map(|state| self.gaussian.log_density(state) - self.log_inside)
+            .collect();
+        let ratios =
+            |log_q: &[f64]| -> Vec<f64> { log_r.iter().zip(log_q).map(|(r, q)| r - q).collect() };
+        let by_exact = ratios(exact);
+        let by_head = head.map(ratios);
+        let mean = LogMean::of(&by_exact);
+        Region {
+            torsions: self.torsions.clone(),
+            reference_share: self.share,
+            effective_samples: mean.effective,
+            exact: Estimate::of(mean),
+            head: by_head
+                .as_deref()
+                .map_or(Estimate::NONE, |r| Estimate::of(LogMean::of(r))),
+            head_minus_exact: by_head.as_deref().map_or(Estimate::NONE, |r| {
+                let (value, standard_error) = LogMean::difference(&by_exact, r);
+                Estimate {
+                    value,
+                    standard_error,
+                }
+            }),
+        }
+    }
 }
 
 /// A Gaussian for every region of the torus with enough frames.
@@ -337,4 +343,68 @@ fn log_z_of_frames(
         // 0/0 for a single ladder: there is no error then.
         standard_error: (squares * count / (count - 1.0)).sqrt(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mixture of two Gaussians in the plane, one of them rare: its samples, and which of the two each came from.
+    fn mixture(n: usize, seed: u64) -> (Vec<f64>, Vec<bool>) {
+        let mut stream = Stream::new(seed, 0, 0);
+        let mut states = Vec::new();
+        let mut rare = Vec::new();
+        for _ in 0..n {
+            rare.push(stream.uniform() < 0.03);
+            let centre = if rare[rare.len() - 1] { 8.0 } else { 0.0 };
+            states.push(centre + stream.standard_normal());
+            states.push(stream.standard_normal());
+        }
+        (states, rare)
+    }
+
+    fn log_density(state: &[f64]) -> f64 {
+        let of = |centre: f64, share: f64| {
+            share.ln() - 0.5 * ((state[0] - centre).powi(2) + state[1].powi(2))
+        };
+        log_sum_exp(&[of(0.0, 0.97), of(8.0, 0.03)]) - std::f64::consts::TAU.ln()
+    }
+
+    #[test]
+    fn a_head_that_is_wrong_in_a_rare_region_is_found_there_alone() {
+        let (frames, rare) = mixture(20_000, 1);
+        let fit = |wanted: bool| Fitted {
+            gaussian: {
+                let rows: Vec<f64> = frames
+                    .chunks_exact(2)
+                    .zip(&rare)
+                    .filter(|(_, rare)| **rare == wanted)
+                    .flat_map(|(row, _)| row)
+                    .copied()
+                    .collect();
+                Gaussian::fit(&rows, 2, NARROWED).unwrap().unwrap()
+            },
+            log_inside: 0.0,
+            share: 0.5,
+            torsions: Vec::new(),
+        };
+        let (states, rare) = mixture(5000, 2);
+        let exact: Vec<f64> = states.chunks_exact(2).map(log_density).collect();
+        let error = |rare: &bool| if *rare { -0.27 } else { 0.0 };
+        let head: Vec<f64> = exact.iter().zip(&rare).map(|(q, r)| q + error(r)).collect();
+        for wanted in [false, true] {
+            let region = fit(wanted).judge(&states, &exact, Some(&head));
+            let [exact, shift] = [region.exact, region.head_minus_exact];
+            assert!(exact.value.abs() < 4.0 * exact.standard_error, "{region:?}");
+            assert!(exact.standard_error < 0.1 && region.effective_samples > FEWEST_EFFECTIVE);
+            let expected = error(&wanted);
+            assert!((shift.value - expected).abs() < 0.01, "{region:?}");
+        }
+        // A region that no sample reaches is not judged.
+        let (none, _) = mixture(100, 3);
+        let far: Vec<f64> = none.iter().map(|x| x + 40.0).collect();
+        let log_q: Vec<f64> = none.chunks_exact(2).map(log_density).collect();
+        let region = fit(true).judge(&far, &log_q, None);
+        assert!(region.exact.value < -100.0 && region.head.value.is_nan());
+    }
 }

@@ -239,7 +239,7 @@ fn bad_settings_are_refused_before_anything_is_made() {
         ("system.sequence=\"Ace-Nme\"", "Ace-Nme"),
         ("system.force_field=\"amber99\"", "amber99sbildn+obc2"),
         ("training.step=10", "did you mean training.steps?"),
-        ("data.ladders=3", "data.ladders"),
+        ("data.ladders=4", "data.ladders"),
         ("data.timestep_fs=0", "data.timestep_fs"),
         ("data.production_ps=nan", "data.production_ps"),
         ("data.production_ps=1e300", "data.production_ps"),
