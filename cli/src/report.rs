@@ -176,6 +176,7 @@ mod tests {
             ],
             log_z_samples: estimate(-195.6, 0.013),
             log_z_head: estimate(-195.5, 0.013),
+            log_z_traced: estimate(-195.6, 0.02),
             log_z_frames: estimate(-195.61, 0.02),
         }
     }

@@ -17,7 +17,7 @@ use super::coverage::Coverage;
 use super::data::Data;
 use super::model::{self, Model};
 use super::molecule::Molecule;
-use super::normalisation::{self, Normalisation};
+use super::normalisation::{self, Estimate, Normalisation};
 use super::sample::{self, Samples};
 use crate::config::Config;
 use crate::progress;
@@ -257,7 +257,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         &data.coverage_ladder,
         samples,
     )?;
-    let normalisation = audit_normalisation(&inputs, &reference, &held_out)?;
+    let normalisation = audit_normalisation(&inputs, &reference, &second, &held_out, &coverage)?;
     let free_energies = FreeEnergies::measure(&inputs)?;
     let normalised = metrics::normalised(&inputs.log_weights).unwrap_or_default();
     let mut summary = summarise(&inputs, &distances, &coverage, &free_energies, &normalised)?;
@@ -322,7 +322,9 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
 fn audit_normalisation(
     inputs: &Inputs<'_>,
     reference: &Compared,
+    second: &Compared,
     held_out: &Compared,
+    coverage: &Coverage,
 ) -> Result<Option<Normalisation>> {
     if !inputs.config.audit.normalisation {
         return Ok(None);
@@ -334,13 +336,24 @@ fn audit_normalisation(
             energy_kt: &compared.energy_kt,
         }
     }
+    // 1/w of frames that no noise leads to is 0.
+    let inverse: Vec<f64> = coverage.log_weights.iter().map(|w| -w).collect();
+    let of_frames = normalisation::log_mean_over_ladders(&inverse, &coverage.ladders);
+    let traced = Estimate {
+        value: -of_frames.value,
+        ..of_frames
+    };
+    // Both sets that samples are compared with, for the Gaussians of rare regions need frames.
+    let positions = [&inputs.data.reference[..], &inputs.data.second].concat();
+    let fitted_to = reference.and(second);
     let found = normalisation::measure(
         &inputs.model,
         &inputs.molecule,
         &inputs.samples,
-        &frames(&inputs.data.reference, reference),
+        &frames(&positions, &fitted_to),
         &frames(&inputs.data.coverage, held_out),
         &inputs.data.coverage_ladder,
+        traced,
         inputs.config.seed,
     )?;
     if let Some(found) = &found {

@@ -2,14 +2,15 @@
 //!
 //! In every basin of the dynamics a normalised Gaussian r is fitted to reference frames, in the coordinates that the map acts on.
 //! Then E_q\[r/q\] = ∫r over the coordinates' domain if, and only if, q is the density of the samples where r looks: a log q that
-//! is too high by δ there gives e^−δ. And the partition function Z = ∫exp(−E/kT) comes from samples as E_q\[exp(−E/kT)/q\],
-//! and from frames of ladders that the Gaussians were not fitted to as ∫r / E_p\[r exp(E/kT)\], without any network.
+//! is too high by δ there gives e^−δ. And the partition function Z = ∫exp(−E/kT) comes from samples as E_q\[exp(−E/kT)/q\], from frames
+//! traced back to noise as 1/E_p\[q exp(E/kT)\], and from frames of ladders that the Gaussians were not fitted to as
+//! ∫r / E_p\[r exp(E/kT)\], without any network.
 
 use anyhow::Result;
 use boltzmap_kernels::random::Stream;
 use boltzmap_physics::metrics::basins;
-use boltzmap_physics::metrics::gaussian::{Gaussian, LogMean};
-use boltzmap_physics::metrics::{log_sum_exp, normalised};
+use boltzmap_physics::metrics::gaussian::{Gaussian, LogMean, Scatter};
+use boltzmap_physics::metrics::{self, log_sum_exp, normalised};
 use serde::Serialize;
 
 use super::model::{Coordinates, Model};
@@ -20,14 +21,19 @@ use super::sample::Samples;
 const DOMAIN_INSIDE: u64 = 0x696e_7369_6465;
 /// Draws for it.
 const INSIDE_DRAWS: usize = 4000;
-/// Part of the frames' covariance that a Gaussian gets: narrower than q, so that r/q stays bounded in the tails.
-const NARROWED: f64 = 0.8;
+/// Part of the frames' covariance that a Gaussian gets: a little narrower than q, so that r/q stays bounded in the tails. In many dimensions
+/// narrowing costs much, by 1/(s √(2 − s²)) in the mean square of r/q for every one.
+const NARROWED: f64 = 0.9;
+/// The same where r is compared with the target, whose walls are steeper than a proposal's.
+const NARROWED_FOR_TARGET: f64 = 0.8;
+/// Rows, over the number of dimensions, that the covariance of all regions counts as beside a region's own.
+const POOLED: f64 = 4.0;
 /// Height of barriers between regions, kT: lower than between basins, for a Gaussian fits one mode only.
 const BARRIER: f64 = 1.0;
 /// Most regions, the most populated ones.
 const MOST_REGIONS: usize = 8;
 /// Fewest samples that must hold a mean for it to be judged.
-pub const FEWEST_EFFECTIVE: f64 = 30.0;
+pub const FEWEST_EFFECTIVE: f64 = 20.0;
 
 /// An estimate with its standard error; `null` where it could not be made.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -39,7 +45,8 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    const NONE: Estimate = Estimate {
+    /// Where there is none.
+    pub const NONE: Estimate = Estimate {
         value: f64::NAN,
         standard_error: f64::NAN,
     };
@@ -78,7 +85,9 @@ pub struct Normalisation {
     pub log_z_samples: Estimate,
     /// The same by the head.
     pub log_z_head: Estimate,
-    /// ln Z from reference frames and the Gaussians alone; error from the spread between ladders.
+    /// ln Z from frames traced back to noise, −ln Ê_p\[q/p̃\]; error from the spread between ladders.
+    pub log_z_traced: Estimate,
+    /// ln Z from reference frames and the Gaussians alone; error likewise.
     pub log_z_frames: Estimate,
 }
 
@@ -106,9 +115,10 @@ impl Normalisation {
         };
         let mut lines: Vec<String> = self.regions.iter().map(region).collect();
         lines.push(format!(
-            "ln Z: samples with exact likelihoods {}, with the head's {}, reference frames {}",
+            "ln Z: samples with exact likelihoods {}, with the head's {}, frames traced back {}, frames without the network {}",
             show(&self.log_z_samples),
             show(&self.log_z_head),
+            show(&self.log_z_traced),
             show(&self.log_z_frames)
         ));
         lines
@@ -126,14 +136,17 @@ pub struct Frames<'f> {
 }
 
 struct Fitted {
+    /// The Gaussian for samples, and ln of the part of it that lies in the domain.
     gaussian: Gaussian,
-    /// ln of the part of it that lies in the domain.
     log_inside: f64,
+    /// The Gaussian for frames of the target, and ln of its part.
+    for_target: Gaussian,
+    log_inside_for_target: f64,
     share: f64,
     torsions: Vec<f64>,
 }
 
-/// Measures with Gaussians fitted to `reference` and frames `other`, of `ladders` `[n]` that share nothing with it. `None` where the
+/// Measures with Gaussians fitted to `reference` and frames `other`, of `ladders` `[n]` that share nothing with it; `traced` is ln Z from frames traced back. `None` where the
 /// samples' file does not hold states, in Cartesian coordinates, whose orientation no Gaussian describes, and where no region has enough frames.
 pub fn measure(
     model: &Model,
@@ -142,6 +155,7 @@ pub fn measure(
     reference: &Frames<'_>,
     other: &Frames<'_>,
     ladders: &[i64],
+    traced: Estimate,
     seed: u64,
 ) -> Result<Option<Normalisation>> {
     let audited = samples.audited();
@@ -184,6 +198,7 @@ pub fn measure(
             true => log_z(&samples.log_q_head),
             false => Estimate::NONE,
         },
+        log_z_traced: traced,
         log_z_frames: log_z_of_frames(model, &fitted, other, ladders)?,
     }))
 }
@@ -230,26 +245,26 @@ fn fit(model: &Model, molecule: &Molecule, frames: &Frames<'_>, seed: u64) -> Re
     members.retain(|frames| frames.len() >= 2 * d);
     members.sort_by_key(|frames| std::cmp::Reverse(frames.len()));
     members.truncate(MOST_REGIONS);
+    let scatters: Vec<Scatter> = members
+        .iter()
+        .map(|members| {
+            let rows = members
+                .iter()
+                .flat_map(|&i| &encoded.state[i * d..(i + 1) * d]);
+            Scatter::of(&rows.copied().collect::<Vec<f64>>(), d)
+        })
+        .collect();
+    let Some(pooled) = Scatter::pooled(&scatters) else {
+        return Ok(Vec::new());
+    };
     let mut fitted = Vec::new();
-    for (number, members) in members.iter().enumerate() {
-        let rows: Vec<f64> = members
-            .iter()
-            .flat_map(|&i| &encoded.state[i * d..(i + 1) * d])
-            .copied()
-            .collect();
-        let Some(gaussian) = Gaussian::fit(&rows, d, NARROWED)? else {
+    for (number, (members, scatter)) in members.iter().zip(&scatters).enumerate() {
+        let weight = POOLED * d as f64;
+        let of = |scale| Gaussian::fit(scatter, &pooled, weight, scale);
+        let (Some(gaussian), Some(for_target)) = (of(NARROWED)?, of(NARROWED_FOR_TARGET)?) else {
             continue;
         };
-        let mut stream = Stream::new(seed, DOMAIN_INSIDE, number as u64);
-        let draws: Vec<f64> = (0..INSIDE_DRAWS)
-            .flat_map(|_| gaussian.draw(&mut stream))
-            .collect();
-        let decoded = model.coordinates.decode(&draws)?;
-        let width = 3 * molecule.n_atoms();
-        let inside = (0..INSIDE_DRAWS).filter(|&i| {
-            decoded.in_domain[i]
-                && molecule.in_target(&decoded.positions[i * width..(i + 1) * width])
-        });
+        let number = 2 * number as u64;
         let torsions = (0..dimension)
             .map(|k| {
                 let angles = members.iter().map(|&i| frames.torus[i * dimension + k]);
@@ -258,13 +273,35 @@ fn fit(model: &Model, molecule: &Molecule, frames: &Frames<'_>, seed: u64) -> Re
             })
             .collect();
         fitted.push(Fitted {
+            log_inside: log_inside(model, molecule, &gaussian, seed, number)?,
+            log_inside_for_target: log_inside(model, molecule, &for_target, seed, number + 1)?,
             gaussian,
-            log_inside: (inside.count() as f64 / INSIDE_DRAWS as f64).ln(),
+            for_target,
             share: members.len() as f64 / n as f64,
             torsions,
         });
     }
     Ok(fitted)
+}
+
+/// ln of the part of a Gaussian that lies in the domain of coordinates and target.
+fn log_inside(
+    model: &Model,
+    molecule: &Molecule,
+    gaussian: &Gaussian,
+    seed: u64,
+    number: u64,
+) -> Result<f64> {
+    let mut stream = Stream::new(seed, DOMAIN_INSIDE, number);
+    let draws: Vec<f64> = (0..INSIDE_DRAWS)
+        .flat_map(|_| gaussian.draw(&mut stream))
+        .collect();
+    let decoded = model.coordinates.decode(&draws)?;
+    let width = 3 * molecule.n_atoms();
+    let inside = (0..INSIDE_DRAWS).filter(|&i| {
+        decoded.in_domain[i] && molecule.in_target(&decoded.positions[i * width..(i + 1) * width])
+    });
+    Ok((inside.count() as f64 / INSIDE_DRAWS as f64).ln())
 }
 
 /// The frames of every combination of basins: each torsion in turn splits what the ones before it left together.
@@ -308,7 +345,7 @@ fn log_z_of_frames(
             let state = &encoded.state[i * d..(i + 1) * d];
             let terms: Vec<f64> = fitted
                 .iter()
-                .map(|region| log_share(region) + region.gaussian.log_density(state))
+                .map(|region| log_share(region) + region.for_target.log_density(state))
                 .collect();
             let log_p = -frames.energy_kt[i] - encoded.log_det[i] + encoded.log_share[i];
             log_sum_exp(&terms) - log_p
@@ -316,33 +353,40 @@ fn log_z_of_frames(
         .collect();
     let inside: Vec<f64> = fitted
         .iter()
-        .map(|region| log_share(region) + region.log_inside)
+        .map(|region| log_share(region) + region.log_inside_for_target)
         .collect();
-    let mean = LogMean::of(&log_ratios);
-    // Frames of a ladder are correlated, so the ladders' shares of the sum tell the error.
-    let Some(parts) = normalised(&log_ratios) else {
-        return Ok(Estimate::NONE);
+    let mean = log_mean_over_ladders(&log_ratios, ladders);
+    Ok(Estimate {
+        value: log_sum_exp(&inside) - mean.value,
+        ..mean
+    })
+}
+
+/// ln of the mean of e^v over frames. Frames of a ladder are correlated, so the ladders' parts of the sum tell the error; NaN for one ladder.
+pub fn log_mean_over_ladders(values: &[f64], ladders: &[i64]) -> Estimate {
+    let Some(parts) = normalised(values) else {
+        return Estimate::NONE;
     };
     let mut sums: Vec<(i64, f64, f64)> = Vec::new();
     for (part, &ladder) in parts.iter().zip(ladders) {
         match sums.iter_mut().find(|(other, ..)| *other == ladder) {
-            Some((_, sum, count)) => {
+            Some((_, sum, frames)) => {
                 *sum += part;
-                *count += 1.0;
+                *frames += 1.0;
             }
             None => sums.push((ladder, *part, 1.0)),
         }
     }
-    let count = sums.len() as f64;
+    let (count, n) = (sums.len() as f64, values.len() as f64);
     let squares: f64 = sums
         .iter()
-        .map(|(_, sum, frames)| (sum - frames / n as f64).powi(2))
+        .map(|(_, sum, frames)| (sum - frames / n).powi(2))
         .sum();
-    Ok(Estimate {
-        value: log_sum_exp(&inside) - mean.value,
-        // 0/0 for a single ladder: there is no error then.
+    Estimate {
+        value: metrics::log_mean_weight(values),
+        // 0/0 for a single ladder.
         standard_error: (squares * count / (count - 1.0)).sqrt(),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -373,20 +417,28 @@ mod tests {
     #[test]
     fn a_head_that_is_wrong_in_a_rare_region_is_found_there_alone() {
         let (frames, rare) = mixture(20_000, 1);
-        let fit = |wanted: bool| Fitted {
-            gaussian: {
-                let rows: Vec<f64> = frames
+        let fit = |wanted: bool| {
+            let gaussian = {
+                let group: Vec<f64> = frames
                     .chunks_exact(2)
                     .zip(&rare)
                     .filter(|(_, rare)| **rare == wanted)
                     .flat_map(|(row, _)| row)
                     .copied()
                     .collect();
-                Gaussian::fit(&rows, 2, NARROWED).unwrap().unwrap()
-            },
-            log_inside: 0.0,
-            share: 0.5,
-            torsions: Vec::new(),
+                let group = Scatter::of(&group, 2);
+                let pooled = Scatter::pooled(std::slice::from_ref(&group)).unwrap();
+                let fitted = Gaussian::fit(&group, &pooled, 4.0, NARROWED);
+                fitted.unwrap().unwrap()
+            };
+            Fitted {
+                for_target: gaussian.clone(),
+                gaussian,
+                log_inside: 0.0,
+                log_inside_for_target: 0.0,
+                share: 0.5,
+                torsions: Vec::new(),
+            }
         };
         let (states, rare) = mixture(5000, 2);
         let exact: Vec<f64> = states.chunks_exact(2).map(log_density).collect();

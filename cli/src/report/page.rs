@@ -187,7 +187,7 @@ fn metrics(s: &Summary) -> String {
             row(&["head", &count(s.n_audited), &percent(s.ess_head_audited)]),
             row(&["exact", &count(s.n_audited), &percent(s.ess_exact)]),
             row(&[
-                "exact, top 0.2 % clipped",
+                "exact, without the top 0.2 %",
                 &count(s.n_audited),
                 &percent(s.ess_exact_clipped),
             ]),
@@ -372,7 +372,8 @@ fn normalisation(s: &Summary) -> String {
     for (name, value) in [
         ("ln Z, samples", &found.log_z_samples),
         ("ln Z, by the head", &found.log_z_head),
-        ("ln Z, frames alone", &found.log_z_frames),
+        ("ln Z, frames traced back", &found.log_z_traced),
+        ("ln Z, frames without the network", &found.log_z_frames),
     ] {
         rows.push(vec![
             name.into(),

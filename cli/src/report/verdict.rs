@@ -213,17 +213,27 @@ fn normalisation(summary: &Summary) -> Option<Statement> {
             )
         );
     }
-    let (samples, frames) = (found.log_z_samples, found.log_z_frames);
-    if samples.value.is_finite() && frames.value.is_finite() {
+    let samples = found.log_z_samples;
+    let routes = [
+        (found.log_z_traced, "frames traced back to noise"),
+        (found.log_z_frames, "frames without the network"),
+    ];
+    text += &format!(
+        ". ln Z is {} from samples",
+        with_error(samples.value, samples.standard_error)
+    );
+    for (estimate, name) in routes {
+        if !(estimate.value.is_finite() && estimate.standard_error.is_finite()) {
+            continue;
+        }
         text += &format!(
-            ". ln Z is {} from samples and {} from reference frames without the network",
-            with_error(samples.value, samples.standard_error),
-            with_error(frames.value, frames.standard_error)
+            ", {} from {name}",
+            with_error(estimate.value, estimate.standard_error)
         );
-        let error = samples.standard_error.hypot(frames.standard_error);
-        if (samples.value - frames.value).abs() > OFF * error {
+        let error = samples.standard_error.hypot(estimate.standard_error);
+        if (samples.value - estimate.value).abs() > OFF * error {
             tone = Tone::Bad;
-            text += ", which disagree: likelihoods, samples or reference are wrong";
+            text += " (which disagree: likelihoods, samples or reference are wrong)";
         }
     }
     Some(Statement {

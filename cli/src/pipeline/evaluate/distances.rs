@@ -45,6 +45,13 @@ impl Compared {
         }
     }
 
+    /// The rows of this and another set.
+    pub(super) fn and(&self, other: &Compared) -> Compared {
+        let energies = self.energy_kt.iter().chain(&other.energy_kt).copied();
+        let torus = [&self.torus[..], &other.torus].concat();
+        Compared::new(torus, energies, self.dimension)
+    }
+
     pub(super) fn count(&self) -> usize {
         self.energy_kt.len()
     }
