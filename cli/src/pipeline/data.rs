@@ -16,6 +16,7 @@ use boltzmap_physics::metrics::free_energy::is_positive_state;
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::replica_exchange::{ReplicaExchange, ReplicaExchangeSettings, RunEnd};
 
+use super::Stage;
 use super::molecule::Molecule;
 use crate::card::{self, Card};
 use crate::config::Config;
@@ -269,6 +270,7 @@ pub fn generate(run: &RunDir, config: &Config) -> Result<()> {
             atoms: molecule.n_atoms(),
             finished: true,
             sha256: String::new(),
+            settings: Some(Stage::Data.settings(config)),
         },
     )
 }

@@ -10,9 +10,10 @@ use boltzmap_physics::metrics::{self, Interval};
 use super::Stage;
 use super::coverage::Coverage;
 use super::data::Data;
-use super::model::{self, Model};
+use super::model;
 use super::molecule::Molecule;
 use super::sample::{self, Samples};
+use super::settings;
 use crate::config::Config;
 use crate::progress;
 use crate::report::{Band, Curve, Ensemble, Profile, Report, Summary, free_energy_profile};
@@ -189,7 +190,9 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let molecule = Molecule::new(config)?;
     let data = Data::read(run, &molecule)?;
     let samples = Samples::read(run, &molecule)?;
-    let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
+    let model = sample::model_of(run, config, &molecule)?;
+    settings::check_data(run, config)?;
+    settings::check_samples(run, config, &samples)?;
     let schedule = model::schedule(config)?;
     let (kt, dimension, seed) = (
         molecule.thermal_energy,
@@ -293,14 +296,14 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         .map(|(_, weight)| weight)
         .sum();
 
-    let reference_band = profile_band(&reference_phi, &[], &ladders, replicates.min(100), seed);
+    let reference_band = profile_band(&reference_phi, &[], &ladders, replicates, seed);
     let single: Vec<[usize; 2]> = (0..chosen.len()).map(|i| [i, i + 1]).collect();
     let profile = Profile {
         phi: (0..PROFILE_BINS)
             .map(|i| std::f64::consts::TAU * ((i as f64 + 0.5) / PROFILE_BINS as f64 - 0.5))
             .collect(),
         reference: reference_band,
-        reweighted: profile_band(&chosen_phi, &normalised, &single, replicates.min(100), seed),
+        reweighted: profile_band(&chosen_phi, &normalised, &single, replicates, seed),
         proposal: free_energy_profile(&phi, &[], PROFILE_BINS),
     };
     run.set_seconds(Stage::Evaluate.name(), start.elapsed().as_secs_f64())?;
@@ -346,6 +349,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         epsilon: schedule.epsilon(),
         n_parameters: model.flow_map.layout().total(),
         training_steps: model.step as usize,
+        skipped_steps: model.metadata.skipped as usize,
         seconds: run.seconds()?,
         threads: provenance.threads,
         simd_tier: provenance.simd_tier.into(),
@@ -363,7 +367,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let (reference_first_phi, reference_first_psi) = reference_pair.unzip();
     let report = Report {
         summary,
-        command: config.command(),
+        recipe: settings::recipe(run, config, &model.metadata, &samples)?,
         reference: Ensemble {
             phi: reference_first_phi,
             psi: reference_first_psi,

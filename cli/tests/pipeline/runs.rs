@@ -64,6 +64,7 @@ fn a_run_holds_everything_it_promises() {
     assert_eq!(summary["threads"], 2);
     assert_eq!(summary["seed"], 1);
     assert_eq!(summary["training_steps"], 60);
+    assert_eq!(summary["skipped_steps"], 0);
     assert!(summary["simd_tier"].is_string());
     for stage in ["data", "train", "sample", "audit", "evaluate"] {
         assert!(
@@ -311,6 +312,38 @@ fn interrupted_dynamics_leave_no_data() {
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
     let names = contents(&root);
     assert!(names.keys().eq(["config.toml", "provenance.json"]));
+}
+
+/// `timeout -s INT` sends its signal to the process and to its group, microseconds apart: that is one interruption.
+#[cfg(unix)]
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one_interruption() {
+    let directory = copy_of(&["config.toml", "data.npz", "data.npz.card.json"]);
+    let root = directory.path();
+    crate::damage::change_config(root, "\nsteps = 60\n", "\nsteps = 100000\n");
+    let mut child = boltzmap(&["train", path(root)])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let checkpoint = root.join("checkpoint.safetensors");
+    wait_for(&mut child, || checkpoint.exists());
+    let before = std::fs::read(&checkpoint).unwrap();
+    let id = child.id();
+    let twice = format!("kill -INT {id}; kill -INT {id}; kill -INT {id}");
+    let status = std::process::Command::new("sh")
+        .args(["-c", &twice])
+        .status();
+    assert!(status.expect("a shell starts").success());
+    let output = child.wait_with_output().unwrap();
+    let complaint = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{complaint}");
+    // It stopped at a safe point and kept what it had.
+    assert!(
+        complaint.contains("interrupted; go on with --resume"),
+        "{complaint}"
+    );
+    assert!(std::fs::read(&checkpoint).unwrap() != before);
 }
 
 #[cfg(unix)]
