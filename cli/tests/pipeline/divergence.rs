@@ -152,11 +152,7 @@ fn an_earlier_finished_training_is_not_taken_for_one_that_diverged() {
     says(&complaint, &["lower training.weight_decay", "at step 0"]);
     says(&refused(&root, &["sample", path(&root)]), &["step 0 of 30"]);
     // From step 0 with sane settings it is a training like any other.
-    change_config(
-        &root,
-        "\nweight_decay = 1000000.0\n",
-        "\nweight_decay = 0.0\n",
-    );
+    change_config(&root, "\nweight_decay = 1e6\n", "\nweight_decay = 0.0\n");
     succeed(boltzmap(&["train", path(&root), "--resume"]));
     assert_eq!(checkpoint(&root).metadata["step"], 30);
     assert!(checkpoint(&root).metadata.get("changes").is_none());
