@@ -480,17 +480,17 @@ impl Trainer {
         }
     }
 
-    /// The losses of the latest step's batch at the parameters as they are now, without a step: whether they are worth keeping. None before
-    /// the first step.
+    /// The losses of the latest step's batch at the parameters as they are now, without a step: whether they are worth keeping. They count as
+    /// those of the next step, which begins with these parameters. None before the first step.
     pub fn losses(&mut self, source: &dyn DataSource) -> Option<StepMetrics> {
-        let step = self.next_step().checked_sub(1)?;
-        let (parts, scale) = self.differentiate(source, step);
+        let next = self.next_step();
+        let (parts, scale) = self.differentiate(source, next.checked_sub(1)?);
         let gradient_norm = squared_norm(&self.gradients).sqrt() * scale;
         Some(StepMetrics {
-            step,
+            step: next,
             parts,
             gradient_norm,
-            learning_rate: self.config.learning_rate.rate(step),
+            learning_rate: self.config.learning_rate.rate(next),
             applied: false,
         })
     }

@@ -350,3 +350,73 @@ impl Model {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use boltzmap_objectives::divergence::Observed;
+
+    /// Metadata of a training whose flow-matching loss stood at `level` times the start for a while and that skipped `skipped` steps.
+    fn metadata(level: f64, skipped: u64) -> ModelMetadata {
+        let mut watch = DivergenceWatch::new("flow_matching");
+        for step in 0..40 {
+            let loss = if step < 30 { 1.0 } else { level };
+            let observed = Observed {
+                step,
+                parts: &[("flow_matching".to_owned(), loss)],
+                gradient_norm: 1.0,
+            };
+            assert_eq!(watch.observe(observed), None);
+        }
+        let chart = CartesianChart::fit(2, &[0.1, 0.0, 0.0, -0.1, 0.0, 0.0]).expect("two atoms");
+        ModelMetadata {
+            flow_map: FlowMapConfig {
+                subspace: Subspace::MeanFree,
+                network: NetworkConfig::Mlp(MlpConfig {
+                    tokens: 2,
+                    channels: 3,
+                    width: 4,
+                    blocks: 1,
+                    conditioning_width: 4,
+                    time_frequencies: 1,
+                }),
+            },
+            coordinates: Coordinates::Cartesian(chart),
+            step: 40,
+            skipped,
+            calibration: None,
+            settings: None,
+            data_sha256: None,
+            changes: Vec::new(),
+            watch: Some(watch),
+            diverged: None,
+        }
+    }
+
+    #[test]
+    fn bad_samples_of_a_bad_training_do_not_ask_for_more_of_it() {
+        assert_eq!(metadata(1.0, 0).advice(), "train longer");
+        assert_eq!(metadata(3.0, 0).advice(), "train longer");
+        let unsteady = metadata(30.0, 0).advice();
+        assert!(
+            unsteady.contains("30 times") && unsteady.contains("lower training.learning_rate"),
+            "{unsteady}"
+        );
+        let skipped = metadata(1.0, 7).advice();
+        assert!(
+            skipped.contains("skipped 7 of 40 steps")
+                && skipped.contains("lower training.learning_rate")
+                && !skipped.contains("longer"),
+            "{skipped}"
+        );
+    }
+
+    /// What watches the losses is read as it was written, to the last bit: a resumed training writes the same checkpoint.
+    #[test]
+    fn metadata_are_read_as_they_were_written() {
+        let written = serde_json::to_string(&metadata(1.0 / 3.0, 2)).unwrap();
+        let read: ModelMetadata = serde_json::from_str(&written).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), written);
+        assert_eq!(read.watch, metadata(1.0 / 3.0, 2).watch);
+    }
+}

@@ -236,6 +236,11 @@ pub fn recipe(
             }
         }
     }
+    if let (Some(trained_on), Some(card)) = (&metadata.data_sha256, card::read(&run.data())?)
+        && *trained_on != card.sha256
+    {
+        caveats.push("checkpoint.safetensors was trained on other data than data.npz holds".into());
+    }
     caveats.extend(metadata.changes.iter().map(|change| {
         format!(
             "checkpoint.safetensors was trained with {} {} up to step {} and with {} from there",

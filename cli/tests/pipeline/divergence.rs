@@ -199,3 +199,44 @@ fn a_calibration_that_diverges_leaves_the_trained_map() {
     succeed(boltzmap(&["train", path(&root), "--resume"]));
     assert!(checkpoint(&root).tensors == checkpoint(&plain).tensors);
 }
+
+/// To look at the losses before a checkpoint is written does not move the training.
+#[test]
+fn the_frequency_of_checkpoints_does_not_matter() {
+    let directory = tempfile::tempdir().unwrap();
+    let [often, once] = ["1", "1000"].map(|every| {
+        let root = directory.path().join(every);
+        let every = format!("training.checkpoint_every={every}");
+        prepare(&root, &["training.method=\"f2d2\"", &every]);
+        succeed(boltzmap(&["train", path(&root)]));
+        std::fs::read(root.join("checkpoint.safetensors")).unwrap()
+    });
+    assert!(often == once);
+}
+
+/// Trainings too short for a judgement over many steps, and losses that are wrong from the start.
+#[test]
+fn short_trainings_and_absurd_weights_stop_too() {
+    let directory = tempfile::tempdir().unwrap();
+    for steps in ["1", "2", "5", "9"] {
+        let root = directory.path().join(steps);
+        let steps = format!("training.steps={steps}");
+        prepare(
+            &root,
+            &[&steps, "training.warmup=0", "training.learning_rate=1e9"],
+        );
+        let complaint = stopped(&["train", path(&root)]);
+        says(&complaint, &["diverged", "lower training.learning_rate"]);
+        assert_eq!(checkpoint(&root).metadata["step"], 0);
+    }
+    let root = directory.path().join("weight");
+    prepare(
+        &root,
+        &["training.velocity_weight=1e38", "training.steps=12"],
+    );
+    let complaint = stopped(&["train", path(&root)]);
+    says(
+        &complaint,
+        &["diverged from step 0 on", "training.velocity_weight"],
+    );
+}

@@ -98,4 +98,13 @@ fn a_run_whose_stages_differ_says_so() {
         assert!(footer.contains(words), "{words}: {footer}");
     }
     makes_again(root);
+    // New data beside an old model.
+    succeed(boltzmap(&["md", path(root)]));
+    succeed(boltzmap(&["evaluate", path(root)]));
+    let footer = self::footer(root);
+    assert!(
+        footer.contains("trained on other data than data.npz holds")
+            && !footer.contains("data.npz was made with"),
+        "{footer}"
+    );
 }

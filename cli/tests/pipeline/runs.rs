@@ -321,20 +321,17 @@ fn a_signal_that_comes_twice_at_once_is_one_interruption() {
     let directory = copy_of(&["config.toml", "data.npz", "data.npz.card.json"]);
     let root = directory.path();
     crate::damage::change_config(root, "\nsteps = 60\n", "\nsteps = 100000\n");
+    // Ten steps of this batch, after which it is safe to stop, take far longer than the time between the signals.
+    crate::damage::change_config(root, "\nbatch = 24\n", "\nbatch = 1600\n");
     let mut child = boltzmap(&["train", path(root)])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the command starts");
-    let checkpoint = root.join("checkpoint.safetensors");
-    wait_for(&mut child, || checkpoint.exists());
-    let before = std::fs::read(&checkpoint).unwrap();
-    let id = child.id();
-    let twice = format!("kill -INT {id}; kill -INT {id}; kill -INT {id}");
-    let status = std::process::Command::new("sh")
-        .args(["-c", &twice])
-        .status();
-    assert!(status.expect("a shell starts").success());
+    wait_for(&mut child, || root.join("metrics.jsonl").exists());
+    interrupt(&child);
+    std::thread::sleep(Duration::from_millis(100));
+    interrupt(&child);
     let output = child.wait_with_output().unwrap();
     let complaint = text(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{complaint}");
@@ -343,7 +340,7 @@ fn a_signal_that_comes_twice_at_once_is_one_interruption() {
         complaint.contains("interrupted; go on with --resume"),
         "{complaint}"
     );
-    assert!(std::fs::read(&checkpoint).unwrap() != before);
+    assert!(root.join("checkpoint.safetensors").exists());
 }
 
 #[cfg(unix)]
