@@ -18,7 +18,7 @@ const MOST_BEYOND: usize = WINDOW / 2;
 /// Steps whose mean is the leading loss at the start.
 const START: u32 = 10;
 /// A step's part of that mean is at most this many times the first one's: what diverges at once must not set its own scale.
-const LARGEST_OF_START: f32 = 10.0;
+const LARGEST_OF_START: f32 = 3.0;
 /// Times the start that the leading loss may reach.
 const LEADING_LIMIT: f32 = 100.0;
 /// Times the largest first value of any loss that another loss may reach.
@@ -299,7 +299,7 @@ mod tests {
             found
                 .latest
                 .start
-                .is_some_and(|start| (1.4..14.0).contains(&start))
+                .is_some_and(|start| (1.4..4.2).contains(&start))
         );
 
         // Finite gradients, a loss that grows by half in every step.

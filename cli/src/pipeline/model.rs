@@ -276,20 +276,26 @@ pub const HEAD_PREFIX: &str = "head/";
 const UNSTEADY: f32 = 10.0;
 
 impl ModelMetadata {
+    /// What was not as it should be in a training that went to its end; none where it was healthy.
+    pub fn unsteadiness(&self) -> Option<String> {
+        let (level, step) = self.watch.as_ref()?.peak();
+        match self.skipped {
+            0 if level <= UNSTEADY => None,
+            0 => Some(format!(
+                "the training was unsteady, its flow-matching loss stood at {level:.0} times that of the start in step {step}"
+            )),
+            skipped => Some(format!(
+                "the training skipped {skipped} of {} steps, whose gradient was not finite",
+                self.step
+            )),
+        }
+    }
+
     /// What to do where samples are bad: how to train otherwise, judged by how the training went.
     pub fn advice(&self) -> String {
-        let lower = "lower training.learning_rate and train again";
-        let peak = self.watch.as_ref().map_or((0.0, 0), DivergenceWatch::peak);
-        match self.skipped {
-            0 if peak.0 <= UNSTEADY => "train longer".into(),
-            0 => format!(
-                "the training was unsteady, its flow-matching loss stood at {:.0} times that of the start in step {}: {lower}",
-                peak.0, peak.1
-            ),
-            skipped => format!(
-                "the training skipped {skipped} of {} steps, whose gradient was not finite: {lower}",
-                self.step
-            ),
+        match self.unsteadiness() {
+            None => "train longer".into(),
+            Some(text) => format!("{text}: lower training.learning_rate and train again"),
         }
     }
 

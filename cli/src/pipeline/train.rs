@@ -230,13 +230,12 @@ impl<'a> Course<'a> {
                 return Err(progress::Interrupted.into());
             }
         }
-        let skipped = match self.trainer.skipped {
-            0 => String::new(),
-            skipped => {
-                format!("{skipped} of {steps} steps skipped, for their gradient was not finite")
-            }
-        };
-        progress.finish(&skipped);
+        progress.finish("");
+        if let Some(text) = self.metadata().unsteadiness() {
+            progress::note(&format!(
+                "note: {text}; a lower training.learning_rate may do better"
+            ));
+        }
         Ok(())
     }
 

@@ -240,3 +240,32 @@ fn short_trainings_and_absurd_weights_stop_too() {
         &["diverged from step 0 on", "training.velocity_weight"],
     );
 }
+
+/// A training that shook but came to its end is kept, and is not praised.
+#[test]
+fn unsteady_trainings_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("run");
+    prepare(
+        &root,
+        &[
+            "training.method=\"flow_matching\"",
+            "training.learning_rate=0.5",
+            "training.steps=100",
+        ],
+    );
+    let output = succeed(boltzmap(&["train", path(&root)]));
+    let said = text(&output.stderr);
+    says(
+        &said,
+        &[
+            "unsteady",
+            "times that of the start",
+            "lower training.learning_rate",
+        ],
+    );
+    let steady = directory.path().join("steady");
+    prepare(&steady, &[]);
+    let said = text(&succeed(boltzmap(&["train", path(&steady)])).stderr);
+    assert!(!said.contains("note:"), "{said}");
+}
