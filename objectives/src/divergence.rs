@@ -140,7 +140,9 @@ impl DivergenceWatch {
             let begun = self.begun.contains(name) || (leads && start.is_some());
             let beyond = begun && start.is_some_and(|start| *value > f64::from(limit * start));
             if !value.is_finite() || beyond {
-                return Some(symptom(name, *value, start.filter(|_| begun)));
+                // What is told of the leading loss is its first value, which nothing can have spoilt.
+                let told = if leads { self.first } else { start };
+                return Some(symptom(name, *value, told.filter(|_| begun)));
             }
         }
         if !observed.gradient_norm.is_finite() {
@@ -299,7 +301,7 @@ mod tests {
             found
                 .latest
                 .start
-                .is_some_and(|start| (1.4..4.2).contains(&start))
+                .is_some_and(|start| (start - 1.4).abs() < 1e-6)
         );
 
         // Finite gradients, a loss that grows by half in every step.
