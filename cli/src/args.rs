@@ -113,7 +113,9 @@ pub struct RunArguments {
 /// Arguments of the single stages.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-A stage reads the run directory's config.toml and the files of the stages before it.
+A stage reads the run directory's config.toml and the files of the stages before it. Every file states the settings that made it:
+where config.toml was edited since, --resume goes on if the new settings can be followed (a training with another
+training.learning_rate, more training.steps) and otherwise says which setting differs. sample and evaluate always start anew.
 To start from nothing but a configuration:
   mkdir -p runs/mine && boltzmap info ala2 > runs/mine/config.toml
   boltzmap md runs/mine && boltzmap train runs/mine && boltzmap sample runs/mine && boltzmap evaluate runs/mine")]
@@ -121,7 +123,7 @@ pub struct StageArguments {
     /// The run directory
     #[arg(value_name = "RUN_DIR")]
     pub directory: PathBuf,
-    /// Go on from the stage's last checkpoint
+    /// Go on from where the stage was left, doing nothing where it is done
     #[arg(long)]
     pub resume: bool,
 }

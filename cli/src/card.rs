@@ -1,5 +1,6 @@
 //! The card of a data set: what is in a file, how it was made, and its SHA-256, as JSON beside it (`FILE.card.json`).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -35,6 +36,9 @@ pub struct Card {
     pub finished: bool,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
+    /// The settings of a run that made the file, by their paths; absent where no configuration did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<BTreeMap<String, String>>,
 }
 
 /// Where the card of a file is.
@@ -67,28 +71,39 @@ pub fn write(file: &Path, mut card: Card) -> Result<()> {
     write_atomically(&path_of(file), text.as_bytes())
 }
 
-/// Checks a file against its card, if it has one.
+/// The card of a file, if it has one. The file itself is not looked at.
 ///
 /// # Errors
-/// If the card is no card, or the file is not the one it was written for.
-pub fn verify(file: &Path) -> Result<Option<Card>> {
+/// If the card is no card.
+pub fn read(file: &Path) -> Result<Option<Card>> {
     let path = path_of(file);
     if !path.exists() {
         return Ok(None);
     }
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    let card: Card = serde_json::from_str(&text).with_context(|| {
+    let card = serde_json::from_str(&text).with_context(|| {
         format!(
             "{} is not a card of a data set; delete it or make the data again",
             path.display()
         )
     })?;
+    Ok(Some(card))
+}
+
+/// Checks a file against its card, if it has one.
+///
+/// # Errors
+/// If the card is no card, or the file is not the one it was written for.
+pub fn verify(file: &Path) -> Result<Option<Card>> {
+    let Some(card) = read(file)? else {
+        return Ok(None);
+    };
     ensure!(
         card.sha256 == digest(file)?,
         "{} is not the file that {} describes: its SHA-256 differs; it was changed or damaged, make it again or delete the card",
         file.display(),
-        path.display()
+        path_of(file).display()
     );
     Ok(Some(card))
 }

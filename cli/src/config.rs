@@ -4,11 +4,14 @@
 //! key that it lacks does not exist, and the type of its value is the type of the setting.
 
 mod merge;
+mod recipe;
 mod render;
+mod suggest;
 mod validate;
 
-pub(crate) use merge::nearest;
+pub(crate) use suggest::nearest;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -412,7 +415,7 @@ impl Config {
             merge::text(&mut table, &text, source)?;
         } else {
             let names = PRESETS.map(|(name, _)| name);
-            let hint = merge::nearest(source, names.iter().copied())
+            let hint = nearest(source, names.iter().copied())
                 .map_or_else(String::new, |name| format!("; did you mean {name}?"));
             bail!(
                 "there is no preset or configuration file named '{source}' (presets: {}){hint}",
@@ -465,25 +468,12 @@ impl Config {
         })
     }
 
-    /// The command that makes a run with this configuration: its preset and what differs from it, or where the name is
-    /// no preset's, the run directory's own file.
-    pub fn command(&self) -> String {
-        let preset = Config::resolve(&ConfigArguments {
-            source: Some(self.name.clone()),
-            ..ConfigArguments::default()
-        });
-        let is_preset = PRESETS.iter().any(|(name, _)| *name == self.name);
-        let (Ok(preset), true) = (preset, is_preset) else {
-            return "boltzmap run config.toml".into();
-        };
-        let theirs = merge::flatten(&merge::table_of(&preset));
-        let mut command = format!("boltzmap run {} --seed {}", self.name, self.seed);
-        for (path, value) in merge::flatten(&merge::table_of(self)) {
-            if path != "seed" && theirs.get(&path) != Some(&value) {
-                command += &format!(" --set '{path}={value}'");
-            }
-        }
-        command
+    /// Every setting by its path, as a TOML value.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        merge::flatten(&merge::table_of(self))
+            .into_iter()
+            .map(|(path, value)| (path, render::literal(&value)))
+            .collect()
     }
 }
 
@@ -594,18 +584,6 @@ mod tests {
                 .temperature,
             310.0
         );
-    }
-
-    #[test]
-    fn commands_make_the_configuration_again() {
-        let sets = ["training.batch=7", "system.sequence=\"AAA\"", "seed=5"];
-        let config = resolve("ala2-tiny", &sets).unwrap();
-        assert_eq!(
-            config.command(),
-            "boltzmap run ala2-tiny --seed 5 --set 'system.sequence=\"AAA\"' --set 'training.batch=7'"
-        );
-        let own = resolve("ala2", &["name=\"mine\""]).unwrap();
-        assert_eq!(own.command(), "boltzmap run config.toml");
     }
 
     #[test]

@@ -11,6 +11,10 @@ use thiserror::Error;
 static QUIET: AtomicBool = AtomicBool::new(false);
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
+/// Time after the first Ctrl-C within which another counts as the same: `timeout -s INT` and some shells send one signal to the
+/// process and one to its group, microseconds apart.
+const SAME_INTERRUPT: Duration = Duration::from_millis(700);
+
 /// Time between two plain lines where standard error is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -42,17 +46,43 @@ pub struct Interrupted;
 #[error("interrupted; {0}")]
 pub struct Abandoned(pub String);
 
-/// Makes Ctrl-C set a flag that long work looks at; a second one exits at once.
-pub fn install_interrupt_handler() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if INTERRUPT.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+/// What a Ctrl-C asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// Stop at the next safe point.
+    Stop,
+    /// Nothing new: it belongs to the one before.
+    Same,
+    /// Stop at once.
+    Exit,
+}
+
+/// The request of a Ctrl-C at `now`, where `first` is when the first one came; it is set by that one.
+fn request(first: &mut Option<Instant>, now: Instant) -> Request {
+    match *first {
+        None => {
+            *first = Some(now);
+            Request::Stop
         }
-        use std::io::Write;
-        let _ = writeln!(
-            std::io::stderr(),
-            "stopping at the next safe point (Ctrl-C again stops at once)"
-        );
+        Some(before) if now.duration_since(before) < SAME_INTERRUPT => Request::Same,
+        Some(_) => Request::Exit,
+    }
+}
+
+/// Makes Ctrl-C set a flag that long work looks at; a second one, after a moment, exits at once.
+pub fn install_interrupt_handler() -> Result<()> {
+    let mut first = None;
+    ctrlc::set_handler(move || match request(&mut first, Instant::now()) {
+        Request::Stop => {
+            use std::io::Write;
+            INTERRUPT.store(true, Ordering::SeqCst);
+            let _ = writeln!(
+                std::io::stderr(),
+                "stopping at the next safe point (Ctrl-C again stops at once)"
+            );
+        }
+        Request::Same => {}
+        Request::Exit => std::process::exit(130),
     })
     .context("cannot catch Ctrl-C")
 }
@@ -196,11 +226,26 @@ pub fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_interrupt_counts_after_a_moment() {
+        let (start, mut first) = (Instant::now(), None);
+        let mut after = |milliseconds| {
+            let now = start + Duration::from_millis(milliseconds);
+            request(&mut first, now)
+        };
+        assert_eq!(after(0), Request::Stop);
+        assert_eq!(after(0), Request::Same);
+        assert_eq!(after(500), Request::Same);
+        assert_eq!(after(1000), Request::Exit);
+    }
+
     #[test]
     fn durations_read_well() {
-        assert_eq!(super::duration(3.1234), "3.1 s");
-        assert_eq!(super::duration(59.6), "60 s");
-        assert_eq!(super::duration(600.0), "10.0 min");
-        assert_eq!(super::duration(9000.0), "2.5 h");
+        assert_eq!(duration(3.1234), "3.1 s");
+        assert_eq!(duration(59.6), "60 s");
+        assert_eq!(duration(600.0), "10.0 min");
+        assert_eq!(duration(9000.0), "2.5 h");
     }
 }

@@ -64,13 +64,22 @@ pub struct Curve {
     pub values: Vec<f64>,
 }
 
+/// How to make a run again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipe {
+    /// The command for the configuration that the run directory holds.
+    pub command: String,
+    /// Why that command alone does not make this run: files that other settings made. Empty where it does.
+    pub caveats: Vec<String>,
+}
+
 /// Everything that the report shows.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The numbers.
     pub summary: Summary,
-    /// The command that makes this run again.
-    pub command: String,
+    /// How to make this run again.
+    pub recipe: Recipe,
     /// Frames of the dynamics, unweighted.
     pub reference: Ensemble,
     /// Samples as drawn, unweighted.
@@ -322,6 +331,7 @@ mod tests {
                 epsilon: 2e-3,
                 n_parameters: 1_512_904,
                 training_steps: 6000,
+                skipped_steps: 0,
                 seconds: [
                     ("data", 210.0),
                     ("train", 640.0),
@@ -338,7 +348,10 @@ mod tests {
                 commit: "0123456789ab".into(),
                 date: "2026-01-31T12:00:00Z".into(),
             },
-            command: "boltzmap run ala2 --seed 1".into(),
+            recipe: Recipe {
+                command: "boltzmap run ala2 --seed 1".into(),
+                caveats: Vec::new(),
+            },
             reference,
             proposal,
             reweighted,

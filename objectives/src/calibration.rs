@@ -18,7 +18,9 @@ use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::parameters::Parameters;
 use boltzmap_models::schedule::Schedule;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
+use crate::divergence::{Divergence, DivergenceWatch, Observed};
 use crate::losses::{LossShape, calibration_loss};
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::schedule::WarmupCosine;
@@ -81,7 +83,24 @@ pub struct CalibrationReport {
     pub steps: u64,
     /// Step after which the head was the one kept; 0 if none was better than the map's own.
     pub best_step: u64,
+    /// Steps skipped because their gradient was not finite.
+    #[serde(default)]
+    pub skipped: u64,
 }
+
+/// Why a calibration made no head.
+#[derive(Debug, Error)]
+pub enum CalibrationError {
+    /// The map could not be evaluated, or the caller cancelled.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The error of the head exploded or was not finite; the head is worth nothing.
+    #[error("the calibration diverged in step {}", .0.step)]
+    Diverged(Box<Divergence>),
+}
+
+/// The name of the calibration's loss in a [`Divergence`]: the mean square error of Λ, nats².
+pub const SQUARED_ERROR: &str = "squared_error";
 
 /// Rows to regress on, those of one trajectory after each other.
 struct Rows {
@@ -94,6 +113,12 @@ struct Rows {
 impl Rows {
     fn count(&self) -> usize {
         self.s.len()
+    }
+
+    /// Mean of Λ², nats²: the error of a head that says nothing.
+    fn squared_log_det(&self) -> f64 {
+        let squares: f64 = self.log_det.iter().map(|v| f64::from(*v).powi(2)).sum();
+        squares / self.count() as f64
     }
 }
 
@@ -242,8 +267,8 @@ impl Calibration {
         Ok(rows)
     }
 
-    /// Takes step number `step`, counted from 0; returns the mean square error of Λ over its rows, nats².
-    fn train(&mut self, step: u64) -> f64 {
+    /// Takes step number `step`, counted from 0; returns the mean square error of Λ over its rows, nats², and the gradient's norm.
+    fn train(&mut self, step: u64) -> (f64, f64) {
         let size = self.map.state_size();
         let batch = self.config.batch;
         let mut chosen = Rows {
@@ -279,13 +304,14 @@ impl Calibration {
         }
         drop(inputs);
         let rate = self.config.learning_rate.rate(step);
-        self.optimizer.update(
+        let report = self.optimizer.update(
             self.head.flat_mut(),
             &self.gradients,
             1.0 / batch as f64,
             rate,
         );
-        f64::from(sums[0][0]) * size as f64 / batch as f64
+        let error = f64::from(sums[0][0]) * size as f64 / batch as f64;
+        (error, report.gradient_norm)
     }
 
     /// Errors of a head on the held-out rows.
@@ -320,19 +346,23 @@ impl Calibration {
     /// the last step's rows, errors of the last evaluation).
     ///
     /// # Errors
-    /// If the caller cancels or a log-determinant of a new pool is not finite.
+    /// If the caller cancels, a log-determinant of a new pool is not finite, or the calibration diverges.
     pub fn run(
         mut self,
         control: &Control,
         mut watch: impl FnMut(u64, f64, HeldOut),
-    ) -> Result<(Parameters<f32>, CalibrationReport), ModelError> {
+    ) -> Result<(Parameters<f32>, CalibrationReport), CalibrationError> {
         let before = self.evaluate(&self.head);
         let mut report = CalibrationReport {
             before,
             after: before,
             steps: 0,
             best_step: 0,
+            skipped: 0,
         };
+        // A head that is good from the start has an error of almost nothing, which may grow without harm.
+        let floor = self.pool.squared_log_det();
+        let mut divergence = DivergenceWatch::new(SQUARED_ERROR).with_floor(floor);
         let mut best = self.head.clone();
         let (mut last, mut stale) = (before, 0);
         let silent = Control {
@@ -346,8 +376,20 @@ impl Calibration {
                 let first = step / self.config.refresh * n as u64;
                 self.pool = self.rows(DOMAIN_POOL, first, n, &silent)?;
             }
-            let error = self.train(step);
+            let (error, gradient_norm) = self.train(step);
             report.steps = step + 1;
+            let observed = Observed {
+                step,
+                parts: &[(SQUARED_ERROR.to_owned(), error)],
+                gradient_norm,
+            };
+            let ends = report.steps == self.config.steps;
+            let symptom = divergence.symptom(observed).filter(|_| ends);
+            let found = divergence.observe(observed);
+            report.skipped = divergence.skipped();
+            if let Some(found) = found.or_else(|| Some(divergence.ends_with(symptom?))) {
+                return Err(CalibrationError::Diverged(Box::new(found)));
+            }
             if report.steps.is_multiple_of(self.config.evaluate_every)
                 || report.steps == self.config.steps
             {

@@ -7,13 +7,14 @@
 
 use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
 use boltzmap_autodiff::grad;
-use boltzmap_kernels::elementwise::axpy;
+use boltzmap_kernels::elementwise::{axpy, squared_norm};
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::parameters::{ParameterLayout, Parameters};
 use boltzmap_models::subspace::Subspace;
 use rayon::prelude::*;
 
+use crate::divergence::Observed;
 use crate::interpolant::Interpolant;
 use crate::losses::{ConsistencyWeights, DiagonalWeights, StopGradient};
 use crate::method::{Draw, Method, ProbeDistribution, Term, TermTeacher};
@@ -23,6 +24,9 @@ use crate::times::{PairDistribution, TimeDistribution};
 
 /// Stream domain of the training's random numbers.
 const DOMAIN_TRAINING: u64 = 0x7472_6169_6e00;
+
+/// The loss that every method starts with, and whose size at the start is the scale of the problem: flow matching's.
+pub const LEADING_LOSS: &str = "flow_matching";
 
 /// Whose diagonal the consistency terms aim at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -98,6 +102,15 @@ pub struct StepMetrics {
 }
 
 impl StepMetrics {
+    /// What a [`DivergenceWatch`](crate::divergence::DivergenceWatch) looks at.
+    pub fn observed(&self) -> Observed<'_> {
+        Observed {
+            step: self.step,
+            parts: &self.parts,
+            gradient_norm: self.gradient_norm,
+        }
+    }
+
     /// The part of this name; not a number where the method has none such.
     pub fn part(&self, name: &str) -> f64 {
         let found = self.parts.iter().find(|(part, _)| part == name);
@@ -396,23 +409,14 @@ impl Trainer {
         }
     }
 
-    /// Takes step number [`Trainer::next_step`] of the training.
-    ///
-    /// The gradient is the sum over the active terms of the mean over each one's batch.
-    pub fn step(&mut self, source: &dyn DataSource) -> StepMetrics {
-        let step = self.next_step();
+    /// The losses of step number `step` and their gradient at the present parameters. Gradients are sums over samples: what brings them to
+    /// means comes back beside the parts.
+    fn differentiate(&mut self, source: &dyn DataSource, step: u64) -> (Vec<(String, f64)>, f64) {
         self.draw(source, step);
-        let mut freezing = self
-            .terms
-            .iter()
-            .filter(|term| term.is_active(step) && term.term.teacher == TermTeacher::Frozen);
-        if self.frozen.is_none() && freezing.next().is_some() {
-            self.frozen = Some(self.optimizer.average.clone());
-        }
         let layout = self.parameters.layout().clone();
         let online = self.parameters.slices();
         let mut parts = Vec::new();
-        // Gradients are sums over samples: the first active term's scale is the optimiser's, the others are brought to it.
+        // The first active term's scale is the optimiser's, the others are brought to it.
         let mut scale = None;
         for term in &self.terms {
             if !term.is_active(step) {
@@ -443,12 +447,27 @@ impl Trainer {
             let means = sums.into_iter().map(|sum| sum * term.scale());
             parts.extend(term.parts.iter().cloned().zip(means));
         }
-        drop(online);
+        (parts, scale.unwrap_or(1.0))
+    }
+
+    /// Takes step number [`Trainer::next_step`] of the training.
+    ///
+    /// The gradient is the sum over the active terms of the mean over each one's batch.
+    pub fn step(&mut self, source: &dyn DataSource) -> StepMetrics {
+        let step = self.next_step();
+        let mut freezing = self
+            .terms
+            .iter()
+            .filter(|term| term.is_active(step) && term.term.teacher == TermTeacher::Frozen);
+        if self.frozen.is_none() && freezing.next().is_some() {
+            self.frozen = Some(self.optimizer.average.clone());
+        }
+        let (parts, scale) = self.differentiate(source, step);
         let learning_rate = self.config.learning_rate.rate(step);
         let report = self.optimizer.update(
             self.parameters.flat_mut(),
             &self.gradients,
-            scale.unwrap_or(1.0),
+            scale,
             learning_rate,
         );
         self.skipped += u64::from(!report.applied);
@@ -459,6 +478,36 @@ impl Trainer {
             learning_rate,
             applied: report.applied,
         }
+    }
+
+    /// The losses of the latest step's batch at the parameters as they are now, without a step: whether they are worth keeping. They count as
+    /// those of the next step, which begins with these parameters. None before the first step.
+    pub fn losses(&mut self, source: &dyn DataSource) -> Option<StepMetrics> {
+        let next = self.next_step();
+        let (parts, scale) = self.differentiate(source, next.checked_sub(1)?);
+        let gradient_norm = squared_norm(&self.gradients).sqrt() * scale;
+        Some(StepMetrics {
+            step: next,
+            parts,
+            gradient_norm,
+            learning_rate: self.config.learning_rate.rate(next),
+            applied: false,
+        })
+    }
+
+    /// Whether every number that a checkpoint holds is finite: parameters, moving average, moments, frozen teacher.
+    pub fn is_finite(&self) -> bool {
+        let optimizer = &self.optimizer;
+        [
+            self.parameters.flat(),
+            &optimizer.average,
+            &optimizer.first_moment,
+            &optimizer.second_moment,
+            self.frozen.as_deref().unwrap_or_default(),
+        ]
+        .into_iter()
+        .flatten()
+        .all(|value| value.is_finite())
     }
 
     /// Steps taken, skipped ones included: the number of the next step.

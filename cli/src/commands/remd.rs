@@ -241,6 +241,7 @@ fn write(
             atoms: molecule.n_atoms(),
             finished: end == RunEnd::Finished,
             sha256: String::new(),
+            settings: None,
         };
         card::write(&set.path, card)?;
         written.push(set);

@@ -404,6 +404,7 @@ fn save_frames(
             atoms: molecule.n_atoms(),
             finished,
             sha256: String::new(),
+            settings: None,
         },
     )
 }

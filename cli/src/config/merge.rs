@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, anyhow, bail};
 use toml::{Table, Value};
 
+use super::suggest::nearest;
 use super::{CHOICES, Config, DEFAULTS};
 
 /// The default values of all settings.
@@ -14,14 +15,28 @@ pub(super) fn defaults() -> Table {
         .expect("the embedded default configuration is valid TOML")
 }
 
-/// All settings in the order of the documentation, with a value of each one's type.
+/// All settings with a value of each one's type.
 fn schema() -> BTreeMap<String, Value> {
     flatten(&defaults())
 }
 
-/// The paths of all settings, such as `training.steps`.
+/// The paths of all settings, such as `training.steps`, in the order of the documentation.
 pub(super) fn paths() -> Vec<String> {
-    schema().into_keys().collect()
+    let mut section = String::new();
+    let mut paths = Vec::new();
+    for line in DEFAULTS.lines() {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            section = format!("{name}.");
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && !line.starts_with('#')
+        {
+            paths.push(format!("{section}{key}"));
+        }
+    }
+    paths
 }
 
 /// A configuration as a table.
@@ -45,25 +60,6 @@ pub(super) fn flatten(table: &Table) -> BTreeMap<String, Value> {
         }
     }
     flat
-}
-
-/// The candidate nearest to a misspelt word, if any is near.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let leaf = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let distance = |candidate: &str| {
-        let whole = strsim::damerau_levenshtein(word, candidate);
-        // The right name in the wrong section, or without one.
-        let name = strsim::damerau_levenshtein(&leaf(word), &leaf(candidate)) + 1;
-        (whole.min(name), whole)
-    };
-    candidates
-        .map(|candidate| (distance(candidate), candidate))
-        .min()
-        .filter(|((distance, _), _)| *distance <= 1 + word.len() / 2)
-        .map(|(_, candidate)| candidate)
 }
 
 fn unknown(path: &str, origin: &str) -> anyhow::Error {

@@ -38,7 +38,8 @@ fn is_key(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-fn literal(value: &Value) -> String {
+/// A value as TOML.
+pub(super) fn literal(value: &Value) -> String {
     match value {
         // The shortest text that reads back to the same number, always with a point or an exponent.
         Value::Float(number) => format!("{number:?}"),

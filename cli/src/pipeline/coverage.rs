@@ -23,6 +23,7 @@ use super::molecule::Molecule;
 use super::sample::{self, Samples, with_progress};
 use super::train;
 use crate::config::Config;
+use crate::progress;
 
 /// Frames traced back together.
 const CHUNK: usize = 64;
@@ -67,7 +68,19 @@ impl Coverage {
         samples: &Samples,
     ) -> Result<Coverage> {
         let n = config.audit.reference_frames.min(energy_kt.len());
-        if n == 0 || config.sampling.guidance != 0.0 {
+        let asked = config.audit.reference_frames;
+        if asked > 0 && config.sampling.guidance != 0.0 {
+            progress::note(&format!(
+                "reference: none of audit.reference_frames = {asked} is traced back, for guided samples have no inverse"
+            ));
+            return Ok(Coverage::default());
+        }
+        if n < asked {
+            progress::note(&format!(
+                "reference: {n} frames instead of audit.reference_frames = {asked}, for the data hold no more"
+            ));
+        }
+        if n == 0 {
             return Ok(Coverage::default());
         }
         let frames: Vec<usize> = (0..n).map(|k| k * energy_kt.len() / n).collect();

@@ -16,6 +16,7 @@ use boltzmap_physics::metrics::basins::Basin;
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::replica_exchange::{ReplicaExchange, ReplicaExchangeSettings, RunEnd};
 
+use super::Stage;
 use super::frames::{self, Enrichment, ResidueBasin, Share, share, spread};
 use super::molecule::Molecule;
 use crate::card::{self, Card};
@@ -304,6 +305,7 @@ fn write_card(
             atoms: molecule.n_atoms(),
             finished: true,
             sha256: String::new(),
+            settings: Some(Stage::Data.settings(config)),
         },
     )
 }

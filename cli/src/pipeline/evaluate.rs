@@ -19,6 +19,7 @@ use super::model::{self, Model};
 use super::molecule::Molecule;
 use super::normalisation::{self, Estimate, Normalisation};
 use super::sample::{self, Samples};
+use super::settings;
 use crate::config::Config;
 use crate::progress;
 use crate::report::{Curve, Ensemble, Profile, Report, Summary, free_energy_profile};
@@ -94,7 +95,9 @@ impl<'i> Inputs<'i> {
         let molecule = Molecule::new(config)?;
         let data = Data::read(run, &molecule)?;
         let samples = Samples::read(run, &molecule)?;
-        let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
+        let model = sample::model_of(run, config, &molecule)?;
+        settings::check_data(run, config)?;
+        settings::check_samples(run, config, &samples)?;
         let (chosen, log_weights, weights_from) =
             sample::weights(&samples, molecule.thermal_energy);
         Ok(Inputs {
@@ -269,7 +272,6 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     let weighted_torus = inputs.torus_of(&inputs.chosen);
     let weighted_phi = inputs.first_phi(&weighted_torus);
     let reference_phi = inputs.first_phi(&data.torus);
-    let bands = replicates.min(100);
     let single: Vec<[usize; 2]> = (0..inputs.chosen.len()).map(|i| [i, i + 1]).collect();
     let phi = inputs.first_phi(&inputs.torus);
     let ladders = ladder_groups(&data.ladder);
@@ -277,8 +279,8 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         phi: (0..PROFILE_BINS)
             .map(|i| std::f64::consts::TAU * ((i as f64 + 0.5) / PROFILE_BINS as f64 - 0.5))
             .collect(),
-        reference: profile_band(&reference_phi, &[], &ladders, bands, seed),
-        reweighted: profile_band(&weighted_phi, &normalised, &single, bands, seed),
+        reference: profile_band(&reference_phi, &[], &ladders, replicates, seed),
+        reweighted: profile_band(&weighted_phi, &normalised, &single, replicates, seed),
         proposal: free_energy_profile(&phi, &[], PROFILE_BINS),
     };
     let log_mean = metrics::log_mean_weight(&inputs.log_weights);
@@ -289,7 +291,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         |values: &[f64], which: &[usize]| which.iter().map(|&i| values[i]).collect::<Vec<f64>>();
     let report = Report {
         summary,
-        command: config.command(),
+        recipe: settings::recipe(run, config, &inputs.model.metadata, samples)?,
         reference: Ensemble {
             phi: inputs.first_phi(&shown.torus),
             psi: inputs.first_psi(&shown.torus),
@@ -459,6 +461,7 @@ fn summarise(
         epsilon: model::schedule(config)?.epsilon(),
         n_parameters: model.flow_map.layout().total(),
         training_steps: model.step as usize,
+        skipped_steps: model.metadata.skipped as usize,
         seconds: Vec::new(),
         threads: provenance.threads,
         simd_tier: provenance.simd_tier.into(),

@@ -8,6 +8,7 @@ pub mod model;
 pub mod molecule;
 pub mod normalisation;
 pub mod sample;
+pub mod settings;
 pub mod train;
 
 use std::time::Instant;
@@ -17,6 +18,7 @@ use anyhow::Result;
 use crate::config::Config;
 use crate::progress::Interrupted;
 use crate::run_dir::RunDir;
+use train::Diverged;
 
 /// A stage of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub fn check(config: &Config) -> Result<()> {
 pub fn run_stage(run: &RunDir, config: &Config, stage: Stage, resume: bool) -> Result<()> {
     let start = Instant::now();
     match stage {
-        Stage::Data if resume && run.data().exists() => Ok(()),
+        Stage::Data if resume && run.data().exists() => settings::require_same_data(run, config),
         Stage::Data => {
             data::generate(run, config)?;
             run.set_seconds(stage.name(), start.elapsed().as_secs_f64())
@@ -65,11 +67,11 @@ pub fn run_stage(run: &RunDir, config: &Config, stage: Stage, resume: bool) -> R
         Stage::Train => {
             let goes_on = resume && run.checkpoint().exists();
             let trained = train::train(run, config, resume);
-            // An interrupted training took its time too; one that was refused leaves everything as it was.
+            // A training that was interrupted or diverged took its time too; one that was refused leaves everything as it was.
             if trained
                 .as_ref()
                 .err()
-                .is_none_or(|error| error.is::<Interrupted>())
+                .is_none_or(|error| error.is::<Interrupted>() || error.is::<Diverged>())
             {
                 let seconds = start.elapsed().as_secs_f64();
                 if goes_on {

@@ -11,6 +11,7 @@ use boltzmap_models::parameters::Parameters;
 use boltzmap_models::schedule::Schedule;
 use boltzmap_models::subspace::Subspace;
 use boltzmap_objectives::calibration::CalibrationReport;
+use boltzmap_objectives::divergence::{Divergence, DivergenceWatch};
 use boltzmap_objectives::trainer::DataSource;
 use boltzmap_physics::chart::{
     CartesianChart, Decoded, Encoded, InternalChart, InternalOptions, Whitening, ZMatrix,
@@ -19,6 +20,7 @@ use boltzmap_physics::rotations;
 use serde::{Deserialize, Serialize};
 
 use super::molecule::Molecule;
+use super::settings::Settings;
 use crate::config::{Chart, Config, NetworkKind, ScheduleKind};
 
 /// Frequencies of the Fourier features of each time; the highest is 2⁴π, which keeps d/dt smooth.
@@ -206,10 +208,34 @@ pub struct Model {
     pub step: u64,
     /// What the calibration did, where there was one.
     pub calibration: Option<CalibrationReport>,
+    /// All that its checkpoint says of the training.
+    pub metadata: ModelMetadata,
 }
 
-/// What a checkpoint's metadata say besides the training's own state.
-#[derive(Serialize, Deserialize)]
+/// A setting that was changed in the course of a training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The first step with the new value.
+    pub step: u64,
+    /// The setting's path.
+    pub path: String,
+    /// Its value before.
+    pub before: String,
+    /// Its value from there on.
+    pub after: String,
+}
+
+/// How a training went wrong after the checkpoint that tells of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What happened.
+    pub divergence: Divergence,
+    /// The settings with which it did.
+    pub settings: Settings,
+}
+
+/// What a checkpoint's metadata say besides the training's own state. What older checkpoints lack is absent.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct ModelMetadata {
     /// The map's configuration.
     pub flow_map: FlowMapConfig,
@@ -222,6 +248,21 @@ pub struct ModelMetadata {
     /// What the calibration did, once there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationReport>,
+    /// The settings that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Settings>,
+    /// SHA-256 of the data that it was trained on, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_sha256: Option<String>,
+    /// Settings that were others for the earlier steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// What watches the losses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<DivergenceWatch>,
+    /// How the training diverged after this checkpoint, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<Failure>,
 }
 
 /// Prefix of the moving average's tensors. A slash keeps them apart from the network's own, whose names have dots.
@@ -231,7 +272,33 @@ pub const TEACHER_PREFIX: &str = "teacher/";
 /// Prefix of a calibrated divergence head's tensors.
 pub const HEAD_PREFIX: &str = "head/";
 
+/// A level of the flow-matching loss, in units of its start, above which a training was not steady.
+const UNSTEADY: f32 = 10.0;
+
 impl ModelMetadata {
+    /// What was not as it should be in a training that went to its end; none where it was healthy.
+    pub fn unsteadiness(&self) -> Option<String> {
+        let (level, step) = self.watch.as_ref()?.peak();
+        match self.skipped {
+            0 if level <= UNSTEADY => None,
+            0 => Some(format!(
+                "the training was unsteady, its flow-matching loss stood at {level:.0} times that of the start in step {step}"
+            )),
+            skipped => Some(format!(
+                "the training skipped {skipped} of {} steps, whose gradient was not finite",
+                self.step
+            )),
+        }
+    }
+
+    /// What to do where samples are bad: how to train otherwise, judged by how the training went.
+    pub fn advice(&self) -> String {
+        match self.unsteadiness() {
+            None => "train longer".into(),
+            Some(text) => format!("{text}: lower training.learning_rate and train again"),
+        }
+    }
+
     /// Reads the metadata of a checkpoint.
     pub fn of(checkpoint: &Checkpoint, path: &Path) -> Result<ModelMetadata> {
         serde_json::from_value(checkpoint.metadata.clone()).with_context(|| {
@@ -261,9 +328,16 @@ impl Model {
         let metadata = ModelMetadata::of(&checkpoint, path)?;
         ensure!(
             metadata.step >= steps,
-            "{} stops at step {} of {steps}; finish the training first with 'boltzmap train --resume'",
+            "{} stops at step {} of {steps}{}",
             path.display(),
-            metadata.step
+            metadata.step,
+            match &metadata.diverged {
+                None => "; finish the training first with 'boltzmap train --resume'".to_owned(),
+                Some(failure) => format!(
+                    ", for the training diverged from step {} on; 'boltzmap train --resume' says what to change",
+                    failure.divergence.first.step
+                ),
+            }
         );
         let flow_map = FlowMap::new(&metadata.flow_map)?;
         let parameters = checkpoint
@@ -275,9 +349,80 @@ impl Model {
             flow_map,
             parameters,
             head,
-            coordinates: metadata.coordinates,
+            coordinates: metadata.coordinates.clone(),
             step: metadata.step,
             calibration: metadata.calibration,
+            metadata,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use boltzmap_objectives::divergence::Observed;
+
+    /// Metadata of a training whose flow-matching loss stood at `level` times the start for a while and that skipped `skipped` steps.
+    fn metadata(level: f64, skipped: u64) -> ModelMetadata {
+        let mut watch = DivergenceWatch::new("flow_matching");
+        for step in 0..40 {
+            let loss = if step < 30 { 1.0 } else { level };
+            let observed = Observed {
+                step,
+                parts: &[("flow_matching".to_owned(), loss)],
+                gradient_norm: 1.0,
+            };
+            assert_eq!(watch.observe(observed), None);
+        }
+        let chart = CartesianChart::fit(2, &[0.1, 0.0, 0.0, -0.1, 0.0, 0.0]).expect("two atoms");
+        ModelMetadata {
+            flow_map: FlowMapConfig {
+                subspace: Subspace::MeanFree,
+                network: NetworkConfig::Mlp(MlpConfig {
+                    tokens: 2,
+                    channels: 3,
+                    width: 4,
+                    blocks: 1,
+                    conditioning_width: 4,
+                    time_frequencies: 1,
+                }),
+            },
+            coordinates: Coordinates::Cartesian(chart),
+            step: 40,
+            skipped,
+            calibration: None,
+            settings: None,
+            data_sha256: None,
+            changes: Vec::new(),
+            watch: Some(watch),
+            diverged: None,
+        }
+    }
+
+    #[test]
+    fn bad_samples_of_a_bad_training_do_not_ask_for_more_of_it() {
+        assert_eq!(metadata(1.0, 0).advice(), "train longer");
+        assert_eq!(metadata(3.0, 0).advice(), "train longer");
+        let unsteady = metadata(30.0, 0).advice();
+        assert!(
+            unsteady.contains("30 times") && unsteady.contains("lower training.learning_rate"),
+            "{unsteady}"
+        );
+        let skipped = metadata(1.0, 7).advice();
+        assert!(
+            skipped.contains("skipped 7 of 40 steps")
+                && skipped.contains("lower training.learning_rate")
+                && !skipped.contains("longer"),
+            "{skipped}"
+        );
+    }
+
+    /// What watches the losses is read as it was written, to the last bit: a resumed training writes the same checkpoint.
+    #[test]
+    fn metadata_are_read_as_they_were_written() {
+        let written = serde_json::to_string(&metadata(1.0 / 3.0, 2)).unwrap();
+        let read: ModelMetadata = serde_json::from_str(&written).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), written);
+        assert_eq!(read.watch, metadata(1.0 / 3.0, 2).watch);
     }
 }

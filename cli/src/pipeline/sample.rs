@@ -14,7 +14,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::ModelError;
 use boltzmap_models::continuous_flow::{ContinuousFlow, Integrator};
@@ -29,8 +29,10 @@ use boltzmap_physics::metrics;
 use boltzmap_physics::rotations;
 use rayon::prelude::*;
 
+use super::Stage;
 use super::model::{self, Coordinates, Model};
 use super::molecule::Molecule;
+use super::settings::{self, Settings};
 use super::train;
 use crate::card;
 use crate::config::{Config, SolverKind};
@@ -44,6 +46,9 @@ const DOMAIN_NOISE: u64 = 0x6e6f_6973_6500;
 const FLOW_BLOCK: usize = 4;
 /// Stream domain of the orientations of samples in internal coordinates.
 const DOMAIN_ORIENTATION: u64 = 0x6f72_6965_6e74;
+
+/// The array of the settings that made the samples, as JSON.
+const SETTINGS: &str = "settings";
 
 /// What `samples.npz` holds.
 pub struct Samples {
@@ -66,6 +71,8 @@ pub struct Samples {
     /// Network evaluations per sample, its log q by the head included; of a continuous flow, those of the most demanding
     /// block of samples.
     pub evaluations: usize,
+    /// The settings that made them, where they are on record.
+    pub settings: Option<Settings>,
 }
 
 impl Samples {
@@ -116,6 +123,19 @@ impl Samples {
             run.checkpoint().display(),
             run.root().display()
         );
+        let settings = match file.contains(SETTINGS) {
+            false => None,
+            true => {
+                let bytes = file.array::<u8>(SETTINGS, &[None])?.values;
+                Some(serde_json::from_slice(&bytes).with_context(|| {
+                    format!(
+                        "the settings in {} are damaged; draw again with 'boltzmap sample {}'",
+                        path.display(),
+                        run.root().display()
+                    )
+                })?)
+            }
+        };
         let positions =
             file.finite::<f64>("positions", &[None, Some(molecule.n_atoms()), Some(3)])?;
         let n = [Some(positions.shape[0])];
@@ -134,6 +154,7 @@ impl Samples {
             folded_steps: file.array::<i64>("folded_steps", &[Some(1)])?.values[0] as usize,
             evaluations: file.array::<i64>("evaluations", &[Some(1)])?.values[0] as usize,
             positions: positions.values,
+            settings,
         })
     }
 
@@ -152,6 +173,7 @@ impl Samples {
             .iter()
             .map(|e| e / molecule.thermal_energy)
             .collect();
+        let settings = serde_json::to_vec(&self.settings)?;
         NpzWriter::new()
             .array("positions", &[n, molecule.n_atoms(), 3], &self.positions)
             .array("log_q_head", &[n], &self.log_q_head)
@@ -166,6 +188,7 @@ impl Samples {
             .array("folded_steps", &[1], &[self.folded_steps as i64])
             .array("evaluations", &[1], &[self.evaluations as i64])
             .array("checkpoint_sha256", &[64], checkpoint.as_bytes())
+            .array(SETTINGS, &[settings.len()], &settings)
             .write(&run.samples())
     }
 }
@@ -362,35 +385,41 @@ pub fn has_head(model: &Model, config: &Config) -> bool {
     head && config.sampling.guidance == 0.0
 }
 
-/// Draws and audits the samples of a run.
-pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
-    let molecule = Molecule::new(config)?;
-    require_checkpoint(run)?;
-    let checkpoint = card::digest(&run.checkpoint())?;
-    let model = Model::read(&run.checkpoint(), config.training.steps as u64)?;
-    require_atoms(&model.coordinates, &molecule, &run.checkpoint())?;
+/// The model of a run for a configuration: trained to the end, calibrated if it is to be, and of the kind that is asked for.
+pub fn model_of(run: &RunDir, config: &Config, molecule: &Molecule) -> Result<Model> {
+    let path = run.checkpoint();
+    let model = Model::read(&path, config.training.steps as u64)?;
+    require_atoms(&model.coordinates, molecule, &path)?;
+    settings::check_model(run, config, &model.metadata)?;
+    ensure!(
+        config.calibration.steps == 0 || model.calibration.is_some(),
+        "{} is not calibrated yet; do so with 'boltzmap train {} --resume', or set calibration.steps to 0",
+        path.display(),
+        run.root().display()
+    );
+    Ok(model)
+}
+
+/// Draws states until the wanted number lies in the domain of coordinates and target.
+fn draw(
+    model: &Model,
+    config: &Config,
+    molecule: &Molecule,
+    sampler: &Sampler,
+    scale: f64,
+) -> Result<Kept> {
     let n = config.sampling.samples;
-    let has_head = has_head(&model, config);
-    // Without a head, the exact likelihood is the only one there is.
-    let n_audited = if has_head {
-        config.audit.samples.min(n)
-    } else {
-        n
-    };
     let map = &model.flow_map;
     let (tokens, channels, size) = (map.tokens(), map.channels(), map.state_size());
-
-    let start = Instant::now();
-    let sampler = Sampler::new(&model, config)?;
-    let scale = end_scale(config)?;
     let mut kept = Kept::default();
     while kept.log_q.len() < n {
         let missing = n - kept.log_q.len();
         ensure!(
             kept.draws < LARGEST_EXCESS * n,
-            "only {} of {} samples lie in the coordinates' domain and have the peptide bonds of the target; train longer",
+            "only {} of {} samples lie in the coordinates' domain and have the peptide bonds of the target; {}",
             kept.log_q.len(),
-            kept.draws
+            kept.draws,
+            model.metadata.advice()
         );
         // A round draws what is missing; the domain's share makes the later rounds short.
         let first = kept.draws;
@@ -430,6 +459,32 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
         kept.draws += missing;
         kept.evaluations = kept.evaluations.max(drawn.evaluations);
     }
+    Ok(kept)
+}
+
+/// Draws and audits the samples of a run.
+pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
+    let molecule = Molecule::new(config)?;
+    require_checkpoint(run)?;
+    let checkpoint = card::digest(&run.checkpoint())?;
+    let model = model_of(run, config, &molecule)?;
+    let n = config.sampling.samples;
+    let has_head = has_head(&model, config);
+    // Without a head, the exact likelihood is the only one there is.
+    let n_audited = if has_head { config.audit.samples } else { n };
+    if n_audited != config.audit.samples {
+        progress::note(&format!(
+            "audit: all {n} samples instead of audit.samples = {}, for no head tells their likelihood",
+            config.audit.samples
+        ));
+    }
+    let map = &model.flow_map;
+    let size = map.state_size();
+
+    let start = Instant::now();
+    let sampler = Sampler::new(&model, config)?;
+    let scale = end_scale(config)?;
+    let mut kept = draw(&model, config, &molecule, &sampler, scale)?;
     let drawing = start.elapsed().as_secs_f64();
 
     let start = Instant::now();
@@ -471,18 +526,20 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
         log_volume: kept.volume,
         folded_steps,
         evaluations: kept.evaluations,
+        settings: Some(Stage::Sample.settings(config)),
     };
     let (chosen, log_weights, _) = weights(&samples, molecule.thermal_energy);
     let normalised = metrics::normalised(&log_weights);
     ensure!(
         normalised.is_some(),
-        "no sample has a positive weight, for none has a finite energy; train longer"
+        "no sample has a positive weight, for none has a finite energy; {}",
+        model.metadata.advice()
     );
     let mut all = vec![0.0; n];
     for (&i, weight) in chosen.iter().zip(normalised.unwrap_or_default()) {
         all[i] = weight;
     }
-    let shape = [tokens, channels];
+    let shape = [map.tokens(), map.channels()];
     samples.write(run, &molecule, &all, &checkpoint, shape)?;
     run.set_seconds("sample", drawing + start.elapsed().as_secs_f64())?;
     run.set_seconds("audit", auditing)

@@ -1,179 +1,38 @@
 //! Training and calibration: `checkpoint.safetensors` and `metrics.jsonl`.
 
-use std::path::Path;
+mod calibrate;
+mod checkpoint;
+mod configuration;
+mod diverged;
+mod resume;
 
-use anyhow::{Context, Result, bail, ensure};
-use boltzmap_models::checkpoint::{Checkpoint, Tensor};
-use boltzmap_models::control::Control;
+pub(crate) use configuration::{calibration_config, trainer_config};
+pub use configuration::{interpolant, method};
+pub use diverged::{Diverged, calibration_diverged, diverged};
+
+use anyhow::{Result, ensure};
+use boltzmap_models::checkpoint::Checkpoint;
 use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::parameters::Parameters;
-use boltzmap_objectives::calibration::{Calibration, CalibrationConfig};
-use boltzmap_objectives::interpolant::Interpolant;
-use boltzmap_objectives::losses::{ConsistencyWeights, DiagonalWeights, StopGradient};
-use boltzmap_objectives::method::{F2d2, Instantiation, Method, ProbeDistribution};
-use boltzmap_objectives::optimizer::{AdamW, AdamWConfig};
-use boltzmap_objectives::schedule::WarmupCosine;
-use boltzmap_objectives::times::{PairDistribution, TimeDistribution};
-use boltzmap_objectives::trainer::{StepMetrics, Teacher, Trainer, TrainerConfig};
+use boltzmap_objectives::divergence::{Divergence, DivergenceWatch, Symptom};
+use boltzmap_objectives::optimizer::AdamW;
+use boltzmap_objectives::trainer::{LEADING_LOSS, StepMetrics, Trainer};
 
+use super::Stage;
 use super::data::Data;
-use super::model::{
-    self, AVERAGE_PREFIX, Coordinates, Frames, HEAD_PREFIX, ModelMetadata, TEACHER_PREFIX,
-};
+use super::model::{self, Change, Coordinates, Failure, Frames, ModelMetadata};
 use super::molecule::Molecule;
-use super::sample::{require_atoms, with_progress};
-use crate::config::{
-    Chart, Config, InstantiationKind, InterpolantKind, MethodKind, ProbeKind, TeacherKind,
-    TrainingConfig,
-};
+use super::sample::require_atoms;
+use super::settings;
+use crate::card;
+use crate::config::{Chart, Config};
 use crate::progress::{self, Progress};
 use crate::run_dir::{MetricsLog, RunDir};
+use checkpoint::State;
+use resume::Held;
 
 /// Steps between two lines of `metrics.jsonl`, which hold means over those steps.
 const METRICS_INTERVAL: u64 = 10;
-/// Decay of the moving average during the calibration, which is shorter than the training.
-const CALIBRATION_AVERAGE: f64 = 0.99;
-/// Largest number of samples in one block of the batch. Fixed, because sums over a block are rounded as a block.
-const LARGEST_BLOCK: usize = 32;
-
-/// Batch sizes of the two losses and their common block.
-fn batches(config: &Config) -> (usize, usize, usize) {
-    let batch = config.training.batch;
-    let diagonal = (batch as f64 * config.training.diagonal_fraction).round() as usize;
-    let diagonal = match method(config) {
-        Method::FlowMatching => batch,
-        _ => diagonal.clamp(1, batch),
-    };
-    let consistency = batch - diagonal;
-    // The largest block that divides both.
-    let block = (1..=LARGEST_BLOCK.min(diagonal))
-        .rev()
-        .find(|block| diagonal.is_multiple_of(*block) && consistency.is_multiple_of(*block))
-        .unwrap_or(1);
-    (diagonal, consistency, block)
-}
-
-/// The method of a configuration.
-pub fn method(config: &Config) -> Method {
-    let training = &config.training;
-    match training.method {
-        MethodKind::Scallop => Method::Scallop,
-        MethodKind::ScallopScalar => Method::ScallopScalar,
-        MethodKind::F2d2 => Method::F2d2(F2d2 {
-            instantiation: match training.f2d2_instantiation {
-                InstantiationKind::Shortcut => Instantiation::Shortcut,
-                InstantiationKind::MeanFlow => Instantiation::MeanFlow,
-                InstantiationKind::Distilled => Instantiation::Distilled,
-                InstantiationKind::Lagrangian => Instantiation::Lagrangian,
-            },
-            probes: training.f2d2_probes,
-            probe_distribution: match training.f2d2_probe_distribution {
-                ProbeKind::Rademacher => ProbeDistribution::Rademacher,
-                ProbeKind::Gaussian => ProbeDistribution::Gaussian,
-            },
-        }),
-        MethodKind::Falcon => Method::Falcon {
-            average_weight: training.falcon_average_weight,
-            cycle_weight: training.falcon_cycle_weight,
-        },
-        MethodKind::FlowMatching => Method::FlowMatching,
-    }
-}
-
-/// The path between noise and data.
-pub fn interpolant(config: &Config) -> Interpolant {
-    match config.training.interpolant {
-        InterpolantKind::Linear => Interpolant::linear(),
-        InterpolantKind::Trigonometric => Interpolant::trigonometric(),
-    }
-}
-
-/// The trainer's settings of a configuration.
-pub(crate) fn trainer_config(config: &Config) -> Result<TrainerConfig> {
-    let training = &config.training;
-    let (diagonal_batch, consistency_batch, block) = batches(config);
-    Ok(TrainerConfig {
-        seed: config.seed,
-        method: method(config),
-        interpolant: interpolant(config),
-        block,
-        diagonal_batch,
-        consistency_batch,
-        diagonal_weights: DiagonalWeights {
-            velocity: training.velocity_weight,
-            divergence: training.divergence_weight,
-        },
-        consistency_weights: ConsistencyWeights {
-            map: training.map_weight,
-            divergence: training.log_det_weight,
-        },
-        stop_gradient: StopGradient::TargetAndArgument,
-        teacher: match training.teacher {
-            TeacherKind::Online => Teacher::Online,
-            TeacherKind::Average => Teacher::MovingAverage,
-        },
-        consistency_from: (training.steps as f64 * training.distillation_start) as u64,
-        times: TimeDistribution {
-            epsilon: training.epsilon,
-            data_end_fraction: training.data_end_fraction,
-        },
-        pairs: PairDistribution {
-            times: model::schedule(config)?.times().to_vec(),
-            start_fraction: training.start_fraction,
-            end_fraction: training.end_fraction,
-        },
-        learning_rate: WarmupCosine {
-            peak: training.learning_rate,
-            warmup_steps: training.warmup as u64,
-            total_steps: training.steps as u64,
-            final_fraction: 0.0,
-        },
-        optimizer: optimizer(training),
-    })
-}
-
-/// Names of the tensors that only the training needs.
-const MOMENTS: [&str; 2] = ["optimizer/first_moment", "optimizer/second_moment"];
-
-fn save(
-    run: &RunDir,
-    flow_map: &FlowMap,
-    coordinates: &Coordinates,
-    trainer: &Trainer,
-) -> Result<()> {
-    let metadata = ModelMetadata {
-        flow_map: flow_map.config(),
-        coordinates: coordinates.clone(),
-        step: trainer.next_step(),
-        skipped: trainer.skipped,
-        calibration: None,
-    };
-    let mut checkpoint = Checkpoint::new(serde_json::to_value(metadata)?);
-    checkpoint.insert_parameters("", &trainer.parameters);
-    let average = Parameters::from_flat(
-        trainer.parameters.layout(),
-        trainer.optimizer.average.clone(),
-    )?;
-    checkpoint.insert_parameters(AVERAGE_PREFIX, &average);
-    if let Some(frozen) = &trainer.frozen {
-        let teacher = Parameters::from_flat(trainer.parameters.layout(), frozen.clone())?;
-        checkpoint.insert_parameters(TEACHER_PREFIX, &teacher);
-    }
-    let moments = [
-        &trainer.optimizer.first_moment,
-        &trainer.optimizer.second_moment,
-    ];
-    for (name, values) in MOMENTS.into_iter().zip(moments) {
-        checkpoint.tensors.insert(
-            name.into(),
-            Tensor {
-                shape: vec![values.len()],
-                values: values.clone(),
-            },
-        );
-    }
-    Ok(checkpoint.write(&run.checkpoint())?)
-}
 
 fn line(metrics: &[StepMetrics]) -> serde_json::Value {
     let count = metrics.len() as f64;
@@ -200,233 +59,270 @@ fn parts_of(metrics: &StepMetrics) -> String {
     parts.join(", ")
 }
 
-/// Reads one of the optimiser's moments, which has one number per parameter.
-fn moment(
-    checkpoint: &Checkpoint,
-    name: &str,
-    parameters: &Parameters<f32>,
-    path: &Path,
-) -> Result<Vec<f32>> {
-    let values = &checkpoint.tensor(name)?.values;
-    let (held, expected) = (values.len(), parameters.flat().len());
-    ensure!(
-        held == expected,
-        "{name} in {} holds {held} numbers where the network has {expected} parameters; train again",
-        path.display()
-    );
-    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-        bail!(
-            "{name} in {} holds {} at element {at}; train again",
-            path.display(),
-            values[at]
-        );
-    }
-    Ok(values.clone())
-}
-
-/// Steps of the optimiser: those of the training that were not skipped.
-fn applied_steps(metadata: &ModelMetadata, path: &Path) -> Result<u64> {
-    metadata
-        .step
-        .checked_sub(metadata.skipped)
-        .with_context(|| {
-            format!(
-                "{} counts more skipped steps ({}) than steps ({}); train again",
-                path.display(),
-                metadata.skipped,
-                metadata.step
-            )
-        })
-}
-
-/// Trains, from the checkpoint if `resume` finds one.
+/// Trains, from the checkpoint if `resume` finds one, and calibrates.
+///
+/// # Errors
+/// If an input is missing or damaged or does not belong to the configuration, the user interrupts, or the training diverges: then the
+/// checkpoint is the last one before that, and tells of it.
 pub fn train(run: &RunDir, config: &Config, resume: bool) -> Result<()> {
     let molecule = Molecule::new(config)?;
     let data = Data::read(run, &molecule)?;
-    let settings = trainer_config(config)?;
-    let optimizer_config = settings.optimizer;
-    let steps = config.training.steps as u64;
-
-    let path = run.checkpoint();
-    let held = if resume && path.exists() {
-        let checkpoint = Checkpoint::read(&path)?;
-        let metadata = ModelMetadata::of(&checkpoint, &path)?;
-        Some((checkpoint, metadata))
-    } else {
-        None
+    settings::check_data(run, config)?;
+    let data_sha256 = match card::read(&run.data())? {
+        Some(card) => card.sha256,
+        None => card::digest(&run.data())?,
     };
-    let coordinates = match &held {
-        Some((_, metadata)) => {
-            require_atoms(&metadata.coordinates, &molecule, &path)?;
-            let same = match metadata.coordinates {
-                Coordinates::Internal(_) => config.coordinates.chart == Chart::Internal,
-                Coordinates::Cartesian(_) => config.coordinates.chart == Chart::Cartesian,
-            };
-            ensure!(
-                same,
-                "{} holds a map in other coordinates than coordinates.chart asks for; train into another directory",
-                path.display()
-            );
-            metadata.coordinates.clone()
-        }
-        None => Coordinates::fit(config, &molecule, &data.train)?,
+    let held = match resume {
+        true => resume::held(run, config, &data_sha256)?,
+        false => None,
     };
+    let recalibrate = held.as_ref().is_some_and(|held| held.recalibrate);
+    let coordinates = coordinates(run, config, &molecule, &data, held.as_ref())?;
     let frames = Frames::new(&coordinates, &data.train)?;
     let map_config = model::flow_map_config(config, &coordinates, &molecule);
     let flow_map = FlowMap::new(&map_config)?;
-    let freezing = settings.method.freezes_teacher();
-    let (parameters, optimizer, skipped, frozen) = match &held {
-        None => {
-            let parameters = Parameters::initialize(flow_map.layout(), config.seed);
-            let optimizer = AdamW::new(optimizer_config, parameters.flat());
-            (parameters, optimizer, 0, None)
-        }
-        Some((checkpoint, metadata)) => {
-            ensure!(
-                metadata.flow_map == map_config,
-                "{} holds another network than the configuration asks for; train into another directory",
-                path.display()
-            );
-            let parameters = |prefix: &str| {
-                checkpoint
-                    .parameters(prefix, flow_map.layout())
-                    .with_context(|| format!("cannot use {}", path.display()))
-            };
-            let average = parameters(AVERAGE_PREFIX)?;
-            // The teacher is frozen in the first step that needs it.
-            let frozen = if freezing && metadata.step > settings.consistency_from {
-                Some(parameters(TEACHER_PREFIX)?.flat().to_vec())
-            } else {
-                None
-            };
-            let parameters = parameters("")?;
-            let moment = |name: &str| moment(checkpoint, name, &parameters, &path);
-            let optimizer = AdamW {
-                config: optimizer_config,
-                step: applied_steps(metadata, &path)?,
-                first_moment: moment(MOMENTS[0])?,
-                second_moment: moment(MOMENTS[1])?,
-                average: average.flat().to_vec(),
-            };
-            (parameters, optimizer, metadata.skipped, frozen)
-        }
-    };
-    let mut trainer = Trainer::new(&flow_map, parameters, optimizer, settings);
-    trainer.skipped = skipped;
-    trainer.frozen = frozen;
-
-    let first = trainer.next_step();
-    let mut log = MetricsLog::open(&run.metrics(), first.checked_sub(1))?;
-    let mut progress = Progress::new("train", steps, first);
-    let mut recent = Vec::new();
-    while trainer.next_step() < steps {
-        let metrics = trainer.step(&frames);
-        let done = trainer.next_step();
-        let at_checkpoint =
-            done.is_multiple_of(config.training.checkpoint_every as u64) || done == steps;
-        // A checkpoint ends a line of the metrics, so that what is resumed from it logs the same lines.
-        let at_line = done.is_multiple_of(METRICS_INTERVAL) || at_checkpoint;
-        progress.set(done, || parts_of(&metrics));
-        recent.push(metrics);
-        if at_line {
-            log.append(&line(&recent))?;
-            recent.clear();
-        }
-        // An interrupted training stops where a line of the metrics ends, so that resuming repeats nothing.
-        let stop = at_line && done < steps && progress::interrupted();
-        if stop || at_checkpoint {
-            log.flush()?;
-            save(run, &flow_map, &coordinates, &trainer)?;
-        }
-        if stop {
-            return Err(progress::Interrupted.into());
-        }
-    }
-    progress.finish("");
-    calibrate(run, config)
+    let course = Course::start(run, config, flow_map, coordinates, data_sha256, held)?;
+    course.run(&frames)?;
+    calibrate::calibrate(run, config, recalibrate)
 }
 
-/// Fits a divergence head of its own to the finished map, unless the checkpoint says that this was done. It starts anew when
-/// it was interrupted.
-fn calibrate(run: &RunDir, config: &Config) -> Result<()> {
-    let path = run.checkpoint();
-    let mut checkpoint = Checkpoint::read(&path)?;
-    let mut metadata = ModelMetadata::of(&checkpoint, &path)?;
-    if config.calibration.steps == 0 || metadata.calibration.is_some() {
-        return Ok(());
-    }
-    let flow_map = FlowMap::new(&metadata.flow_map)?;
-    let parameters = checkpoint.parameters(AVERAGE_PREFIX, flow_map.layout())?;
-    let schedule = model::schedule(config)?;
-    let settings = calibration_config(config);
-    let steps = settings.steps;
-    let trajectories = settings.trajectories + settings.held_out;
-    let calibration = with_progress("calibration data", trajectories, |control| {
-        Calibration::new(&flow_map, &parameters, &schedule, settings, control)
-    })?;
-    let mut progress = Progress::new("calibrate", steps, 0);
-    let control = Control {
-        progress: None,
-        cancel: Some(progress::interrupt_flag()),
+/// The coordinates of a held training, or those that the configuration and the data give a new one.
+fn coordinates(
+    run: &RunDir,
+    config: &Config,
+    molecule: &Molecule,
+    data: &Data,
+    held: Option<&Held>,
+) -> Result<Coordinates> {
+    let Some(Held { metadata, .. }) = held else {
+        return Coordinates::fit(config, molecule, &data.train);
     };
-    let result = calibration.run(&control, |done, error, held_out| {
-        progress.set(done, || {
-            format!(
-                "step {:.3} nats, held out {:.3}, std of log q {:.3}",
-                error.sqrt(),
-                held_out.step_rms,
-                held_out.gap_deviation
-            )
+    require_atoms(&metadata.coordinates, molecule, &run.checkpoint())?;
+    let same = match metadata.coordinates {
+        Coordinates::Internal(_) => config.coordinates.chart == Chart::Internal,
+        Coordinates::Cartesian(_) => config.coordinates.chart == Chart::Cartesian,
+    };
+    ensure!(
+        same,
+        "{} holds a map in other coordinates than coordinates.chart asks for; train into another directory",
+        run.checkpoint().display()
+    );
+    Ok(metadata.coordinates.clone())
+}
+
+/// A training under way.
+struct Course<'a> {
+    run: &'a RunDir,
+    config: &'a Config,
+    flow_map: FlowMap,
+    coordinates: Coordinates,
+    data_sha256: String,
+    changes: Vec<Change>,
+    trainer: Trainer,
+    watch: DivergenceWatch,
+    /// Whether the checkpoint that lies in the run directory is this training's.
+    saved: bool,
+}
+
+impl<'a> Course<'a> {
+    /// A new training, or one that goes on.
+    fn start(
+        run: &'a RunDir,
+        config: &'a Config,
+        flow_map: FlowMap,
+        coordinates: Coordinates,
+        data_sha256: String,
+        held: Option<Held>,
+    ) -> Result<Self> {
+        let trainer_settings = trainer_config(config)?;
+        let path = run.checkpoint();
+        let saved = held.is_some();
+        let (state, metadata) = match held {
+            None => (initial(&flow_map, config), None),
+            Some(Held {
+                checkpoint,
+                metadata,
+                ..
+            }) => {
+                ensure!(
+                    metadata.flow_map == flow_map.config(),
+                    "{} holds another network than the configuration asks for; train into another directory",
+                    path.display()
+                );
+                // The teacher is frozen in the first step that needs it.
+                let freezes = trainer_settings.method.freezes_teacher()
+                    && metadata.step > trainer_settings.consistency_from;
+                let optimizer = trainer_settings.optimizer;
+                let state = checkpoint::unpack(
+                    &checkpoint,
+                    &metadata,
+                    &flow_map,
+                    optimizer,
+                    freezes,
+                    &path,
+                )?;
+                (state, Some(metadata))
+            }
+        };
+        let (optimizer, parameters) = (state.optimizer, state.parameters);
+        let mut trainer = Trainer::new(&flow_map, parameters, optimizer, trainer_settings);
+        trainer.frozen = state.frozen;
+        trainer.skipped = metadata.as_ref().map_or(0, |m| m.skipped);
+        let (watch, changes) = match metadata {
+            Some(metadata) => (metadata.watch, metadata.changes),
+            None => (None, Vec::new()),
+        };
+        Ok(Course {
+            run,
+            config,
+            flow_map,
+            coordinates,
+            data_sha256,
+            changes,
+            trainer,
+            watch: watch.unwrap_or_else(|| DivergenceWatch::new(LEADING_LOSS)),
+            saved,
+        })
+    }
+
+    /// Takes the steps that are left.
+    fn run(mut self, frames: &Frames) -> Result<()> {
+        let steps = self.config.training.steps as u64;
+        let every = self.config.training.checkpoint_every as u64;
+        let first = self.trainer.next_step();
+        let mut log = MetricsLog::open(&self.run.metrics(), first.checked_sub(1))?;
+        let mut progress = Progress::new("train", steps, first);
+        let mut recent = Vec::new();
+        let mut due = false;
+        while self.trainer.next_step() < steps {
+            let metrics = self.trainer.step(frames);
+            let done = self.trainer.next_step();
+            let at_checkpoint = done.is_multiple_of(every) || done == steps;
+            // A checkpoint ends a line of the metrics, so that what is resumed from it logs the same lines.
+            let at_line = done.is_multiple_of(METRICS_INTERVAL) || at_checkpoint;
+            progress.set(done, || parts_of(&metrics));
+            let mut found = self.watch.observe(metrics.observed());
+            recent.push(metrics);
+            if at_line || found.is_some() {
+                log.append(&line(&recent))?;
+                recent.clear();
+            }
+            // An interrupted training stops where a line of the metrics ends, so that resuming repeats nothing.
+            let stop = at_line && done < steps && progress::interrupted();
+            // A state in trouble is not kept: the one before it is still there, and the next line tries again.
+            due |= at_checkpoint;
+            if found.is_none() && at_line && (due || stop) {
+                log.flush()?;
+                match self.trouble(frames) {
+                    None => {
+                        self.save()?;
+                        due = false;
+                    }
+                    Some(symptom) if done == steps => found = Some(self.watch.ends_with(symptom)),
+                    Some(_) => {}
+                }
+            }
+            if let Some(found) = found {
+                log.flush()?;
+                return self.fail(found);
+            }
+            if stop {
+                return Err(progress::Interrupted.into());
+            }
+        }
+        progress.finish("");
+        if let Some(text) = self.metadata().unsteadiness() {
+            progress::note(&format!(
+                "note: {text}; a lower training.learning_rate may do better"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the state after the latest step. Its losses alone tell: those of a step are of the parameters before it.
+    fn trouble(&mut self, frames: &Frames) -> Option<Symptom> {
+        let losses = self.trainer.losses(frames)?;
+        let symptom = self.watch.symptom(losses.observed());
+        symptom.or_else(|| {
+            (!self.trainer.is_finite()).then(|| Symptom {
+                step: losses.step,
+                part: "parameters".into(),
+                value: None,
+                start: None,
+            })
+        })
+    }
+
+    fn metadata(&self) -> ModelMetadata {
+        ModelMetadata {
+            flow_map: self.flow_map.config(),
+            coordinates: self.coordinates.clone(),
+            step: self.trainer.next_step(),
+            skipped: self.trainer.skipped,
+            calibration: None,
+            settings: Some(Stage::Train.settings(self.config)),
+            data_sha256: Some(self.data_sha256.clone()),
+            changes: self.changes.clone(),
+            watch: Some(self.watch.clone()),
+            diverged: None,
+        }
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let (trainer, metadata) = (&self.trainer, self.metadata());
+        let frozen = trainer.frozen.as_deref();
+        checkpoint::pack(&trainer.parameters, &trainer.optimizer, frozen, &metadata)?
+            .write(&self.run.checkpoint())?;
+        self.saved = true;
+        Ok(())
+    }
+
+    /// Ends a training that diverges. The last checkpoint before that stays and is told; where there is none, it is the start.
+    fn fail(&self, divergence: Divergence) -> Result<()> {
+        let path = self.run.checkpoint();
+        let (mut checkpoint, mut metadata) = if self.saved {
+            let checkpoint = Checkpoint::read(&path)?;
+            let metadata = ModelMetadata::of(&checkpoint, &path)?;
+            (checkpoint, metadata)
+        } else {
+            let state = initial(&self.flow_map, self.config);
+            let metadata = ModelMetadata {
+                step: 0,
+                skipped: 0,
+                watch: None,
+                ..self.metadata()
+            };
+            let packed = checkpoint::pack(&state.parameters, &state.optimizer, None, &metadata)?;
+            (packed, metadata)
+        };
+        let text = format!(
+            "{}; {} is the training before that, at step {}: change {} and go on with 'boltzmap train {root} --resume', or start anew without --resume",
+            diverged(&divergence, self.config),
+            path.display(),
+            metadata.step,
+            self.run.config().display(),
+            root = self.run.root().display()
+        );
+        metadata.diverged = Some(Failure {
+            divergence,
+            settings: Stage::Train.settings(self.config),
         });
-    });
-    progress::check_interrupt()?;
-    let (head, report) = result?;
-    progress.finish("");
-    if report.best_step > 0 {
-        checkpoint.insert_parameters(HEAD_PREFIX, &head);
-    }
-    metadata.calibration = Some(report);
-    checkpoint.metadata = serde_json::to_value(metadata)?;
-    Ok(checkpoint.write(&path)?)
-}
-
-/// The settings of a calibration.
-pub(crate) fn calibration_config(config: &Config) -> CalibrationConfig {
-    let (calibration, training) = (&config.calibration, &config.training);
-    let block = (1..=LARGEST_BLOCK.min(calibration.batch))
-        .rev()
-        .find(|block| calibration.batch.is_multiple_of(*block))
-        .unwrap_or(1);
-    CalibrationConfig {
-        seed: config.seed,
-        steps: calibration.steps as u64,
-        batch: calibration.batch,
-        block,
-        trajectories: calibration.trajectories,
-        held_out: calibration.held_out,
-        refresh: calibration.refresh as u64,
-        evaluate_every: calibration.evaluate_every as u64,
-        patience: calibration.patience as u64,
-        learning_rate: WarmupCosine {
-            peak: calibration.learning_rate,
-            warmup_steps: 0,
-            total_steps: calibration.steps as u64,
-            final_fraction: 0.0,
-        },
-        optimizer: AdamWConfig {
-            ema_decay: CALIBRATION_AVERAGE,
-            ..optimizer(training)
-        },
+        checkpoint.metadata = serde_json::to_value(metadata)?;
+        checkpoint.write(&path)?;
+        Err(Diverged(text).into())
     }
 }
 
-fn optimizer(training: &TrainingConfig) -> AdamWConfig {
-    AdamWConfig {
-        beta1: 0.9,
-        beta2: 0.999,
-        epsilon: 1e-8,
-        weight_decay: training.weight_decay,
-        clip_norm: training.clip,
-        ema_decay: training.ema,
+/// The state before the first step.
+fn initial(flow_map: &FlowMap, config: &Config) -> State {
+    let parameters = Parameters::initialize(flow_map.layout(), config.seed);
+    let optimizer = AdamW::new(
+        configuration::optimizer(&config.training),
+        parameters.flat(),
+    );
+    State {
+        parameters,
+        optimizer,
+        frozen: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::figures::{self, Figure};
 use super::svg::{count, escape, number, with_error};
-use super::{Report, Summary, Tone, verdict};
+use super::{Recipe, Report, Summary, Tone, verdict};
 use crate::pipeline::normalisation::Estimate;
 use crate::progress::duration;
 
@@ -289,6 +289,7 @@ fn metrics(s: &Summary) -> String {
             ]),
             row(&["parameters", &count(s.n_parameters)]),
             row(&["training steps", &count(s.training_steps)]),
+            row(&["of them skipped", &count(s.skipped_steps)]),
             row(&["ε", &number(s.epsilon)]),
         ],
     );
@@ -397,12 +398,23 @@ fn footer(report: &Report) -> String {
     let s = &report.summary;
     format!(
         "<footer>\n<p>Made by boltzmap {} (commit {}), seed {}, {}. Energies are in kT at {} K; weights are exp(−E/kT)/q, \
-         self-normalised.</p>\n<p>To make it again: <code>{}</code></p>\n</footer>",
+         self-normalised.</p>\n<p>{}</p>\n</footer>",
         escape(&s.version),
         escape(&s.commit),
         s.seed,
         escape(&s.date),
         number(s.temperature),
-        escape(&report.command)
+        recipe(&report.recipe)
     )
+}
+
+fn recipe(recipe: &Recipe) -> String {
+    let command = escape(&recipe.command);
+    match recipe.caveats.is_empty() {
+        true => format!("To make it again: <code>{command}</code>"),
+        false => format!(
+            "No one command makes this run again: {}. The settings that config.toml holds now are those of <code>{command}</code>",
+            escape(&recipe.caveats.join("; "))
+        ),
+    }
 }

@@ -117,6 +117,8 @@ pub struct Summary {
     pub n_parameters: usize,
     /// Optimiser steps made.
     pub training_steps: usize,
+    /// Those of them that were skipped because their gradient was not finite.
+    pub skipped_steps: usize,
     /// Wall-clock seconds by stage.
     #[serde(serialize_with = "as_map")]
     pub seconds: Vec<(String, f64)>,

@@ -21,7 +21,7 @@ fn truncate(file: &Path, fraction: f64) {
     std::fs::write(file, &bytes[..kept]).unwrap();
 }
 
-fn change_config(root: &Path, from: &str, to: &str) {
+pub(crate) fn change_config(root: &Path, from: &str, to: &str) {
     let file = root.join("config.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains(from), "{text}");
@@ -206,7 +206,10 @@ fn checkpoints_of_something_else_are_refused() {
     let root = directory.path();
     change_config(root, "width = 16", "width = 32");
     let complaint = refused(root, &["train", path(root), "--resume"]);
-    assert!(complaint.contains("another network"), "{complaint}");
+    assert!(
+        complaint.contains("network.width 16 where config.toml has 32"),
+        "{complaint}"
+    );
     change_config(root, "width = 32", "width = 16");
     change_config(root, "\"internal\"", "\"cartesian\"");
     let complaint = refused(root, &["train", path(root), "--resume"]);
@@ -239,6 +242,7 @@ fn bad_settings_are_refused_before_anything_is_made() {
         ("system.sequence=\"Ace-Nme\"", "Ace-Nme"),
         ("system.force_field=\"amber99\"", "amber99sbildn+obc2"),
         ("training.step=10", "did you mean training.steps?"),
+        ("training.lr=1e-4", "did you mean training.learning_rate?"),
         ("data.ladders=4", "data.ladders"),
         ("data.timestep_fs=0", "data.timestep_fs"),
         ("data.production_ps=nan", "data.production_ps"),

@@ -3,7 +3,10 @@
 //! One small run serves most tests; each works on a copy of it.
 
 mod damage;
+mod divergence;
 mod methods;
+mod recipe;
+mod resume;
 mod runs;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,7 @@ use crate::{FILES, SMALL, assert_same, boltzmap, contents, finished, path, refus
 const SHORT: &[&str] = &["training.steps=30", "training.checkpoint_every=10"];
 
 /// A run directory with its configuration and the finished run's data.
-fn prepare(root: &Path, more: &[&str]) {
+pub(crate) fn prepare(root: &Path, more: &[&str]) {
     let mut info = vec!["info", "ala2-tiny"];
     for setting in SMALL.iter().chain(SHORT).chain(more) {
         info.extend(["--set", setting]);
@@ -22,7 +22,7 @@ fn prepare(root: &Path, more: &[&str]) {
     }
 }
 
-fn stages(root: &Path) -> serde_json::Value {
+pub(crate) fn stages(root: &Path) -> serde_json::Value {
     for stage in ["train", "sample", "evaluate"] {
         succeed(boltzmap(&[stage, path(root)]));
     }
@@ -31,7 +31,7 @@ fn stages(root: &Path) -> serde_json::Value {
 }
 
 /// Lines of the metrics.
-fn metrics(root: &Path) -> Vec<serde_json::Value> {
+pub(crate) fn metrics(root: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(root.join("metrics.jsonl")).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())

@@ -64,6 +64,7 @@ fn a_run_holds_everything_it_promises() {
     assert_eq!(summary["threads"], 2);
     assert_eq!(summary["seed"], 1);
     assert_eq!(summary["training_steps"], 60);
+    assert_eq!(summary["skipped_steps"], 0);
     assert!(summary["simd_tier"].is_string());
     for stage in ["data", "train", "sample", "audit", "evaluate"] {
         assert!(
@@ -375,6 +376,35 @@ fn interrupted_dynamics_leave_no_data() {
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
     let names = contents(&root);
     assert!(names.keys().eq(["config.toml", "provenance.json"]));
+}
+
+/// `timeout -s INT` sends its signal to the process and to its group, microseconds apart: that is one interruption.
+#[cfg(unix)]
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one_interruption() {
+    let directory = copy_of(&["config.toml", "data.npz", "data.npz.card.json"]);
+    let root = directory.path();
+    crate::damage::change_config(root, "\nsteps = 60\n", "\nsteps = 100000\n");
+    // Ten steps of this batch, after which it is safe to stop, take far longer than the time between the signals.
+    crate::damage::change_config(root, "\nbatch = 24\n", "\nbatch = 1600\n");
+    let mut child = boltzmap(&["train", path(root)])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    wait_for(&mut child, || root.join("metrics.jsonl").exists());
+    interrupt(&child);
+    std::thread::sleep(Duration::from_millis(100));
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let complaint = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{complaint}");
+    // It stopped at a safe point and kept what it had.
+    assert!(
+        complaint.contains("interrupted; go on with --resume"),
+        "{complaint}"
+    );
+    assert!(root.join("checkpoint.safetensors").exists());
 }
 
 #[cfg(unix)]

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use boltzmap_models::checkpoint::Checkpoint;
 use boltzmap_models::control::Control;
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
@@ -11,9 +11,10 @@ use boltzmap_models::network::{MlpConfig, NetworkConfig};
 use boltzmap_models::parameters::Parameters;
 use boltzmap_models::subspace::Subspace;
 use boltzmap_objectives::calibration::Calibration;
+use boltzmap_objectives::divergence::DivergenceWatch;
 use boltzmap_objectives::optimizer::AdamW;
 use boltzmap_objectives::targets::{Target, TargetSource};
-use boltzmap_objectives::trainer::Trainer;
+use boltzmap_objectives::trainer::{LEADING_LOSS, Trainer};
 
 use super::super::Watch;
 use super::super::subject::{Model, reporting};
@@ -135,7 +136,7 @@ impl Method {
     /// Trains on fresh samples of a target. A training that only lacks the calibration is taken from `before`.
     ///
     /// # Errors
-    /// If Ctrl-C was pressed or a determinant of the calibration is not finite.
+    /// If Ctrl-C was pressed, the training or the calibration diverges, or a determinant of the calibration is not finite.
     pub fn train(
         &self,
         target: &Target,
@@ -168,8 +169,8 @@ impl Method {
                 progress: None,
                 cancel: Some(progress::interrupt_flag()),
             };
-            let (head, _) = Calibration::new(&map, &parameters, &schedule, settings, &control)
-                .and_then(|calibration| calibration.run(&control, |_, _, _| ()))?;
+            let calibration = Calibration::new(&map, &parameters, &schedule, settings, &control)?;
+            let (head, _) = calibration.run(&control, |_, _, _| ())?;
             Some(head)
         } else {
             None
@@ -200,8 +201,12 @@ fn fit(map: &FlowMap, config: &Config, target: &Target, part: &str) -> Result<Pa
     };
     let steps = config.training.steps;
     let mut watch = Watch::new(part, steps);
+    let mut divergence = DivergenceWatch::new(LEADING_LOSS);
     while trainer.next_step() < steps as u64 {
-        trainer.step(&source);
+        let metrics = trainer.step(&source);
+        if let Some(found) = divergence.observe(metrics.observed()) {
+            bail!("{}", train::diverged(&found, config));
+        }
         watch.add(1)?;
     }
     watch.finish();
