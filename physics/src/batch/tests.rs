@@ -497,3 +497,53 @@ fn evaluations_per_second() {
     measure::<f32>(&system, &positions);
     measure::<f64>(&system, &positions);
 }
+
+/// Not a check: where [`LARGEST_IN_TILES`] should lie. Time per conformation on one thread, by tiles and by blocks.
+#[test]
+#[ignore = "timing: cargo test -p boltzmap-physics --release tiles_beside_blocks -- --ignored --nocapture"]
+fn tiles_beside_blocks() {
+    fn measure<T: Real>(system: &System, built: &[f64]) {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .build()
+            .unwrap();
+        let positions: Vec<T> = displaced(built, 32, 0.004)
+            .iter()
+            .map(|&x| T::from_f64(x))
+            .collect();
+        let mut forces = positions.clone();
+        let mut times = Vec::new();
+        for evaluator in [
+            BatchEvaluator::<T>::in_tiles(system),
+            BatchEvaluator::in_blocks(system),
+        ] {
+            let best = (0..5)
+                .map(|_| {
+                    let start = std::time::Instant::now();
+                    pool.install(|| evaluator.terms(&positions, Some(&mut forces)))
+                        .unwrap();
+                    start.elapsed().as_secs_f64() / 32.0
+                })
+                .fold(f64::INFINITY, f64::min);
+            times.push(format!("{:9.1} us", 1e6 * best));
+        }
+        println!(
+            "{} {:4} atoms, cutoff {:?}: {}",
+            T::NAME,
+            system.n_atoms(),
+            system.cutoff,
+            times.join(" in tiles, ")
+        );
+    }
+    for residues in [2, 5, 10, 15, 20, 30, 40, 60] {
+        let sequence: String = "GYDPETGTWAKL".chars().cycle().take(residues).collect();
+        let (topology, built) = build_sequence(&sequence).unwrap();
+        for cutoff in [None, Some(1.0), Some(2.0)] {
+            let system = ForceField::ff14sb(Some(BornModel::Obc1), cutoff)
+                .system(&topology)
+                .unwrap();
+            measure::<f64>(&system, &built);
+            measure::<f32>(&system, &built);
+        }
+    }
+}
