@@ -21,8 +21,14 @@ const SEQUENCES: [&str; 3] = [
 fn force_fields(cutoff: Option<f64>) -> Vec<(&'static str, ForceField)> {
     let amber99 = || ForceField::amber99sbildn_obc2();
     let mut fields = vec![
-        ("ff14sb+obc1", ForceField::ff14sb(Some(BornModel::Obc1), cutoff)),
-        ("ff14sb+obc2", ForceField::ff14sb(Some(BornModel::Obc2), cutoff)),
+        (
+            "ff14sb+obc1",
+            ForceField::ff14sb(Some(BornModel::Obc1), cutoff),
+        ),
+        (
+            "ff14sb+obc2",
+            ForceField::ff14sb(Some(BornModel::Obc2), cutoff),
+        ),
         ("ff14sb", ForceField::ff14sb(None, cutoff)),
     ];
     let mut field = amber99();
@@ -60,7 +66,14 @@ fn crowd(sequence: &str, n: usize, spacing: f64) -> (Topology, Vec<f64>) {
 }
 
 fn terms(e: &Energies) -> [f64; 6] {
-    [e.bond, e.angle, e.torsion, e.nonbonded, e.generalized_born, e.total()]
+    [
+        e.bond,
+        e.angle,
+        e.torsion,
+        e.nonbonded,
+        e.generalized_born,
+        e.total(),
+    ]
 }
 
 /// Largest relative deviations of a term, and of a force from the largest force.
@@ -170,8 +183,14 @@ fn single_precision_is_close_to_double() {
             .unwrap();
         let wide: Vec<f64> = forces.iter().map(|&f| f64::from(f)).collect();
         let (energy, force) = deviations((&found[0], &wide), (&exact[0], &exact_forces));
-        eprintln!("{cutoff:?} {energy:e} {force:e} {:?} {:?}", found[0], exact[0]);
-        assert!(energy < 2e-6 && force < 1e-5, "{cutoff:?}: {energy} {force}");
+        eprintln!(
+            "{cutoff:?} {energy:e} {force:e} {:?} {:?}",
+            found[0], exact[0]
+        );
+        assert!(
+            energy < 2e-6 && force < 1e-5,
+            "{cutoff:?}: {energy} {force}"
+        );
     }
 }
 

@@ -78,7 +78,9 @@ impl<T: Real> Atoms<T> {
             let charge = COULOMB_CONSTANT.sqrt() * system.charges[atom];
             atoms.charge.push(Split::new(charge));
             atoms.half_sigma.push(t(0.5 * system.sigma[atom]));
-            atoms.root_epsilon.push(t(2.0 * system.epsilon[atom].sqrt()));
+            atoms
+                .root_epsilon
+                .push(t(2.0 * system.epsilon[atom].sqrt()));
         }
         for _ in parameters.n_atoms..padded {
             atoms.charge.push(Split::new(0.0));

@@ -1,11 +1,12 @@
 //! One conformation at a time, its atoms in blocks of as many as a sum has lanes (8 in `f64`, 16 in `f32`, on every instruction set).
 //!
 //! For molecules too large for tiles, and for callers that need one answer before they can ask the next question. Parameters of pairs are
-//! made from those of their atoms and no pass keeps anything per pair, so memory grows with the number of atoms. With a cutoff the atoms
+//! made from those of their atoms and passes keep little or nothing per pair, so memory grows with the number of atoms. With a cutoff the atoms
 //! are ordered in space and blocks meet only blocks within reach (`neighbours.rs`): the result is that of all pairs, the time grows with the
 //! atoms. The pairs of one conformation are shared out among the threads (`tasks.rs`). Formulas are the functions that tiles use; sums run in
 //! another order, so results agree to rounding, not to the bit.
 
+mod lane_bits;
 mod layout;
 mod neighbours;
 mod pairs;
@@ -19,6 +20,7 @@ use crate::energy::Energies;
 use crate::system::{COULOMB_CONSTANT, System};
 use boltzmap_kernels::real::Real;
 use boltzmap_kernels::simd::{Kernel, Simd, Tier, dispatch_on};
+use lane_bits::LaneBits;
 use layout::{Atoms, Partners, ScaledPairs, Terms, Torsions};
 use neighbours::Tree;
 use rayon::prelude::*;
@@ -39,6 +41,7 @@ pub(super) struct Blocks<T: Real> {
     born_share: f64,
     /// Bits of all lanes of a block.
     full: u32,
+    lane_bits: LaneBits<T>,
 }
 
 /// A conformation as the passes see it: arrays `[atoms]` padded to whole blocks, in the order of the blocks.
@@ -117,6 +120,7 @@ impl<T: Real> Blocks<T> {
                 super::parameters::born_prefactor(model) / COULOMB_CONSTANT
             }),
             full: u32::MAX >> (32 - T::VIRTUAL_WIDTH),
+            lane_bits: LaneBits::new(),
             parameters,
         }
     }
@@ -269,13 +273,7 @@ impl<T: Real> Blocks<T> {
         }
     }
 
-    fn gather_forces(
-        &self,
-        places: &Places<T>,
-        tasks: &[Task<T>],
-        bonded: &[T],
-        forces: &mut [T],
-    ) {
+    fn gather_forces(&self, places: &Places<T>, tasks: &[Task<T>], bonded: &[T], forces: &mut [T]) {
         for (place, &atom) in places.tree.order.iter().enumerate() {
             for axis in 0..3 {
                 let at = 3 * atom as usize + axis;

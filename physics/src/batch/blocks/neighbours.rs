@@ -210,7 +210,12 @@ mod tests {
             tree.build(&x, 8);
             let mut sorted = tree.order.clone();
             sorted.sort_unstable();
-            assert!(sorted.iter().enumerate().all(|(k, &atom)| k == atom as usize));
+            assert!(
+                sorted
+                    .iter()
+                    .enumerate()
+                    .all(|(k, &atom)| k == atom as usize)
+            );
             let (mut listed, mut within) = (0, 0);
             for block in 0..n.div_ceil(8) {
                 let mut found = Vec::new();

@@ -1,10 +1,12 @@
-//! The pairs of one conformation, in three passes as in `nonbonded`; what one pass needs of another's pairs it computes again.
+//! The pairs of one conformation, in three passes as in `nonbonded`. What the third needs of the first's pairs is kept where it is little,
+//! and computed again where keeping it would take longer.
 //!
 //! An atom, the row, meets a block of partners at a time, one per lane. Every pair is met once, by the atom that comes first in order.
 
 use super::super::born::{self, Atom, Coefficients, Distance, EXPONENT, Side};
 use super::super::parameters::Born;
 use super::super::vector::V3;
+use super::lane_bits::LaneBits;
 use super::layout::{Atoms, part};
 use super::tasks::Task;
 use super::wide_sum::WideSum;
@@ -37,14 +39,12 @@ fn add<L: Lanes>(to: &mut [L::Scalar], j: usize, value: L) {
     (L::load(to) + value).store(to);
 }
 
-/// The lanes, from `from` on, whose bits are set.
+/// The lanes, from `from` on, whose bits are set, by [`LaneBits`].
 #[inline(always)]
-fn lanes_of<L: Lanes>(bits: u32, from: usize) -> L::Mask {
-    let mut values = [L::Scalar::from_f64(0.0); 16];
-    for (lane, value) in values.iter_mut().enumerate() {
-        *value = L::Scalar::from_f64(f64::from(bits >> lane & 1));
-    }
-    L::constant(0.5).lt(part(&values, from))
+fn lanes_of<L: Lanes>(lane_bits: &LaneBits<L::Scalar>, bits: u32, from: usize) -> L::Mask {
+    let one = L::constant(1.0);
+    let all = L::splat(lane_bits.with(bits));
+    one.lt(all.bit_and(part(&lane_bits.lanes, from)))
 }
 
 /// What all pairs share.
@@ -64,9 +64,9 @@ impl<L: Lanes> Limits<L> {
         Self {
             smallest: L::splat(p.smallest_squared_distance),
             largest: L::constant(1e24),
-            squared_cutoff: p
-                .cutoff
-                .map_or(L::constant(f64::INFINITY), |cutoff| L::splat(cutoff * cutoff)),
+            squared_cutoff: p.cutoff.map_or(L::constant(f64::INFINITY), |cutoff| {
+                L::splat(cutoff * cutoff)
+            }),
             inverse_cutoff: p
                 .cutoff
                 .map_or(L::zero(), |cutoff| L::splat(cutoff).reciprocal()),
@@ -104,11 +104,10 @@ fn side_of_partners<L: Lanes>(atoms: &Atoms<L::Scalar>, i: usize, j: usize) -> S
 #[inline(always)]
 fn integrals<L: Lanes>(
     born: &Born<L::Scalar>,
-    squared: L,
+    (squared, inverse): (L, L),
     side_i: Side<L>,
     side_j: Side<L>,
 ) -> [(L, L); 2] {
-    let inverse = squared.rsqrt();
     let d = Distance {
         r: squared * inverse,
         inverse,
@@ -161,8 +160,12 @@ fn first_pass<L: Lanes>(
     let limits = Limits::<L>::new(of);
     let (x, atoms) = (&places.x, of.atoms(places));
     let Task {
-        lists, integral, ..
+        lists,
+        integral,
+        kept,
+        ..
     } = task;
+    let mut kept = kept.chunks_exact_mut(3 * width);
     for own in 0..lists.own_blocks() {
         let block = lists.block(own);
         for row in 0..of.rows(block) {
@@ -175,6 +178,7 @@ fn first_pass<L: Lanes>(
                     continue;
                 }
                 let partners = of.partners(block, row, neighbour.block as usize);
+                let mut kept = kept.next();
                 for number in 0..VirtualSum::<L>::PARTS {
                     let from = number * L::WIDTH;
                     let j = neighbour.block as usize * width + from;
@@ -182,18 +186,24 @@ fn first_pass<L: Lanes>(
                     let mut inside = squared.le(limits.squared_cutoff);
                     if partners != of.full {
                         // A lane that is no partner stands harmlessly apart.
-                        let partner = lanes_of::<L>(partners, from);
+                        let partner = lanes_of::<L>(&of.lane_bits, partners, from);
                         squared = L::select(partner, squared, L::constant(1.0));
                         inside = L::mask_and(inside, partner);
                     }
+                    let inverse = squared.rsqrt();
                     let [on_i, on_j] = integrals(
                         born,
-                        squared,
+                        (squared, inverse),
                         side_of_row(atoms, i, j),
                         side_of_partners(atoms, i, j),
                     );
                     sum.sum.add(number, L::select(inside, on_i.0, L::zero()));
                     add(integral, j, L::select(inside, on_j.0, L::zero()));
+                    if let Some(kept) = &mut kept {
+                        L::select(inside, on_i.1, L::zero()).store(&mut kept[from..]);
+                        L::select(inside, on_j.1, L::zero()).store(&mut kept[width + from..]);
+                        inverse.store(&mut kept[2 * width + from..]);
+                    }
                 }
                 sum.end_block();
             }
@@ -267,10 +277,12 @@ fn second_pass<L: Lanes>(
         lists,
         force,
         f,
+        kept,
         nonbonded: all_nonbonded,
         polar: all_polar,
         ..
     } = task;
+    let mut kept = kept.chunks_exact_mut(3 * width);
     for own in 0..lists.own_blocks() {
         let block = lists.block(own);
         for row in 0..of.rows(block) {
@@ -297,12 +309,16 @@ fn second_pass<L: Lanes>(
                         directly &= !exception.lanes;
                     }
                 }
+                let mut kept = kept.next();
                 for number in 0..VirtualSum::<L>::PARTS {
                     let from = number * L::WIDTH;
                     let j = neighbour.block as usize * width + from;
                     let difference = xi.minus(load(x, j));
                     let squared = limits.squared(difference);
-                    let inverse = squared.rsqrt();
+                    let inverse = match &kept {
+                        Some(kept) => part(kept, 2 * width + from),
+                        None => squared.rsqrt(),
+                    };
                     let inverse2 = inverse * inverse;
                     let inside = squared.le(limits.squared_cutoff);
                     let mut charge = charge_i.product(atoms.charge.lanes(j));
@@ -317,29 +333,29 @@ fn second_pass<L: Lanes>(
                     let slope = inverse2 * depth.mul_add(steep, zero - coulomb);
                     let mut direct = inside;
                     if directly != of.full {
-                        direct = L::mask_and(inside, lanes_of::<L>(directly, from));
+                        direct = L::mask_and(inside, lanes_of::<L>(&of.lane_bits, directly, from));
                     }
-                    nonbonded
-                        .sum
-                        .add(number, L::select(direct, energy, zero));
+                    nonbonded.sum.add(number, L::select(direct, energy, zero));
                     let mut gradient = L::select(direct, slope, zero);
                     if born {
                         charge = charge.only(inside);
                         if partners != of.full {
-                            charge = charge.only(lanes_of::<L>(partners, from));
+                            charge = charge.only(lanes_of::<L>(&of.lane_bits, partners, from));
                         }
                         let radius_j = part(&places.radius, j);
                         let exponent = squared * (scale_i * part(&places.inverse_radius, j));
                         let pair = born::polar(squared, exponent, radius_i * radius_j, charge);
                         polar.sum.add(
                             number,
-                            charge
-                                .value
-                                .neg_mul_add(limits.inverse_cutoff, pair.energy),
+                            charge.value.neg_mul_add(limits.inverse_cutoff, pair.energy),
                         );
                         gradient = share.mul_add(pair.gradient, gradient);
                         force_i.add_product(number, pair.common, radius_j);
                         add(force, j, pair.common * radius_i);
+                    }
+                    if let Some(kept) = &mut kept {
+                        gradient.store(&mut kept[2 * width + from..]);
+                        continue;
                     }
                     let g = difference.times(gradient);
                     for (axis, g) in [g.x, g.y, g.z].into_iter().enumerate() {
@@ -360,7 +376,33 @@ fn second_pass<L: Lanes>(
     }
 }
 
-/// The forces through the Born radii; `slope` holds ∂E/∂B_i dB_i/dI_i.
+/// The slopes of both sides of a pair, as the first pass computes them, and nothing of the second pass's, whose forces are added already.
+#[inline(always)]
+fn slopes<L: Lanes>(
+    of: &Blocks<L::Scalar>,
+    born: &Born<L::Scalar>,
+    limits: &Limits<L>,
+    difference: V3<L>,
+    partners: u32,
+    sides: (Side<L>, Side<L>),
+    from: usize,
+) -> (L, L, L) {
+    let mut squared = limits.squared(difference);
+    let mut inside = squared.le(limits.squared_cutoff);
+    if partners != of.full {
+        let partner = lanes_of::<L>(&of.lane_bits, partners, from);
+        squared = L::select(partner, squared, L::constant(1.0));
+        inside = L::mask_and(inside, partner);
+    }
+    let [on_i, on_j] = integrals(born, (squared, squared.rsqrt()), sides.0, sides.1);
+    (
+        L::select(inside, on_i.1, L::zero()),
+        L::select(inside, on_j.1, L::zero()),
+        L::zero(),
+    )
+}
+
+/// The forces through the Born radii; `slope` of the places holds ∂E/∂B_i dB_i/dI_i.
 #[inline(always)]
 fn third_pass<L: Lanes>(
     of: &Blocks<L::Scalar>,
@@ -373,7 +415,8 @@ fn third_pass<L: Lanes>(
     let width = L::Scalar::VIRTUAL_WIDTH;
     let limits = Limits::<L>::new(of);
     let (x, atoms) = (&places.x, of.atoms(places));
-    let Task { lists, f, .. } = task;
+    let Task { lists, f, kept, .. } = task;
+    let mut kept = kept.chunks_exact(3 * width);
     for own in 0..lists.own_blocks() {
         let block = lists.block(own);
         for row in 0..of.rows(block) {
@@ -387,25 +430,25 @@ fn third_pass<L: Lanes>(
                     continue;
                 }
                 let partners = of.partners(block, row, neighbour.block as usize);
+                let kept = kept.next();
                 for number in 0..VirtualSum::<L>::PARTS {
                     let from = number * L::WIDTH;
                     let j = neighbour.block as usize * width + from;
                     let difference = xi.minus(load(x, j));
-                    let mut squared = limits.squared(difference);
-                    let mut inside = squared.le(limits.squared_cutoff);
-                    if partners != of.full {
-                        let partner = lanes_of::<L>(partners, from);
-                        squared = L::select(partner, squared, L::constant(1.0));
-                        inside = L::mask_and(inside, partner);
-                    }
-                    let [on_i, on_j] = integrals(
-                        born,
-                        squared,
-                        side_of_row(atoms, i, j),
-                        side_of_partners(atoms, i, j),
-                    );
-                    let gradient = chain_i.mul_add(on_i.1, part::<L>(&places.slope, j) * on_j.1);
-                    let g = difference.times(L::select(inside, gradient, L::zero()));
+                    let (slope_i, slope_j, before) = match kept {
+                        Some(kept) => (
+                            part(kept, from),
+                            part(kept, width + from),
+                            part(kept, 2 * width + from),
+                        ),
+                        None => {
+                            let sides = (side_of_row(atoms, i, j), side_of_partners(atoms, i, j));
+                            slopes(of, born, &limits, difference, partners, sides, from)
+                        }
+                    };
+                    let chain_j = part::<L>(&places.slope, j);
+                    let gradient = chain_i.mul_add(slope_i, chain_j.mul_add(slope_j, before));
+                    let g = difference.times(gradient);
                     for (axis, g) in [g.x, g.y, g.z].into_iter().enumerate() {
                         total[axis].add(number, g);
                         add(&mut f[axis], j, g);

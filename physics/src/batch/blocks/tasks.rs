@@ -8,7 +8,10 @@ use super::{Blocks, Places};
 use boltzmap_kernels::real::Real;
 
 /// Blocks that are worth a task of their own.
-const BLOCKS_PER_TASK: usize = 8;
+const BLOCKS_PER_TASK: usize = 16;
+/// Bytes about pairs that the tasks of one conformation keep from pass to pass. That much stays in the caches; more would take about as long
+/// to write and read as to compute again.
+const KEPT_BYTES: usize = 8 << 20;
 /// Most tasks; each has arrays over all atoms.
 const MOST_TASKS: usize = 32;
 
@@ -41,6 +44,8 @@ pub(super) struct Lists {
     /// Exceptions of the rows of the own blocks one after the other, and where they end.
     exceptions: Vec<Exception>,
     exception_ends: Vec<usize>,
+    /// How often a row of the own blocks meets a block.
+    meetings: usize,
 }
 
 impl Lists {
@@ -121,6 +126,17 @@ impl Lists {
                 self.neighbour_ends.push(found.len());
             }
         }
+        self.meetings = (0..self.own_blocks())
+            .map(|own| {
+                let rows = of.rows(self.block(own));
+                match self.neighbours {
+                    Some(_) => (0..self.neighbours(own))
+                        .map(|entry| self.neighbour(own, entry).rows.count_ones() as usize)
+                        .sum(),
+                    None => rows * self.neighbours(own),
+                }
+            })
+            .sum();
         let mut later = Vec::new();
         for own in 0..self.own_blocks() {
             let first = self.block(own) * self.width;
@@ -128,7 +144,11 @@ impl Lists {
                 if let Some(&atom) = tree.order.get(i) {
                     later.clear();
                     let partners = of.exceptions.of(atom as usize).iter();
-                    later.extend(partners.map(|&j| place[j as usize]).filter(|&j| j > i as u32));
+                    later.extend(
+                        partners
+                            .map(|&j| place[j as usize])
+                            .filter(|&j| j > i as u32),
+                    );
                     later.sort_unstable();
                     self.add_exceptions(&later);
                 }
@@ -157,6 +177,9 @@ impl Lists {
 pub(super) struct Task<T> {
     pub(super) lists: Lists,
     filled: bool,
+    /// For every meeting of a row with a block: (dI_i/dr)/r of the row's Born integral and (dI_j/dr)/r of those of the block's atoms, and
+    /// 1/r, then (dE/dr)/r at fixed radii. Empty if nothing is kept.
+    pub(super) kept: Vec<T>,
     /// Born integrals.
     pub(super) integral: Vec<T>,
     /// Σ 2 ∂E/∂B over [`Blocks::born_share`]
@@ -179,6 +202,7 @@ impl<T: Real> Task<T> {
         Self {
             lists: Lists::new(of, task, tasks),
             filled: false,
+            kept: Vec::new(),
             integral: born(),
             force: zeros(),
             f: [zeros(), zeros(), zeros()],
@@ -193,6 +217,11 @@ impl<T: Real> Task<T> {
         if !self.filled || of.parameters.cutoff.is_some() {
             self.lists.fill(of, x, &places.tree, &places.place);
             self.filled = true;
+            let kept = 3 * T::VIRTUAL_WIDTH * self.lists.meetings;
+            let fits = kept * size_of::<T>() <= KEPT_BYTES / self.lists.tasks;
+            let born = of.parameters.born.is_some();
+            let length = if born && fits { kept } else { 0 };
+            self.kept.resize(length, T::from_f64(0.0));
         }
         let [fx, fy, fz] = &mut self.f;
         for array in [&mut self.integral, &mut self.force, fx, fy, fz] {

@@ -76,11 +76,8 @@ pub(super) fn bonds<L: Lanes>(
             let from = first + lane;
             let [i, j] = &terms.atoms;
             let d = gather::<L>(x, i, from).minus(gather(x, j, from));
-            let (stretching, gradient) = bonded::bond(
-                d,
-                terms.rest.lanes(from),
-                part(&terms.force_constant, from),
-            );
+            let (stretching, gradient) =
+                bonded::bond(d, terms.rest.lanes(from), part(&terms.force_constant, from));
             energy.sum.add(number, stretching);
             put(gradient, &mut gradients[0], lane);
             put(gradient.times(L::constant(-1.0)), &mut gradients[1], lane);
@@ -198,11 +195,7 @@ pub(super) fn scaled_pairs<L: Lanes>(
             );
             energy.sum.add(number, direct);
             put(d.times(slope), &mut gradients[0], lane);
-            put(
-                d.times(L::zero() - slope),
-                &mut gradients[1],
-                lane,
-            );
+            put(d.times(L::zero() - slope), &mut gradients[1], lane);
         }
         energy.end_block();
         scatter(&gradients, &pairs.atoms, first, pairs.count, f);
