@@ -320,3 +320,108 @@ fn built_peptides_can_be_evaluated() {
         pdb.join("x.pdb").to_str().unwrap(),
     ]));
 }
+
+/// Four chains of all twenty residues side by side: as long as a protein, several chains in one file.
+fn write_crowd(path: &Path) -> usize {
+    use boltzmap_physics::{Atom, Topology, build_sequence};
+    let (one, built) = build_sequence("ACDEFGHIKLMNPQRSTVWY").unwrap();
+    let (mut atoms, mut bonds, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+    for (copy, chain) in ['A', 'B', 'C', 'D'].into_iter().enumerate() {
+        let first = copy * one.n_atoms();
+        atoms.extend(one.atoms.iter().map(|atom| Atom {
+            chain,
+            residue_index: atom.residue_index + copy * one.n_residues(),
+            ..atom.clone()
+        }));
+        bonds.extend(one.bonds.iter().map(|bond| bond.map(|atom| atom + first)));
+        let shift = [0.0, 1.7 * (copy % 2) as f64, 1.7 * (copy / 2) as f64];
+        for atom in built.as_chunks::<3>().0 {
+            positions.extend((0..3).map(|axis| atom[axis] + shift[axis]));
+        }
+    }
+    let topology = Topology::new(atoms, bonds);
+    boltzmap_cli::molecule::write_pdb(path, &topology, &positions).unwrap();
+    topology.n_atoms()
+}
+
+/// The command gives the reference's terms and forces for a large molecule, in a fraction of its time. On one thread the whole command's
+/// evaluation is at least four times as fast; it was as fast when it went through the reference.
+#[test]
+fn large_molecules_do_not_take_the_reference_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let pdb = directory.path().join("crowd.pdb");
+    let atoms = write_crowd(&pdb);
+    assert!(atoms > 1000, "{atoms}");
+    for cutoff in [None, Some("1.1")] {
+        let field = boltzmap_cli::molecule::force_field_with_cutoff(
+            "ff14sb+obc1",
+            cutoff.map(|cutoff| cutoff.parse().unwrap()),
+        )
+        .unwrap();
+        let molecule = boltzmap_cli::molecule::Molecule::read(&pdb, &field).unwrap();
+        let mut slow = f64::INFINITY;
+        let mut expected = None;
+        for _ in 0..2 {
+            let clock = std::time::Instant::now();
+            expected = Some(boltzmap_physics::energy_forces_reference(
+                &molecule.system,
+                &molecule.positions,
+            ));
+            slow = slow.min(clock.elapsed().as_secs_f64());
+        }
+        let (expected, expected_forces) = expected.unwrap();
+        let mut fast = f64::INFINITY;
+        let mut files = Vec::new();
+        for threads in ["1", "1", "1", "2"] {
+            let out = directory.path().join(format!("{}.npz", files.len()));
+            let mut arguments = vec![
+                "energy",
+                pdb.to_str().unwrap(),
+                "--force-field",
+                "ff14sb+obc1",
+                "--threads",
+                threads,
+                "--json",
+                "--out",
+                out.to_str().unwrap(),
+            ];
+            if let Some(cutoff) = cutoff {
+                arguments.extend(["--cutoff", cutoff]);
+            }
+            let output = boltzmap(&arguments);
+            assert!(output.status.success(), "{output:?}");
+            let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            fast = fast.min(summary["seconds"].as_f64().unwrap());
+            let file = NpzFile::open(&out).unwrap();
+            let mut all = Vec::new();
+            for (name, value) in [
+                ("bond", expected.bond),
+                ("angle", expected.angle),
+                ("torsion", expected.torsion),
+                ("nonbonded", expected.nonbonded),
+                ("gb", expected.generalized_born),
+                ("energy", expected.total()),
+            ] {
+                let found = file.finite::<f64>(name, &[Some(1)]).unwrap().values;
+                assert!(
+                    (found[0] - value).abs() < 1e-10 * value.abs().max(1.0),
+                    "{name}: {} for {value}",
+                    found[0]
+                );
+                all.extend(found);
+            }
+            let forces = file
+                .finite::<f64>("forces", &[Some(1), Some(atoms), Some(3)])
+                .unwrap()
+                .values;
+            assert!(deviation(&forces, &expected_forces) < 1e-10);
+            all.extend(forces);
+            files.push(all);
+        }
+        assert!(
+            files.iter().all(|file| *file == files[0]),
+            "two threads give other bits than one"
+        );
+        assert!(4.0 * fast < slow, "{fast} s for the reference's {slow} s");
+    }
+}

@@ -391,7 +391,7 @@ impl Kernel for RunChunk<'_> {
             let restraints = Restraints::new(self.bias, self.first_replica + first, count);
             for step in 0..self.steps {
                 let now = self.first_step + step + 1;
-                evaluator.evaluate::<true>(&x, &mut f);
+                evaluator.evaluate::<true>(count, &x, &mut f);
                 restraints.add_forces(&x, &mut f);
                 if tile.step(&mut x, &mut v, &f, &mut noise) {
                     store_tile(&x, &mut self.positions[rows.clone()]);
@@ -410,7 +410,7 @@ impl Kernel for RunChunk<'_> {
                     tile.recentre(&mut x);
                 }
             }
-            let energies = evaluator.evaluate::<false>(&x, &mut f);
+            let energies = evaluator.evaluate::<false>(count, &x, &mut f);
             for lane in 0..count {
                 self.potential_energies[first + lane] = energies.lane(lane).total();
             }

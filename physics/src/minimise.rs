@@ -137,11 +137,12 @@ impl<T: Real> Kernel for MinimiseChunk<'_, T> {
                 &mut evaluator,
                 &restraints,
                 &self.settings,
+                count,
                 &mut x,
                 &mut v,
                 &mut f,
             );
-            let energies = evaluator.evaluate::<true>(&x, &mut f);
+            let energies = evaluator.evaluate::<true>(count, &x, &mut f);
             restraints.add_forces(&x, &mut f);
             let largest = largest_component(&f);
             for lane in 0..count {
@@ -165,6 +166,7 @@ fn descend<L: Lanes>(
     evaluator: &mut TileEvaluator<'_, L>,
     restraints: &Restraints<L>,
     settings: &MinimiseSettings,
+    count: usize,
     x: &mut [L],
     v: &mut [L],
     f: &mut [L],
@@ -177,7 +179,7 @@ fn descend<L: Lanes>(
     let mut mixing = L::constant(MIXING);
     let mut downhill_steps = zero;
     for step in 0..settings.max_steps {
-        evaluator.evaluate::<true>(x, f);
+        evaluator.evaluate::<true>(count, x, f);
         restraints.add_forces(x, f);
         let active = L::mask_not(largest_component(f).le(tolerance));
         if !L::mask_any(active) {

@@ -5,7 +5,9 @@
 
 use boltzmap_physics::forcefield::matching::match_residues;
 use boltzmap_physics::system::{BornModel, System};
-use boltzmap_physics::{Atom, Element, ForceField, Topology, energy_forces_reference};
+use boltzmap_physics::{
+    Atom, BatchEvaluator, Element, ForceField, SingleEvaluator, Topology, energy_forces_reference,
+};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -195,8 +197,8 @@ fn check_parameters(label: &str, system: &System, record: &Value) {
     }
 }
 
-/// Returns the number of conformations and the worst deviations of energies and forces.
-fn check_file(path: &Path) -> (usize, f64, f64) {
+/// By the `reference`, the `batch` or the `single` evaluator; returns the number of conformations and the worst deviations of energies and forces.
+fn check_file(path: &Path, evaluator: &str) -> (usize, f64, f64) {
     let record: Value =
         serde_json::from_str(&std::fs::read_to_string(path).expect("a readable file"))
             .expect("JSON");
@@ -244,7 +246,24 @@ fn check_file(path: &Path) -> (usize, f64, f64) {
             check_parameters(&label, &system, reference);
         }
         for (conformation, positions) in list(&record["positions"]).iter().enumerate() {
-            let (energies, forces) = energy_forces_reference(&system, &numbers(positions));
+            let positions = numbers(positions);
+            let (energies, forces) = match evaluator {
+                "reference" => energy_forces_reference(&system, &positions),
+                "batch" => {
+                    let mut forces = vec![0.0; positions.len()];
+                    let energies = BatchEvaluator::<f64>::new(&system)
+                        .terms(&positions, Some(&mut forces))
+                        .expect("finite positions");
+                    (energies[0], forces)
+                }
+                _ => {
+                    let mut forces = vec![0.0; positions.len()];
+                    let energies = SingleEvaluator::new(&system)
+                        .energies_forces(&positions, &mut forces)
+                        .expect("finite positions");
+                    (energies, forces)
+                }
+            };
             let terms = [
                 ("total", energies.total()),
                 ("bond", energies.bond),
@@ -297,11 +316,13 @@ fn agrees_with_openmm_in_every_term_and_force() {
     files.sort();
     assert_eq!(files.len(), 15, "the data folder is incomplete");
     for path in files {
-        let (count, energy, force) = check_file(&path);
-        println!(
-            "{}: {count} evaluations, energies within {energy:.1e}, forces within {force:.1e}",
-            path.display()
-        );
+        for evaluator in ["reference", "batch", "single"] {
+            let (count, energy, force) = check_file(&path, evaluator);
+            println!(
+                "{}, {evaluator}: {count} evaluations, energies within {energy:.1e}, forces within {force:.1e}",
+                path.display()
+            );
+        }
     }
 }
 

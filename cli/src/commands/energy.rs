@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use boltzmap_kernels::real::Real;
+use boltzmap_physics::Energies;
 use boltzmap_physics::batch::BatchEvaluator;
-use boltzmap_physics::{Energies, energy_forces_reference};
-use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::print;
@@ -43,22 +43,14 @@ pub fn energy(arguments: &EnergyArguments) -> Result<()> {
     let start = Instant::now();
     let (energies, largest_force, writer) = match arguments.precision {
         Precision::F64 => {
-            let (energies, forces) = in_double_precision(&molecule, &positions);
-            let largest = largest(forces.iter().copied());
-            (
-                energies,
-                largest,
-                NpzWriter::new().array("forces", &shape, &forces),
-            )
+            let (energies, forces) = evaluate(&molecule, &positions)?;
+            let writer = NpzWriter::new().array("forces", &shape, &forces);
+            (energies, largest(forces.into_iter()), writer)
         }
         Precision::F32 => {
-            let (energies, forces) = in_single_precision(&molecule, &positions)?;
-            let largest = largest(forces.iter().map(|&force| f64::from(force)));
-            (
-                energies,
-                largest,
-                NpzWriter::new().array("forces", &shape, &forces),
-            )
+            let (energies, forces) = evaluate(&molecule, &centred(&positions, atoms))?;
+            let writer = NpzWriter::new().array("forces", &shape, &forces);
+            (energies, largest(forces.into_iter().map(f64::from)), writer)
         }
     };
     let seconds = start.elapsed().as_secs_f64();
@@ -83,25 +75,19 @@ pub fn energy(arguments: &EnergyArguments) -> Result<()> {
     print(&table(arguments, &energies, &total, seconds))
 }
 
-/// One conformation after the other by the reference, spread over the threads.
-fn in_double_precision(molecule: &Molecule, positions: &[f64]) -> (Vec<Energies>, Vec<f64>) {
-    let size = 3 * molecule.n_atoms();
-    let (energies, forces): (Vec<Energies>, Vec<Vec<f64>>) = positions
-        .par_chunks(size)
-        .map(|conformation| energy_forces_reference(&molecule.system, conformation))
-        .unzip();
-    (energies, forces.concat())
+/// Energies by term, and forces `[n, atoms, 3]`.
+fn evaluate<T: Real>(molecule: &Molecule, positions: &[T]) -> Result<(Vec<Energies>, Vec<T>)> {
+    let mut forces = vec![T::from_f64(0.0); positions.len()];
+    let energies =
+        BatchEvaluator::<T>::new(&molecule.system).terms(positions, Some(&mut forces))?;
+    Ok((energies, forces))
 }
 
-/// Many conformations at a time, one per SIMD lane.
-fn in_single_precision(
-    molecule: &Molecule,
-    positions: &[f64],
-) -> Result<(Vec<Energies>, Vec<f32>)> {
-    let atoms = molecule.n_atoms();
+/// The conformations in single precision, each around its mean: single precision resolves distances best near the origin, and energies do
+/// not see the shift.
+fn centred(positions: &[f64], atoms: usize) -> Vec<f32> {
     let mut centred = Vec::with_capacity(positions.len());
     for conformation in positions.chunks_exact(3 * atoms) {
-        // Single precision resolves distances best near the origin, and energies do not see the shift.
         let mut mean = [0.0; 3];
         for atom in conformation.as_chunks::<3>().0 {
             for axis in 0..3 {
@@ -116,10 +102,7 @@ fn in_single_precision(
                 .flat_map(|atom| [0, 1, 2].map(|axis| (atom[axis] - mean[axis]) as f32)),
         );
     }
-    let mut forces = vec![0.0_f32; centred.len()];
-    let energies =
-        BatchEvaluator::<f32>::new(&molecule.system).terms(&centred, Some(&mut forces))?;
-    Ok((energies, forces))
+    centred
 }
 
 /// The largest absolute value; NaN if there is one.

@@ -58,13 +58,18 @@ impl AddAssign for Operations {
 /// integral are computed.
 ///
 /// # Panics
-/// If the positions are not those of one conformation.
+/// If the positions are not those of one conformation, or the molecule is too large for tiles ([`LARGEST_IN_TILES`](super::LARGEST_IN_TILES)).
 pub fn operations(evaluator: &BatchEvaluator<f32>, positions: &[f32]) -> Operations {
     assert_eq!(positions.len(), 3 * evaluator.n_atoms());
+    assert!(
+        evaluator.n_atoms() <= super::LARGEST_IN_TILES,
+        "operations of {} atoms cannot be counted: only tiles run on the counting type",
+        evaluator.n_atoms()
+    );
     let x: Vec<Counted> = positions.iter().map(|&x| Counted(x)).collect();
     let mut f = vec![Counted(0.0); x.len()];
     COUNT.set(Operations::default());
-    let energies = TileEvaluator::<Counted>::new(evaluator).evaluate::<true>(&x, &mut f);
+    let energies = TileEvaluator::<Counted>::new(evaluator).evaluate::<true>(1, &x, &mut f);
     let count = COUNT.get();
     debug_assert!(energies.lane(0).total().is_finite());
     count
@@ -272,7 +277,7 @@ mod tests {
         let x: Vec<Counted> = positions.iter().map(|&x| Counted(x)).collect();
         let mut f = vec![Counted(0.0); x.len()];
         let energy = TileEvaluator::<Counted>::new(&evaluator)
-            .evaluate::<true>(&x, &mut f)
+            .evaluate::<true>(1, &x, &mut f)
             .lane(0)
             .total();
         let expected = evaluator.energies(&positions).unwrap()[0];

@@ -1,11 +1,17 @@
-//! Energies and forces of many conformations at once, one conformation per SIMD lane.
+//! Energies and forces of many conformations at once.
 //!
-//! The conformations of a batch are cut into fixed chunks for the threads and into tiles of one conformation per lane.
-//! A tile holds its coordinates as one vector of lanes per atom and axis, so that every term of the force field is straight
-//! vector arithmetic without gathers, and no lane ever influences another: a conformation's result does not depend on which
-//! others it is evaluated with, nor on the number of threads.
+//! Small molecules: one conformation per SIMD lane. The conformations of a batch are cut into fixed chunks for the threads and into
+//! tiles of one conformation per lane. A tile holds its coordinates as one vector of lanes per atom and axis, so that every term of the
+//! force field is straight vector arithmetic without gathers, and no lane ever influences another.
+//!
+//! Molecules of more than [`LARGEST_IN_TILES`] atoms: one conformation after the other, the atoms of one in the lanes (`blocks/`). A tile's
+//! tables of pairs would no longer fit the caches, then the memory, and could not make use of a cutoff.
+//!
+//! Which of the two depends on the molecule alone: a conformation's result does not depend on which others it is evaluated with, nor on
+//! the number of threads.
 
 mod bias;
+mod blocks;
 mod bonded;
 mod born;
 mod counting;
@@ -19,6 +25,7 @@ mod vector;
 
 use crate::energy::Energies;
 use crate::system::System;
+use blocks::{Blocks, Scratch};
 use boltzmap_kernels::real::Real;
 use boltzmap_kernels::simd::{Kernel, LaneKernel, Lanes, Simd, Tier, dispatch_on};
 use nonbonded::PairScratch;
@@ -71,11 +78,22 @@ pub enum BatchError {
 /// Conformations one thread works on at a time; fixed, so that the work is cut the same way for any number of threads.
 const CHUNK: usize = 32;
 
+/// Atoms up to which conformations are evaluated side by side in tiles.
+pub const LARGEST_IN_TILES: usize = 256;
+
+/// How conformations are evaluated.
+enum Method<T: Real> {
+    Tiles(Parameters<T>),
+    Blocks(Box<Blocks<T>>),
+}
+
 /// Evaluates the force field for batches of conformations in precision `T` (`f32` or `f64`).
 ///
-/// Energies are exact to round-off of `T`; finite positions always give energies that are finite or +∞, never "not a number".
+/// Energies are exact to round-off of `T`; finite positions always give energies that are finite or +∞, never "not a number", and forces
+/// whose undefined components are zero. Memory grows with the number of atoms, not with its square.
 pub struct BatchEvaluator<T: Real> {
-    parameters: Parameters<T>,
+    n_atoms: usize,
+    method: Method<T>,
     tier: Tier,
 }
 
@@ -85,20 +103,44 @@ impl<T: Real> BatchEvaluator<T> {
     /// # Panics
     /// When the system's arrays disagree in length or a term names an atom that does not exist.
     pub fn new(system: &System) -> Self {
+        match system.n_atoms() <= LARGEST_IN_TILES {
+            true => Self::in_tiles(system),
+            false => Self::in_blocks(system),
+        }
+    }
+
+    fn in_tiles(system: &System) -> Self {
         Self {
-            parameters: Parameters::new(system),
+            n_atoms: system.n_atoms(),
+            method: Method::Tiles(Parameters::new(system)),
             tier: Tier::active(),
+        }
+    }
+
+    fn in_blocks(system: &System) -> Self {
+        let tier = Tier::active();
+        Self {
+            n_atoms: system.n_atoms(),
+            method: Method::Blocks(Box::new(Blocks::new(system, tier))),
+            tier,
         }
     }
 
     /// The same evaluator on a given instruction set, for comparisons.
     pub fn on(self, tier: Tier) -> Self {
-        Self { tier, ..self }
+        Self {
+            tier,
+            method: match self.method {
+                Method::Blocks(blocks) => Method::Blocks(Box::new(blocks.on(tier))),
+                tiles => tiles,
+            },
+            ..self
+        }
     }
 
     /// Number of atoms of a conformation.
     pub fn n_atoms(&self) -> usize {
-        self.parameters.n_atoms
+        self.n_atoms
     }
 
     /// The instruction set in use.
@@ -146,60 +188,84 @@ impl<T: Real> BatchEvaluator<T> {
         match forces {
             Some(forces) => {
                 output_length("forces", forces.len(), positions.len())?;
-                energies
-                    .par_chunks_mut(CHUNK)
-                    .zip(positions.par_chunks(CHUNK * size))
-                    .zip(forces.par_chunks_mut(CHUNK * size))
-                    .for_each(|((energies, positions), forces)| {
-                        dispatch_on(
-                            self.tier,
-                            EvaluateChunk {
-                                parameters: &self.parameters,
-                                positions,
-                                energies,
-                                forces: Some(forces),
-                            },
-                        );
-                    });
+                self.each_chunk(
+                    (&mut energies, positions),
+                    forces.par_chunks_mut(self.chunk() * size).map(Some),
+                );
+                for force in forces.iter_mut().filter(|force| force.is_nan()) {
+                    *force = T::from_f64(0.0);
+                }
             }
             None => {
-                energies
-                    .par_chunks_mut(CHUNK)
-                    .zip(positions.par_chunks(CHUNK * size))
-                    .for_each(|(energies, positions)| {
-                        dispatch_on(
-                            self.tier,
-                            EvaluateChunk {
-                                parameters: &self.parameters,
-                                positions,
-                                energies,
-                                forces: None,
-                            },
-                        );
-                    });
+                let none = rayon::iter::repeat_n((), n.div_ceil(self.chunk())).map(|()| None);
+                self.each_chunk((&mut energies, positions), none);
             }
         }
         Ok(energies)
     }
 
+    /// Conformations one task works on; fixed, so that the work is cut the same way for any number of threads.
+    fn chunk(&self) -> usize {
+        match self.method {
+            Method::Tiles(_) => CHUNK,
+            Method::Blocks(_) => 1,
+        }
+    }
+
+    fn each_chunk<'f>(
+        &self,
+        (energies, positions): (&mut [Energies], &[T]),
+        forces: impl IndexedParallelIterator<Item = Option<&'f mut [T]>>,
+    ) {
+        let chunk = self.chunk();
+        let size = 3 * self.n_atoms;
+        let work = energies
+            .par_chunks_mut(chunk)
+            .zip(positions.par_chunks(chunk * size))
+            .zip(forces);
+        match &self.method {
+            Method::Tiles(parameters) => work.for_each(|((energies, positions), forces)| {
+                dispatch_on(
+                    self.tier,
+                    EvaluateChunk {
+                        parameters,
+                        positions,
+                        energies,
+                        forces,
+                    },
+                );
+            }),
+            Method::Blocks(blocks) => work.for_each_init(
+                || Scratch::new(blocks),
+                |scratch, ((energies, positions), forces)| {
+                    energies[0] = blocks.evaluate(scratch, positions, forces);
+                },
+            ),
+        }
+    }
+
     /// Number of conformations; refuses incomplete ones and coordinates that are not finite.
     pub(crate) fn check(&self, positions: &[T]) -> Result<usize, BatchError> {
-        let n_atoms = self.n_atoms();
-        let size = 3 * n_atoms;
-        if size == 0 || !positions.len().is_multiple_of(size) {
-            return Err(BatchError::Shape {
-                coordinates: positions.len(),
-                n_atoms,
-            });
-        }
-        if let Some(at) = positions.iter().position(|x| !x.is_finite()) {
-            return Err(BatchError::NotFinite {
-                conformation: at / size,
-                atom: at % size / 3,
-            });
-        }
-        Ok(positions.len() / size)
+        check_conformations(self.n_atoms, positions)
     }
+}
+
+/// Number of conformations; refuses incomplete ones and coordinates that are not finite.
+fn check_conformations<T: Real>(n_atoms: usize, positions: &[T]) -> Result<usize, BatchError> {
+    let size = 3 * n_atoms;
+    if size == 0 || !positions.len().is_multiple_of(size) {
+        return Err(BatchError::Shape {
+            coordinates: positions.len(),
+            n_atoms,
+        });
+    }
+    if let Some(at) = positions.iter().position(|x| !x.is_finite()) {
+        return Err(BatchError::NotFinite {
+            conformation: at / size,
+            atom: at % size / 3,
+        });
+    }
+    Ok(positions.len() / size)
 }
 
 fn output_length(what: &'static str, found: usize, expected: usize) -> Result<(), BatchError> {
@@ -240,7 +306,7 @@ impl<L: Lanes> TileEnergies<L> {
 
 /// Coordinates whose squares overflow lead to ∞ − ∞ in places: such conformations have no finite energy.
 fn never_nan(energy: f64) -> f64 {
-    if energy.is_nan() {
+    if energy.is_nan() || energy == f64::NEG_INFINITY {
         f64::INFINITY
     } else {
         energy
@@ -249,8 +315,20 @@ fn never_nan(energy: f64) -> f64 {
 
 /// The force field on one tile inside a kernel: scratch space with the parameters.
 pub(crate) struct TileEvaluator<'a, L: Lanes> {
-    parameters: &'a Parameters<L::Scalar>,
-    scratch: PairScratch<L>,
+    scratch: TileScratch<'a, L>,
+}
+
+enum TileScratch<'a, L: Lanes> {
+    Tiles(&'a Parameters<L::Scalar>, PairScratch<L>),
+    Blocks(Box<LaneByLane<'a, L::Scalar>>),
+}
+
+/// The lanes of a tile as conformations of their own, `[lanes, atoms, 3]`.
+struct LaneByLane<'a, T: Real> {
+    blocks: &'a Blocks<T>,
+    scratch: Scratch<T>,
+    positions: Vec<T>,
+    forces: Vec<T>,
 }
 
 impl<'a, L: Lanes> TileEvaluator<'a, L> {
@@ -259,26 +337,125 @@ impl<'a, L: Lanes> TileEvaluator<'a, L> {
     where
         L: Lanes<Scalar = T>,
     {
-        Self::with_parameters(&evaluator.parameters)
+        match &evaluator.method {
+            Method::Tiles(parameters) => Self::with_parameters(parameters),
+            Method::Blocks(blocks) => Self {
+                scratch: TileScratch::Blocks(Box::new(LaneByLane {
+                    blocks,
+                    scratch: Scratch::new(blocks),
+                    positions: Vec::new(),
+                    forces: Vec::new(),
+                })),
+            },
+        }
     }
 
     #[inline(always)]
     fn with_parameters(parameters: &'a Parameters<L::Scalar>) -> Self {
         Self {
-            parameters,
-            scratch: PairScratch::new(parameters.n_atoms),
+            scratch: TileScratch::Tiles(parameters, PairScratch::new(parameters.n_atoms)),
         }
     }
 
-    /// Energies of the tile `x` (`[atom][xyz]` vectors); with `FORCES` overwrites `f` with the forces.
+    /// Energies of the tile `x` (`[atom][xyz]` vectors), whose lanes from `count` on repeat the last before; with `FORCES` overwrites `f`
+    /// with the forces.
     #[inline(always)]
-    pub(crate) fn evaluate<const FORCES: bool>(&mut self, x: &[L], f: &mut [L]) -> TileEnergies<L> {
-        L::call(EvaluateTile::<L, FORCES> {
-            parameters: self.parameters,
-            scratch: &mut self.scratch,
+    pub(crate) fn evaluate<const FORCES: bool>(
+        &mut self,
+        count: usize,
+        x: &[L],
+        f: &mut [L],
+    ) -> TileEnergies<L> {
+        match &mut self.scratch {
+            TileScratch::Tiles(parameters, scratch) => L::call(EvaluateTile::<L, FORCES> {
+                parameters,
+                scratch,
+                x,
+                f,
+            }),
+            TileScratch::Blocks(lanes) => lanes.evaluate::<L, FORCES>(count, x, f),
+        }
+    }
+}
+
+impl<T: Real> LaneByLane<'_, T> {
+    fn evaluate<L: Lanes<Scalar = T>, const FORCES: bool>(
+        &mut self,
+        count: usize,
+        x: &[L],
+        f: &mut [L],
+    ) -> TileEnergies<L> {
+        L::call(EvaluateLanes::<L, FORCES> {
+            by_lane: self,
+            count,
             x,
             f,
         })
+    }
+}
+
+/// [`LaneByLane::evaluate`], compiled for the instruction set of the tile.
+struct EvaluateLanes<'a, 'b, L: Lanes, const FORCES: bool> {
+    by_lane: &'a mut LaneByLane<'b, L::Scalar>,
+    count: usize,
+    x: &'a [L],
+    f: &'a mut [L],
+}
+
+impl<L: Lanes, const FORCES: bool> LaneKernel for EvaluateLanes<'_, '_, L, FORCES> {
+    type Output = TileEnergies<L>;
+
+    #[inline(always)]
+    fn run(self) -> TileEnergies<L> {
+        let Self {
+            by_lane,
+            count,
+            x,
+            f,
+        } = self;
+        let size = x.len();
+        let zero = L::Scalar::from_f64(0.0);
+        by_lane.positions.resize(count * size, zero);
+        by_lane.forces.resize(count * size, zero);
+        store_tile(x, &mut by_lane.positions);
+        // Terms, lanes.
+        let mut energies = [[zero; 16]; 5];
+        for lane in 0..L::WIDTH {
+            let row = lane.min(count - 1) * size;
+            if lane < count {
+                let forces = &mut by_lane.forces[row..row + size];
+                let found = by_lane.blocks.evaluate(
+                    &mut by_lane.scratch,
+                    &by_lane.positions[row..row + size],
+                    FORCES.then_some(forces),
+                );
+                let terms = [
+                    found.bond,
+                    found.angle,
+                    found.torsion,
+                    found.nonbonded,
+                    found.generalized_born,
+                ];
+                for (energies, term) in energies.iter_mut().zip(terms) {
+                    energies[lane] = L::Scalar::from_f64(term);
+                }
+            } else {
+                for energies in &mut energies {
+                    energies[lane] = energies[count - 1];
+                }
+            }
+        }
+        if FORCES {
+            load_tile(&by_lane.forces, f);
+        }
+        let [bond, angle, torsion, nonbonded, generalized_born] = energies;
+        TileEnergies {
+            bond: L::load(&bond),
+            angle: L::load(&angle),
+            torsion: L::load(&torsion),
+            nonbonded: L::load(&nonbonded),
+            generalized_born: L::load(&generalized_born),
+        }
     }
 }
 
@@ -347,11 +524,11 @@ impl<T: Real> Kernel for EvaluateChunk<'_, T> {
             load_tile(&self.positions[range.clone()], &mut x);
             let energies = match &mut forces {
                 Some(forces) => {
-                    let energies = evaluator.evaluate::<true>(&x, &mut f);
+                    let energies = evaluator.evaluate::<true>(count, &x, &mut f);
                     store_tile(&f, &mut forces[range]);
                     energies
                 }
-                None => evaluator.evaluate::<false>(&x, &mut f),
+                None => evaluator.evaluate::<false>(count, &x, &mut f),
             };
             for lane in 0..count {
                 self.energies[first + lane] = energies.lane(lane);

@@ -96,6 +96,14 @@ pub(super) struct Parameters<T> {
 
 impl<T: Real> Parameters<T> {
     pub(super) fn new(system: &System) -> Self {
+        Self {
+            pairs: pairs(system),
+            ..Self::without_pairs(system)
+        }
+    }
+
+    /// All but the table of pairs, which grows with the square of the number of atoms.
+    pub(super) fn without_pairs(system: &System) -> Self {
         let n = system.n_atoms();
         for (name, length) in [
             ("charges", system.charges.len()),
@@ -123,7 +131,7 @@ impl<T: Real> Parameters<T> {
                 force_constant: t(a.force_constant),
             })
             .collect();
-        let mut this = Self {
+        let this = Self {
             n_atoms: n,
             bonds,
             angles,
@@ -133,7 +141,6 @@ impl<T: Real> Parameters<T> {
             cutoff: system.cutoff.map(t),
             smallest_squared_distance: t(if size_of::<T>() == 4 { 4e-6 } else { 1e-24 }),
         };
-        this.pairs = pairs(system);
         let in_range = this.bonds.iter().all(|b| b.atoms.iter().all(|&a| a < n))
             && this.angles.iter().all(|b| b.atoms.iter().all(|&a| a < n))
             && this.torsions.iter().all(|b| b.atoms.iter().all(|&a| a < n));
@@ -216,7 +223,7 @@ fn born_constants(model: BornModel) -> (f64, f64, f64, f64, f64, f64, bool) {
 }
 
 /// K'(1−1/ε_w), kJ nm mol⁻¹ e⁻².
-fn born_prefactor(model: BornModel) -> f64 {
+pub(super) fn born_prefactor(model: BornModel) -> f64 {
     let (_, _, _, coulomb, dielectric, _, _) = born_constants(model);
     coulomb * (1.0 - 1.0 / dielectric)
 }

@@ -9,7 +9,7 @@ use boltzmap_kernels::simd::Lanes;
 #[derive(Clone, Copy)]
 pub(super) struct Split<T> {
     pub(super) value: T,
-    rest: T,
+    pub(super) rest: T,
 }
 
 impl<T: Real> Split<T> {
@@ -26,7 +26,7 @@ impl<T: Real> Split<T> {
 #[derive(Clone, Copy)]
 pub(super) struct SplitLanes<L> {
     pub(super) value: L,
-    rest: L,
+    pub(super) rest: L,
 }
 
 impl<L: Lanes> SplitLanes<L> {
@@ -40,13 +40,19 @@ impl<L: Lanes> SplitLanes<L> {
         }
     }
 
-    /// Numbers that nothing was taken from.
+    /// The product of two parameters. Where multiply-add is not fused, what the product's own rounding takes is lost.
     #[inline(always)]
-    pub(super) fn exact(value: L) -> Self {
-        Self {
-            value,
-            rest: L::zero(),
-        }
+    pub(super) fn product(self, other: Self) -> Self {
+        let value = self.value * other.value;
+        let rest = match Self::ROUNDED {
+            true => {
+                let rounding = self.value.mul_add(other.value, L::zero() - value);
+                self.value
+                    .mul_add(other.rest, self.rest.mul_add(other.value, rounding))
+            }
+            false => L::zero(),
+        };
+        Self { value, rest }
     }
 
     /// The parameter, rounded once, times x.

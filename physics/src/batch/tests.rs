@@ -56,6 +56,17 @@ fn variants(system: &System) -> Vec<(&'static str, System)> {
     ]
 }
 
+/// Tiles and blocks on every instruction set.
+fn on_every_tier_by_both_methods<T: Real>(system: &System) -> Vec<(Tier, BatchEvaluator<T>)> {
+    let both = |tier| {
+        [
+            (tier, BatchEvaluator::in_tiles(system).on(tier)),
+            (tier, BatchEvaluator::in_blocks(system).on(tier)),
+        ]
+    };
+    Tier::available().into_iter().flat_map(both).collect()
+}
+
 fn by_term(e: &Energies) -> [f64; 5] {
     [e.bond, e.angle, e.torsion, e.nonbonded, e.generalized_born]
 }
@@ -67,8 +78,7 @@ fn double_precision_equals_the_reference_in_every_term_and_force_on_every_tier()
     // 19: two full tiles of eight lanes and a partial one. Displacements of 0.03 nm engulf atoms.
     let positions = displaced(&built, 19, 0.03);
     for (name, system) in variants(&system) {
-        for tier in Tier::available() {
-            let evaluator = BatchEvaluator::<f64>::new(&system).on(tier);
+        for (tier, evaluator) in on_every_tier_by_both_methods::<f64>(&system) {
             let mut forces = vec![0.0; positions.len()];
             let energies = evaluator.terms(&positions, Some(&mut forces)).unwrap();
             assert_eq!(energies, evaluator.terms(&positions, None).unwrap());
@@ -106,10 +116,14 @@ fn single_precision_is_within_a_thousandth_of_the_reference_at_thermal_energies(
         .map(|&x| x as f32)
         .collect();
     let rounded: Vec<f64> = positions.iter().map(|&x| f64::from(x)).collect();
-    for (name, system) in variants(&system) {
+    for (name, system, evaluator) in variants(&system).into_iter().flat_map(|(name, system)| {
+        let tiles = BatchEvaluator::<f32>::in_tiles(&system);
+        let blocks = BatchEvaluator::<f32>::in_blocks(&system);
+        [(name, system.clone(), tiles), (name, system, blocks)]
+    }) {
         let mut forces = vec![0.0f32; positions.len()];
         let mut energies = vec![0.0; 64];
-        BatchEvaluator::<f32>::new(&system)
+        evaluator
             .energies_forces(&positions, &mut energies, Some(&mut forces))
             .unwrap();
         let exact = BatchEvaluator::<f64>::new(&system);
@@ -196,12 +210,12 @@ fn radii_beyond_the_short_forms_take_the_general_one() {
         born.radius[8] = 0.05;
     }
     let positions = displaced(&built, 9, 0.02);
-    let energies = BatchEvaluator::<f64>::new(&system)
-        .energies(&positions)
-        .unwrap();
-    for (x, energy) in positions.chunks(built.len()).zip(energies) {
-        let expected = energy_forces_reference(&system, x).0.total();
-        assert!((energy - expected).abs() < 1e-10 * expected.abs().max(1.0));
+    for (_, evaluator) in on_every_tier_by_both_methods::<f64>(&system) {
+        let energies = evaluator.energies(&positions).unwrap();
+        for (x, energy) in positions.chunks(built.len()).zip(energies) {
+            let expected = energy_forces_reference(&system, x).0.total();
+            assert!((energy - expected).abs() < 1e-10 * expected.abs().max(1.0));
+        }
     }
 }
 
@@ -213,12 +227,15 @@ fn wide_and_wider_vectors_give_the_same_bits() {
         .map(|&x| x as f32)
         .collect();
     for (name, system) in variants(&system) {
-        let mut first = None;
-        for tier in Tier::available() {
+        let mut first = [None, None];
+        for (number, (tier, evaluator)) in on_every_tier_by_both_methods::<f32>(&system)
+            .into_iter()
+            .enumerate()
+        {
             if tier == Tier::Portable {
                 continue;
             }
-            let evaluator = BatchEvaluator::<f32>::new(&system).on(tier);
+            let first = &mut first[number % 2];
             let mut forces = vec![0.0f32; positions.len()];
             let energies = evaluator.terms(&positions, Some(&mut forces)).unwrap();
             let found = (energies, forces);
@@ -325,14 +342,19 @@ fn finite_positions_never_give_an_energy_that_is_not_a_number() {
             .map(|(k, x)| if k % 3 == 0 { *x } else { 0.0 }),
     );
     for (name, system) in variants(&system) {
-        let energies = BatchEvaluator::<f64>::new(&system)
-            .terms(&positions, None)
-            .unwrap();
         let single: Vec<f32> = positions.iter().map(|&x| x as f32).collect();
-        let single = BatchEvaluator::<f32>::new(&system)
-            .terms(&single, None)
-            .unwrap();
-        for (i, terms) in energies.iter().chain(&single).enumerate() {
+        let mut found = Vec::new();
+        for (_, evaluator) in on_every_tier_by_both_methods::<f64>(&system) {
+            let mut forces = positions.clone();
+            found.extend(evaluator.terms(&positions, Some(&mut forces)).unwrap());
+            assert!(forces.iter().all(|force| !force.is_nan()), "{name}");
+        }
+        for (_, evaluator) in on_every_tier_by_both_methods::<f32>(&system) {
+            let mut forces = single.clone();
+            found.extend(evaluator.terms(&single, Some(&mut forces)).unwrap());
+            assert!(forces.iter().all(|force| !force.is_nan()), "{name}");
+        }
+        for (i, terms) in found.iter().enumerate() {
             for energy in by_term(terms) {
                 assert!(
                     energy > f64::NEG_INFINITY,
@@ -447,7 +469,9 @@ fn evaluations_per_second() {
                     .zip(x.chunks(CHUNK * size))
                     .zip(forces.chunks_mut(CHUNK * size))
                 {
-                    let parameters = &evaluator.parameters;
+                    let Method::Tiles(parameters) = &evaluator.method else {
+                        unreachable!("a small molecule")
+                    };
                     dispatch_on(
                         tier,
                         EvaluateChunk {
@@ -472,4 +496,54 @@ fn evaluations_per_second() {
     let positions = displaced(&built, 1280, 0.004);
     measure::<f32>(&system, &positions);
     measure::<f64>(&system, &positions);
+}
+
+/// Not a check: where [`LARGEST_IN_TILES`] should lie. Time per conformation on one thread, by tiles and by blocks.
+#[test]
+#[ignore = "timing: cargo test -p boltzmap-physics --release tiles_beside_blocks -- --ignored --nocapture"]
+fn tiles_beside_blocks() {
+    fn measure<T: Real>(system: &System, built: &[f64]) {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .build()
+            .unwrap();
+        let positions: Vec<T> = displaced(built, 32, 0.004)
+            .iter()
+            .map(|&x| T::from_f64(x))
+            .collect();
+        let mut forces = positions.clone();
+        let mut times = Vec::new();
+        for evaluator in [
+            BatchEvaluator::<T>::in_tiles(system),
+            BatchEvaluator::in_blocks(system),
+        ] {
+            let mut best = f64::INFINITY;
+            let begin = std::time::Instant::now();
+            while begin.elapsed().as_secs_f64() < 0.2 {
+                let start = std::time::Instant::now();
+                pool.install(|| evaluator.terms(&positions, Some(&mut forces)))
+                    .unwrap();
+                best = best.min(start.elapsed().as_secs_f64() / 32.0);
+            }
+            times.push(format!("{:9.1} us", 1e6 * best));
+        }
+        println!(
+            "{} {:4} atoms, cutoff {:?}: {}",
+            T::NAME,
+            system.n_atoms(),
+            system.cutoff,
+            times.join(" in tiles, ")
+        );
+    }
+    for residues in [2, 5, 10, 15, 20, 30, 40, 60] {
+        let sequence: String = "GYDPETGTWAKL".chars().cycle().take(residues).collect();
+        let (topology, built) = build_sequence(&sequence).unwrap();
+        for cutoff in [None, Some(1.0), Some(2.0)] {
+            let system = ForceField::ff14sb(Some(BornModel::Obc1), cutoff)
+                .system(&topology)
+                .unwrap();
+            measure::<f64>(&system, &built);
+            measure::<f32>(&system, &built);
+        }
+    }
 }
