@@ -315,9 +315,15 @@ pub struct MinimizeArguments {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Writes the frames at the lowest temperature, ladder by ladder, as npz (with potential_energy, ladder and time), pdb, xtc or dcd;
-beside it FILE.card.json (force field, temperatures, method, seed, counts, SHA-256), FILE.summary.json (effective sample sizes, basin
-free energies by MBAR over all temperatures, distances between independent halves) and, until it is finished, FILE.state.npz.
-Ctrl-C leaves both; --resume goes on bit by bit as if nothing had happened.")]
+beside it FILE.card.json (force field, temperatures, method, seed, counts, SHA-256), FILE.summary.json (independent values of every
+torsion, counts of cis and D frames, basin free energies by MBAR over all temperatures with the reason where there is none, distances
+between independent halves, warnings) and, until it is finished, FILE.state.npz. Ctrl-C leaves both; --resume goes on bit by bit as if
+nothing had happened. Files that are there already are not overwritten without --overwrite.
+
+The state of a free energy is 0 < phi < 2 rad, of a D-residue -2 < phi < 0 rad, against the rest. Its standard error and its interval of
+95 % leave out blocks of ladders one after the other, with the weights solved anew. Frames whose peptide bonds are not cis or trans as in
+the starting structure are left out (--fixed-peptide-bonds false keeps them), and so are frames in which a residue changed from L to D
+or back, which the sequence excludes.")]
 pub struct RemdArguments {
     /// The molecule.
     #[command(flatten)]
@@ -361,9 +367,15 @@ pub struct RemdArguments {
     /// Seed of every random number
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
     pub seed: u64,
+    /// Leave out frames whose peptide bonds are not cis or trans as in the starting structure, as system.fixed_peptide_bonds of 'run'
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub fixed_peptide_bonds: bool,
     /// Go on from FILE.state.npz
     #[arg(long)]
     pub resume: bool,
+    /// Replace files that are there already
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
 }
 
 /// The dihedrals of an umbrella sampling.
@@ -379,9 +391,11 @@ pub enum Variables {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Writes into DIR: umbrella.npz (angles [window, sample, variable], centres, window free energies), surface.npz (free energy and
-standard error of every cell, kT), surface.svg, summary.json (the difference between 0 < phi < 2 rad and the rest, with its error)
-and state.npz. Ctrl-C leaves what there is; --resume goes on. Windows must be stiff enough to hold the molecule on a barrier: each
-is compared with what all of them predict for it, and summary.json and the log warn where they disagree.")]
+standard error of every cell, kT), surface.svg, summary.json (the difference between 0 < phi < 2 rad, of a D-residue -2 < phi < 0 rad,
+and the rest, with its error) and state.npz. Ctrl-C leaves what there is; --resume goes on. Results that are there already are not
+overwritten without --overwrite. Windows must be stiff enough to hold the molecule on a barrier: each is compared with what all of them
+predict for it, and summary.json and the log warn where they disagree. Errors leave out blocks of time of one replica of all windows after
+the other, with the weights solved anew: replicas of a window are independent, so --replicas 4 tells errors better than 2 of twice the --ps.")]
 pub struct UmbrellaArguments {
     /// The molecule.
     #[command(flatten)]
@@ -434,6 +448,9 @@ pub struct UmbrellaArguments {
     /// Go on from DIR/state.npz
     #[arg(long)]
     pub resume: bool,
+    /// Replace results that are there already
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
 }
 
 /// Arguments of `info`.

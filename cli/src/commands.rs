@@ -2,8 +2,10 @@
 
 mod build;
 mod energy;
+mod free_energy;
 mod info;
 mod minimize;
+mod outputs;
 mod remd;
 mod umbrella;
 

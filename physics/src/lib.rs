@@ -5,6 +5,7 @@ pub mod builder;
 pub mod chart;
 pub mod element;
 pub mod energy;
+pub mod ensemble;
 pub mod forcefield;
 pub mod langevin;
 mod linear;

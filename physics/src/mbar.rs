@@ -407,6 +407,14 @@ impl MbarErrors {
         self.counts[b] as f64 * self.products[a * self.counts.len() + b]
     }
 
+    /// M⁻¹v for v `[state]` orthogonal to M's null vector, M = N⁻¹ − WWᵀ; NaN where states do not overlap at all.
+    pub(crate) fn solve(&self, v: &[f64]) -> Vec<f64> {
+        match &self.factors {
+            Some(factors) => factors.solve(v),
+            None => vec![f64::NAN; v.len()],
+        }
+    }
+
     /// W a of a state given by its (sample, weight) pairs, Σ weight = 1.
     pub fn overlaps(&self, state: &[(usize, f64)]) -> Vec<f64> {
         self.weights
@@ -415,13 +423,9 @@ impl MbarErrors {
             .collect()
     }
 
-    /// var(f_a − f_b) for independent samples; states are (sample, weight) pairs in increasing order of samples.
+    /// var(f_a − f_b) for independent samples; states are (sample, weight) pairs in increasing order of samples. Of correlated samples
+    /// [`crate::ensemble::Ensemble`] tells the errors.
     pub fn variance(&self, a: &[(usize, f64)], b: &[(usize, f64)]) -> f64 {
-        self.variance_with(a, b, &self.overlaps(b))
-    }
-
-    /// The same with the second state's [`MbarErrors::overlaps`] known.
-    pub fn variance_with(&self, a: &[(usize, f64)], b: &[(usize, f64)], overlaps_b: &[f64]) -> f64 {
         let square = |state: &[(usize, f64)]| state.iter().map(|(_, w)| w * w).sum::<f64>();
         let mut both = 0.0;
         for &(n, weight) in a {
@@ -432,7 +436,7 @@ impl MbarErrors {
         let difference: Vec<f64> = self
             .overlaps(a)
             .iter()
-            .zip(overlaps_b)
+            .zip(self.overlaps(b))
             .map(|(a, b)| a - b)
             .collect();
         let between = self.factors.as_ref().map_or(f64::INFINITY, |factors| {

@@ -3,6 +3,7 @@
 pub mod basins;
 pub mod free_energy;
 pub mod gaussian;
+pub mod jackknife;
 pub mod transport;
 pub mod wasserstein;
 pub mod weights;

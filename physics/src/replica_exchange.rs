@@ -7,7 +7,9 @@
 //!
 //! Every replica and every ladder has its own random stream: results depend on the seed, not on threads.
 
+use crate::ensemble::{Ensemble, Layout};
 use crate::langevin::{DynamicsError, Langevin, LangevinSettings, Replicas};
+use crate::mbar::MbarError;
 use crate::observables::dihedrals;
 use crate::system::{GAS_CONSTANT, System};
 use boltzmap_kernels::random::{Stream, StreamPosition};
@@ -247,6 +249,60 @@ pub struct ReplicaExchangeTrajectory {
     pub level_angles: Vec<f32>,
 }
 
+impl ReplicaExchangeTrajectory {
+    /// Ladders.
+    pub fn n_ladders(&self) -> usize {
+        self.ladders.last().map_or(0, |&last| last as usize + 1)
+    }
+
+    /// Frames of a ladder at one temperature.
+    pub fn saves(&self) -> usize {
+        self.times.len() / self.n_ladders().max(1)
+    }
+
+    /// The ensemble at the lowest temperature from the frames of the lowest `levels` temperatures, every so many of them that no more than
+    /// `most` are used. `belongs` tells which of `[level][ladder][save]` belong to the target; others count in the mixture of temperatures,
+    /// where they belong, and weigh nothing. With the ensemble comes the place of each of its samples among `[level][ladder][save]`.
+    ///
+    /// # Errors
+    /// No frames, temperatures that do not overlap.
+    pub fn ensemble(
+        &self,
+        levels: usize,
+        most: usize,
+        belongs: impl Fn(usize) -> bool,
+    ) -> Result<(Ensemble, Vec<usize>), MbarError> {
+        let (ladders, saves) = (self.n_ladders(), self.saves());
+        let stride = (levels * ladders * saves).div_ceil(most.max(1)).max(1);
+        let places: Vec<usize> = (0..levels * ladders)
+            .flat_map(|series| {
+                (stride / 2..saves)
+                    .step_by(stride)
+                    .map(move |save| series * saves + save)
+            })
+            .collect();
+        let layout = Layout {
+            states: levels,
+            chains: ladders,
+            length: places.len() / (levels * ladders).max(1),
+        };
+        let reduced: Vec<f64> = self.temperatures[..levels]
+            .iter()
+            .flat_map(|temperature| {
+                let thermal = GAS_CONSTANT * temperature;
+                let places = places.iter();
+                places.map(move |&place| self.level_energies[place] / thermal)
+            })
+            .collect();
+        let target: Vec<f64> = places
+            .iter()
+            .zip(&reduced)
+            .map(|(&place, &u)| if belongs(place) { u } else { f64::INFINITY })
+            .collect();
+        Ok((Ensemble::new(&reduced, &target, layout)?, places))
+    }
+}
+
 /// How [`ReplicaExchange::run`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunEnd {
@@ -292,6 +348,11 @@ impl ReplicaExchange {
     /// The settings.
     pub fn settings(&self) -> &ReplicaExchangeSettings {
         &self.settings
+    }
+
+    /// The dihedrals that are recorded at every temperature.
+    pub fn watched(&self) -> &[[usize; 4]] {
+        &self.watched
     }
 
     /// The temperatures of a ladder, lowest first, K.

@@ -6,9 +6,10 @@
 //! Neighbouring windows may exchange conformations (Sugita, Kitao, Okamoto, J. Chem. Phys. 113, 6042 (2000)). What is slow in one window, such
 //! as the other dihedral on top of a barrier, then relaxes in another on the way.
 
+use crate::ensemble::{Ensemble, Layout, Undetermined};
 use crate::langevin::Replicas;
-use crate::mbar::{Mbar, MbarError, MbarErrors};
-use crate::metrics::weights::log_sum_exp;
+use crate::mbar::MbarError;
+use crate::metrics::jackknife::Estimate;
 use crate::observables::wrap;
 use crate::replica_exchange::ExchangeCount;
 use crate::restraint::Bias;
@@ -156,93 +157,64 @@ impl Windows {
 
 /// Free energies from umbrella sampling, in kT.
 pub struct Analysis {
-    /// Of the windows, the first being 0.
-    pub window_free_energies: Vec<f64>,
-    /// Log-weights of the samples in the unbiased ensemble, Σ w = 1.
-    pub log_weights: Vec<f64>,
-    errors: MbarErrors,
-    inefficiency: f64,
+    ensemble: Ensemble,
+    layout: Layout,
 }
 
 impl Analysis {
-    /// MBAR over all windows. `angles` `[sample][dihedral]` come window by window, `counts` of each; `inefficiency` is how many successive
-    /// samples count as one, by which variances grow.
+    /// MBAR over all windows. `angles` `[window][replica][sample][dihedral]`, rad, with `replicas` equally long series of every window.
+    ///
+    /// Replica c of all windows together is one independent series: exchanges carry conformations between windows, never between replicas
+    /// of different numbers.
     ///
     /// # Errors
     /// If the windows do not overlap, or shapes do not fit.
-    pub fn new(
-        windows: &Windows,
-        angles: &[f64],
-        counts: &[usize],
-        inefficiency: f64,
-    ) -> Result<Analysis, MbarError> {
-        let reduced = windows.reduced(angles);
-        let mbar = Mbar::solve(&reduced, counts)?;
-        let log_weights = mbar.log_weights(&vec![0.0; angles.len() / windows.dimension]);
-        Ok(Analysis {
-            window_free_energies: mbar.free_energies.clone(),
-            errors: MbarErrors::new(&mbar, &reduced, counts),
-            log_weights,
-            inefficiency,
-        })
+    pub fn new(windows: &Windows, angles: &[f64], replicas: usize) -> Result<Analysis, MbarError> {
+        let samples = angles.len() / windows.dimension;
+        let layout = Layout {
+            states: windows.len(),
+            chains: replicas,
+            length: samples / (windows.len() * replicas).max(1),
+        };
+        let ensemble = Ensemble::new(&windows.reduced(angles), &vec![0.0; samples], layout)?;
+        Ok(Analysis { ensemble, layout })
     }
 
-    /// −ln p of the samples chosen against −ln p of the others chosen, and its standard error, kT; infinite where either has no samples.
+    /// Of the windows, the first being 0.
+    pub fn window_free_energies(&self) -> &[f64] {
+        &self.ensemble.free_energies
+    }
+
+    /// Log-weights of the samples in the unbiased ensemble, Σ w = 1.
+    pub fn log_weights(&self) -> &[f64] {
+        &self.ensemble.log_weights
+    }
+
+    /// −ln p of the samples chosen against −ln p of the others chosen, kT ([`Ensemble::difference`]).
+    ///
+    /// # Errors
+    /// What keeps it from being told.
     pub fn difference(
         &self,
         first: impl Fn(usize) -> bool,
         second: impl Fn(usize) -> bool,
-    ) -> (f64, f64) {
-        let chosen = |keep: &dyn Fn(usize) -> bool| -> (f64, Vec<(usize, f64)>) {
-            let indices: Vec<usize> = (0..self.log_weights.len()).filter(|&n| keep(n)).collect();
-            let logs: Vec<f64> = indices.iter().map(|&n| self.log_weights[n]).collect();
-            let total = log_sum_exp(&logs);
-            let weights = indices
-                .into_iter()
-                .zip(logs)
-                .map(|(n, log)| (n, (log - total).exp()));
-            (total, weights.collect())
-        };
-        let ((a, wa), (b, wb)) = (chosen(&first), chosen(&second));
-        if wa.is_empty() || wb.is_empty() {
-            return (f64::INFINITY, f64::INFINITY);
-        }
-        let variance = self.errors.variance(&wa, &wb);
-        (b - a, (variance * self.inefficiency).sqrt())
+    ) -> Result<Estimate, Undetermined> {
+        self.ensemble.difference(first, second)
     }
 
     /// Free energy −ln(p/p_max) and its standard error (of −ln p) in cells of the circle or torus, kT, `[cell]`, the last dihedral fastest;
-    /// infinite where there are no samples.
+    /// infinite where there are no samples, the error also where all are of one group.
     pub fn surface(&self, angles: &[f64], dimension: usize, bins: usize) -> (Vec<f64>, Vec<f64>) {
-        let cells = bins.pow(dimension as u32);
         let bin = |angle: f64| {
             let turn = (wrap(angle) + std::f64::consts::PI) / std::f64::consts::TAU;
             ((turn * bins as f64) as usize).min(bins - 1)
         };
-        let mut members: Vec<Vec<(usize, f64)>> = vec![Vec::new(); cells];
-        for (n, angles) in angles.chunks_exact(dimension).enumerate() {
-            let cell = angles
+        let cell = |sample: usize| {
+            angles[sample * dimension..(sample + 1) * dimension]
                 .iter()
-                .fold(0, |cell, &angle| cell * bins + bin(angle));
-            members[cell].push((n, self.log_weights[n].exp()));
-        }
-        let all: Vec<(usize, f64)> = self
-            .log_weights
-            .iter()
-            .map(|w| w.exp())
-            .enumerate()
-            .collect();
-        let base = self.errors.overlaps(&all);
-        let (mut free, mut errors) = (vec![f64::INFINITY; cells], vec![f64::INFINITY; cells]);
-        for (cell, members) in members.iter_mut().enumerate() {
-            let p: f64 = members.iter().map(|(_, w)| w).sum();
-            if p > 0.0 {
-                free[cell] = -p.ln();
-                members.iter_mut().for_each(|(_, w)| *w /= p);
-                let variance = self.errors.variance_with(members, &all, &base);
-                errors[cell] = (variance * self.inefficiency).sqrt();
-            }
-        }
+                .fold(0, |cell, &angle| cell * bins + bin(angle))
+        };
+        let (mut free, errors) = self.ensemble.profile(cell, bins.pow(dimension as u32));
         let lowest = free.iter().copied().fold(f64::INFINITY, f64::min);
         free.iter_mut().for_each(|f| *f -= lowest);
         (free, errors)
@@ -302,13 +274,12 @@ impl Consistency {
 }
 
 impl Analysis {
-    /// Compares every window with what all of them predict for it. `angles` as for [`Analysis::new`], with `replicas` equally long series of
-    /// every window one after the other.
-    pub fn consistency(&self, windows: &Windows, angles: &[f64], replicas: usize) -> Consistency {
+    /// Compares every window with what all of them predict for it. `angles` as for [`Analysis::new`].
+    pub fn consistency(&self, windows: &Windows, angles: &[f64]) -> Consistency {
         let d = windows.dimension;
         let samples = angles.len() / d;
         let per_window = samples / windows.len();
-        let per_replica = per_window / replicas;
+        let per_replica = self.layout.length;
         let functions: Vec<Vec<f64>> = (0..d)
             .flat_map(|axis| {
                 [f64::sin, f64::cos].map(|function: fn(f64) -> f64| {
@@ -322,7 +293,7 @@ impl Analysis {
             })
             .collect();
         let of_window = |window: usize| -> (f64, f64) {
-            let weights = &self.errors.weights()[window];
+            let weights = &self.ensemble.weights()[window];
             let (mut worst, mut fewest) = (0.0f64, f64::INFINITY);
             for values in &functions {
                 let own = &values[window * per_window..(window + 1) * per_window];
@@ -345,30 +316,8 @@ impl Analysis {
         Consistency {
             deviations: all.iter().map(|(deviation, _)| *deviation).collect(),
             effective_samples: all.iter().map(|(_, effective)| *effective).collect(),
-            weakest_overlap: self.weakest_overlap(windows.len()),
+            weakest_overlap: self.ensemble.weakest_overlap(),
         }
-    }
-
-    /// The smallest overlap on the maximum spanning tree of the windows (Prim).
-    fn weakest_overlap(&self, windows: usize) -> f64 {
-        let mut reached = vec![false; windows];
-        let mut best = vec![0.0f64; windows];
-        let mut weakest = f64::INFINITY;
-        let mut current = 0;
-        for _ in 1..windows {
-            reached[current] = true;
-            for other in 0..windows {
-                let overlap = self.errors.overlap(current, other);
-                best[other] = best[other].max(overlap);
-            }
-            let next = (0..windows)
-                .filter(|&window| !reached[window])
-                .max_by(|&a, &b| best[a].total_cmp(&best[b]));
-            let Some(next) = next else { break };
-            weakest = weakest.min(best[next]);
-            current = next;
-        }
-        weakest
     }
 }
 

@@ -175,13 +175,8 @@ fn umbrella_sampling(exchange: bool) {
     // Windows half a turn of 24 apart, 0.26 rad, where the bias alone leaves a spread of 0.17 rad.
     let rate = accepted as f64 / f64::max(1.0, attempted as f64);
     assert_eq!(exchange, (0.2..0.6).contains(&rate), "{rate}");
-    let g = by_replica
-        .iter()
-        .map(|series| statistical_inefficiency(&series.iter().map(|a| a.sin()).collect::<Vec<_>>()))
-        .sum::<f64>()
-        / n as f64;
     let angles = by_replica.concat();
-    let analysis = Analysis::new(&windows, &angles, &[2 * samples; 24], g).unwrap();
+    let analysis = Analysis::new(&windows, &angles, 2).unwrap();
     // From the top of the barrier (|φ| < 0.2) to the wells, and between half a well and a quarter turn.
     let cases: [([f64; 2], [f64; 2]); 2] = [([-0.2, 0.2], [1.0, 2.1]), ([0.9, 1.3], [1.3, 2.0])];
     for (a, b) in cases {
@@ -189,11 +184,12 @@ fn umbrella_sampling(exchange: bool) {
             let angles = &angles;
             move |n: usize| (range[0]..range[1]).contains(&angles[n])
         };
-        let (difference, error) = analysis.difference(inside(a), inside(b));
+        let found = analysis.difference(inside(a), inside(b)).unwrap();
         let exact = (weight(2.0, k, b) / weight(2.0, k, a)).ln();
+        let half = found.half_width(0.999);
         assert!(
-            (difference - exact).abs() < 4.0 * error + 0.03 && error < 0.3,
-            "{difference} ± {error}, exactly {exact}"
+            (found.value - exact).abs() < half + 0.03 && found.standard_error < 0.3,
+            "{found:?}, exactly {exact}"
         );
     }
     let (surface, errors) = analysis.surface(&angles, 1, 36);

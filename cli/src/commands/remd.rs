@@ -1,26 +1,31 @@
 //! `boltzmap remd`: equilibrium conformations by temperature replica exchange.
 
+mod configurations;
+mod independent;
 mod sets;
 mod summary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use boltzmap_physics::BatchEvaluator;
 use boltzmap_physics::langevin::LangevinSettings;
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::replica_exchange::{
-    ReplicaExchange, ReplicaExchangeError, ReplicaExchangeSettings, ReplicaExchangeState, RunEnd,
+    ReplicaExchange, ReplicaExchangeError, ReplicaExchangeSettings, ReplicaExchangeState,
+    ReplicaExchangeTrajectory, RunEnd,
 };
 
+use super::outputs::refuse_existing;
 use super::print;
 use crate::args::RemdArguments;
 use crate::card::{self, Card};
 use crate::molecule::Molecule;
-use crate::progress::{self, Interrupted, Progress};
+use crate::progress::{self, Interrupted, Progress, note};
 use crate::run_dir::check_writable;
 use crate::{state, trajectory};
+use configurations::{Configurations, Found};
 use sets::Sets;
 
 /// Time between two state files.
@@ -73,22 +78,45 @@ fn settings(arguments: &RemdArguments) -> Result<ReplicaExchangeSettings> {
     })
 }
 
+/// The file that an interrupted run goes on from.
+fn state_path(out: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.state.npz", out.display()))
+}
+
+/// Fails before any work if a file cannot be written, or must not be.
+fn check_outputs(arguments: &RemdArguments, sets: &Sets) -> Result<()> {
+    let mut outputs = sets.paths();
+    outputs.extend(sets.paths().iter().map(|path| card::path_of(path)));
+    outputs.push(summary::path_of(&arguments.out));
+    if !arguments.resume && !arguments.overwrite {
+        refuse_existing(&outputs, &state_path(&arguments.out))?;
+    }
+    outputs.iter().try_for_each(|path| check_writable(path))
+}
+
 /// Runs the command.
 pub fn remd(arguments: &RemdArguments) -> Result<()> {
     trajectory::check_ending(&arguments.out)?;
-    let molecule = Molecule::from_arguments(&arguments.molecule)?;
     let settings = settings(arguments)?;
-    let torsions = summary::torsions(&molecule);
-    let exchange = ReplicaExchange::new(&molecule.system, settings.clone())?
-        .watching(torsions.iter().map(|torsion| torsion.atoms).collect());
+    ensure!(
+        settings.steps > 0,
+        "--ps is {}, so that no frame would be recorded; it must be positive",
+        arguments.ps
+    );
     let sets = Sets::new(arguments, &settings)?;
-    check_writable(&arguments.out)?;
+    check_outputs(arguments, &sets)?;
+    let molecule = Molecule::from_arguments(&arguments.molecule)?;
+    let torsions = summary::torsions(&molecule);
+    let configurations = Configurations::new(&molecule, arguments.fixed_peptide_bonds);
+    let mut watched: Vec<[usize; 4]> = torsions.iter().map(|torsion| torsion.atoms).collect();
+    watched.extend(&configurations.watched);
+    let exchange =
+        ReplicaExchange::new(&molecule.system, settings.clone())?.watching(watched.clone());
     progress::install_interrupt_handler()?;
-    let name = format!("{}.state.npz", arguments.out.display());
-    let state_path = PathBuf::from(name);
+    let state_path = state_path(&arguments.out);
     let chosen = &arguments.molecule;
     let described = format!(
-        "{} {} cutoff {:?} {settings:?}",
+        "{} {} cutoff {:?} {settings:?}, configurations watched",
         chosen.molecule, chosen.force_field, chosen.cutoff
     );
     let size = 3 * molecule.n_atoms();
@@ -98,7 +126,7 @@ pub fn remd(arguments: &RemdArguments) -> Result<()> {
             settings.n_ladders,
             settings.n_temperatures,
             size,
-            torsions.len(),
+            watched.len(),
         ];
         state::read_exchange(&state_path, &described, shape)?
     } else {
@@ -139,7 +167,21 @@ pub fn remd(arguments: &RemdArguments) -> Result<()> {
             break RunEnd::Cancelled;
         }
     };
-    let written = write(arguments, &molecule, &exchange, &run, &sets, end)?;
+    let trajectory = exchange.trajectory(&run);
+    let found = configurations.find(
+        &trajectory.level_angles,
+        watched.len(),
+        torsions.len(),
+        trajectory.times.len(),
+    );
+    let frames = Frames {
+        arguments,
+        molecule: &molecule,
+        settings: &settings,
+        trajectory: &trajectory,
+        found: &found,
+    };
+    let written = frames.write(&sets, end)?;
     if end == RunEnd::Cancelled {
         return Err(Interrupted.into());
     }
@@ -149,29 +191,54 @@ pub fn remd(arguments: &RemdArguments) -> Result<()> {
         settings.langevin.timestep,
         since,
     ));
-    let summary = summary::summarise(&molecule, &torsions, &exchange, &run, &written)?;
-    summary::write(&arguments.out, &summary)?;
+    let summary = summary::Material {
+        molecule: &molecule,
+        torsions: &torsions,
+        exchange: &exchange,
+        run: &run,
+        trajectory: &trajectory,
+        found: &found,
+        written: &written,
+    }
+    .summarise()?;
+    summary::write(&arguments.out, &summary.value)?;
     // Only now is everything on disk that the state could still be needed for.
     if state_path.exists() {
         std::fs::remove_file(&state_path)?;
     }
-    let lowest = run.exchanges.iter().map(|count| count.acceptance());
+    summary.warnings.iter().for_each(|warning| note(warning));
+    print(&(headline(&run, &settings, &written) + &summary.sentences))
+}
+
+/// What was written, and how well the replicas exchanged.
+fn headline(
+    run: &ReplicaExchangeState,
+    settings: &ReplicaExchangeSettings,
+    written: &[Written],
+) -> String {
     let mut text = String::new();
-    for set in &written {
+    for set in written {
         text += &format!(
-            "{}: {} frames at {} K\n",
+            "{}: {} frames at {} K{}\n",
             set.path.display(),
             set.frames.len(),
-            settings.lowest_temperature
+            settings.lowest_temperature,
+            match set.asked {
+                Some(asked) if asked > set.frames.len() =>
+                    format!(" of {asked} asked for, the others being left out"),
+                _ => String::new(),
+            }
         );
     }
-    text += &format!(
-        "{} round trips through the temperatures, lowest exchange acceptance {:.2}\n",
-        run.round_trips,
-        lowest.fold(1.0, f64::min)
-    );
-    text += &summary::sentences(&summary);
-    print(&text)
+    let acceptances = run.exchanges.iter().map(|count| count.acceptance());
+    text + &match settings.n_temperatures {
+        1 => "one temperature, no exchanges\n".to_owned(),
+        _ => format!(
+            "{} round trips through the temperatures, lowest exchange acceptance {:.2}\n",
+            run.round_trips,
+            acceptances.fold(1.0, f64::min)
+        ),
+    }
 }
 
 /// A set of frames as it was written.
@@ -179,52 +246,69 @@ struct Written {
     path: PathBuf,
     /// What the set is for.
     name: &'static str,
+    /// How many frames were asked for, if a number was.
+    asked: Option<usize>,
     /// Its frames' places in the trajectory, ladder by ladder.
     frames: Vec<usize>,
     ladders: Vec<usize>,
 }
 
-/// Writes the frames there are, set by set, and their cards.
-fn write(
-    arguments: &RemdArguments,
-    molecule: &Molecule,
-    exchange: &ReplicaExchange,
-    run: &ReplicaExchangeState,
-    sets: &Sets,
-    end: RunEnd,
-) -> Result<Vec<Written>> {
-    let frames = exchange.trajectory(run);
-    let mut written = Vec::new();
-    if frames.times.is_empty() {
-        return Ok(written);
+/// The frames of a run, with all that their cards say.
+struct Frames<'r> {
+    arguments: &'r RemdArguments,
+    molecule: &'r Molecule,
+    settings: &'r ReplicaExchangeSettings,
+    trajectory: &'r ReplicaExchangeTrajectory,
+    found: &'r Found,
+}
+
+impl Frames<'_> {
+    /// Writes the frames there are, set by set, and their cards.
+    fn write(&self, sets: &Sets, end: RunEnd) -> Result<Vec<Written>> {
+        let frames = self.trajectory;
+        if frames.times.is_empty() {
+            return Ok(Vec::new());
+        }
+        let size = 3 * self.molecule.n_atoms();
+        let written = sets.choose(&frames.ladders, |n| self.found.belongs(n));
+        if let Some(set) = written.iter().find(|set| set.frames.is_empty()) {
+            bail!(
+                "every frame for {} changed its peptide bonds or its handedness and would be left out; the start is unstable, or --highest is too high (--fixed-peptide-bonds false keeps cis frames)",
+                set.path.display()
+            );
+        }
+        for set in &written {
+            let pick = |values: &[f64]| set.frames.iter().map(|&n| values[n]).collect::<Vec<f64>>();
+            let times: Vec<f32> = set.frames.iter().map(|&n| frames.times[n] as f32).collect();
+            let positions: Vec<f32> = set
+                .frames
+                .iter()
+                .flat_map(|&n| &frames.positions[n * size..(n + 1) * size])
+                .copied()
+                .collect();
+            let ladders = set.frames.iter().map(|&n| f64::from(frames.ladders[n]));
+            let extra = [
+                ("potential_energy", pick(&frames.potential_energies)),
+                ("ladder", ladders.collect()),
+            ];
+            trajectory::write(&set.path, self.molecule, &positions, &times, &extra)?;
+            card::write(&set.path, self.card(set, end))?;
+        }
+        Ok(written)
     }
-    let size = 3 * molecule.n_atoms();
-    let settings = exchange.settings();
-    for set in sets.choose(&frames.ladders) {
-        let pick = |values: &[f64]| set.frames.iter().map(|&n| values[n]).collect::<Vec<f64>>();
-        let times: Vec<f32> = set.frames.iter().map(|&n| frames.times[n] as f32).collect();
-        let positions: Vec<f32> = set
-            .frames
-            .iter()
-            .flat_map(|&n| &frames.positions[n * size..(n + 1) * size])
-            .copied()
-            .collect();
-        let ladders = set.frames.iter().map(|&n| f64::from(frames.ladders[n]));
-        let extra = [
-            ("potential_energy", pick(&frames.potential_energies)),
-            ("ladder", ladders.collect()),
-        ];
-        trajectory::write(&set.path, molecule, &positions, &times, &extra)?;
+
+    fn card(&self, set: &Written, end: RunEnd) -> Card {
+        let (arguments, settings) = (self.arguments, self.settings);
         let numbers: Vec<String> = set.ladders.iter().map(ToString::to_string).collect();
-        let card = Card {
+        Card {
             made_by: card::made_by(),
             molecule: arguments.molecule.molecule.clone(),
-            residues: molecule.topology.residue_names(),
+            residues: self.molecule.topology.residue_names(),
             force_field: arguments.molecule.force_field.clone(),
             cutoff_nm: arguments.molecule.cutoff,
             temperature_k: settings.lowest_temperature,
             method: format!(
-                "LangevinMiddle temperature replica exchange, {} ladders of {} temperatures up to {} K, {} fs, friction {}/ps, exchanges every {} and frames every {} steps, {} steps after {}; frames of the ladders {}",
+                "LangevinMiddle temperature replica exchange, {} ladders of {} temperatures up to {} K, {} fs, friction {}/ps, exchanges every {} and frames every {} steps, {} steps after {}; frames of the ladders {}{}",
                 settings.n_ladders,
                 settings.n_temperatures,
                 settings.highest_temperature,
@@ -234,17 +318,19 @@ fn write(
                 settings.save_interval,
                 settings.steps,
                 settings.equilibration_steps,
-                numbers.join(", ")
+                numbers.join(", "),
+                match arguments.fixed_peptide_bonds {
+                    true =>
+                        " whose peptide bonds and chiral centres are those of the starting structure",
+                    false => " whose chiral centres are those of the starting structure",
+                }
             ),
             seed: settings.seed,
-            frames: times.len(),
-            atoms: molecule.n_atoms(),
+            frames: set.frames.len(),
+            atoms: self.molecule.n_atoms(),
             finished: end == RunEnd::Finished,
             sha256: String::new(),
             settings: None,
-        };
-        card::write(&set.path, card)?;
-        written.push(set);
+        }
     }
-    Ok(written)
 }

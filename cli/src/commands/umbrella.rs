@@ -1,20 +1,21 @@
 //! `boltzmap umbrella`: free energies along backbone dihedrals.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use boltzmap_physics::BatchEvaluator;
 use boltzmap_physics::langevin::{Langevin, LangevinSettings, Replicas};
-use boltzmap_physics::metrics::free_energy::is_positive_state;
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::observables::{self, same_configuration};
 use boltzmap_physics::replica_exchange::ExchangeCount;
 use boltzmap_physics::restraint::restrained_starts;
 use boltzmap_physics::system::GAS_CONSTANT;
-use boltzmap_physics::umbrella::{Analysis, Windows, statistical_inefficiency};
+use boltzmap_physics::umbrella::{Analysis, Windows};
 use serde_json::json;
 
+use super::free_energy::{self, PhiState};
+use super::outputs::refuse_existing;
 use super::print;
 use super::remd::{pace, steps};
 use crate::args::{UmbrellaArguments, Variables};
@@ -29,6 +30,8 @@ use crate::{state, trajectory};
 const CHECKPOINT: Duration = Duration::from_secs(60);
 /// Cells of a turn in the free-energy surface.
 const BINS: usize = 36;
+/// Samples of a replica below which there is nothing to analyse.
+const FEWEST_SAMPLES: usize = 4;
 
 /// The dihedrals: φ, or φ and ψ, of the chosen residue.
 fn dihedrals(molecule: &Molecule, arguments: &UmbrellaArguments) -> Result<Vec<[usize; 4]>> {
@@ -92,10 +95,40 @@ struct Run {
     /// `[sample][replica][atom][xyz]`, nm, if they are to be saved
     frames: Vec<f32>,
     exchanges: ExchangeCount,
+    /// Samples whose configuration is not the starting structure's.
+    changed: u64,
+}
+
+/// Fails before any work if the results must not be written.
+fn check_outputs(arguments: &UmbrellaArguments) -> Result<()> {
+    let out = &arguments.out;
+    ensure!(
+        !out.exists() || out.is_dir(),
+        "{} is a file, not a directory; give another --out",
+        out.display()
+    );
+    if arguments.resume || arguments.overwrite {
+        return Ok(());
+    }
+    let names = [
+        "umbrella.npz",
+        "surface.npz",
+        "surface.svg",
+        "summary.json",
+        "frames.npz",
+        "frames.npz.card.json",
+    ];
+    let outputs: Vec<PathBuf> = names.iter().map(|name| out.join(name)).collect();
+    // The state of a finished run stays, so results come first.
+    if outputs[3].is_file() {
+        return refuse_existing(&outputs, &outputs[3].join("none"));
+    }
+    refuse_existing(&outputs, &out.join("state.npz"))
 }
 
 /// Runs the command.
 pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
+    check_outputs(arguments)?;
     let molecule = Molecule::from_arguments(&arguments.molecule)?;
     let dihedrals = dihedrals(&molecule, arguments)?;
     let windows = windows(arguments, dihedrals.len())?;
@@ -117,6 +150,12 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
     let interval = arguments.save_interval;
     let production = steps("--ps", arguments.ps, timestep, interval)?;
     let end = equilibration + production;
+    ensure!(
+        production / interval >= FEWEST_SAMPLES as u64,
+        "--ps {} with --save-interval {interval} records {} samples of each replica, too few for free energies, which need {FEWEST_SAMPLES} at the very least; raise --ps or lower --save-interval",
+        arguments.ps,
+        production / interval
+    );
     progress::install_interrupt_handler()?;
     let out = &arguments.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
@@ -150,6 +189,7 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
                 tried: counts[0] as u64,
                 accepted: counts[1] as u64,
             },
+            changed: file.array::<i64>("changed", &[Some(1)])?.values[0] as u64,
             replicas: state::get_replicas(&file, n, size)?,
             frames: file
                 .finite(
@@ -180,8 +220,10 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
             angles: Vec::new(),
             frames: Vec::new(),
             exchanges: ExchangeCount::default(),
+            changed: 0,
         }
     };
+    let backbone = molecule.topology.backbone();
     let first = run.replicas.step;
     let mut bar = Progress::new("umbrella", end, first);
     let (since, mut saved) = (Instant::now(), Instant::now());
@@ -200,6 +242,10 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
             observables::dihedrals(&run.replicas.positions, molecule.n_atoms(), &dihedrals);
         if step >= equilibration {
             run.angles.extend_from_slice(&angles);
+            let frames = run.replicas.positions.chunks_exact(size);
+            run.changed += frames
+                .filter(|frame| !same_configuration(&molecule.positions, frame, &backbone))
+                .count() as u64;
             if arguments.save_frames {
                 run.frames.extend_from_slice(&run.replicas.positions);
             }
@@ -225,20 +271,28 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
                     &[2],
                     &[run.exchanges.tried as i64, run.exchanges.accepted as i64],
                 )
+                .array("changed", &[1], &[run.changed as i64])
                 .write(&state_path)?;
         }
     }
     let samples = run.angles.len() / (n * dihedrals.len());
-    // With a handful of samples there is nothing to analyse yet.
-    if samples >= 4 {
-        let backbone = molecule.topology.backbone();
-        let changed = run
-            .replicas
-            .positions
-            .chunks_exact(size)
-            .filter(|frame| !same_configuration(&molecule.positions, frame, &backbone))
-            .count();
-        let log_weights = analyse(arguments, &windows, &run, copies, changed, &described)?;
+    if samples < FEWEST_SAMPLES {
+        note(&format!(
+            "{samples} samples of each replica were recorded, too few to analyse; {} holds the state",
+            state_path.display()
+        ));
+    } else {
+        let state = PhiState::of(&molecule, dihedrals[0]);
+        let log_weights = Results {
+            arguments,
+            molecule: &molecule,
+            windows: &windows,
+            run: &run,
+            copies,
+            described: &described,
+            state,
+        }
+        .write()?;
         if arguments.save_frames {
             let finished = run.replicas.step >= end;
             save_frames(
@@ -259,94 +313,122 @@ pub fn umbrella(arguments: &UmbrellaArguments) -> Result<()> {
     Ok(())
 }
 
-/// MBAR over what there is; writes the results. `changed` replicas have another configuration than the start.
-fn analyse(
-    arguments: &UmbrellaArguments,
-    windows: &Windows,
-    run: &Run,
+/// What there is to analyse.
+struct Results<'r> {
+    arguments: &'r UmbrellaArguments,
+    molecule: &'r Molecule,
+    windows: &'r Windows,
+    run: &'r Run,
     copies: usize,
-    changed: usize,
-    described: &str,
-) -> Result<Vec<f64>> {
-    let angles = &run.angles;
-    let d = windows.dimension;
-    let n = windows.len() * copies;
-    let samples = angles.len() / (n * d);
-    // From [sample][replica] to [replica][sample], so that windows are contiguous.
-    let mut ordered = Vec::with_capacity(angles.len());
-    let mut inefficiency: f64 = 0.0;
-    for replica in 0..n {
-        let of =
-            |sample: usize| &angles[(sample * n + replica) * d..(sample * n + replica + 1) * d];
-        for sample in 0..samples {
-            ordered.extend_from_slice(of(sample));
+    described: &'r str,
+    state: PhiState,
+}
+
+impl Results<'_> {
+    /// `[window][replica][sample][dihedral]` from the run's `[sample][replica][dihedral]`.
+    fn ordered(&self) -> Vec<f64> {
+        let row = self.windows.len() * self.copies * self.windows.dimension;
+        let d = self.windows.dimension;
+        (0..row / d)
+            .flat_map(|replica| {
+                let samples = self.run.angles.chunks_exact(row);
+                samples.flat_map(move |angles| &angles[replica * d..(replica + 1) * d])
+            })
+            .copied()
+            .collect()
+    }
+
+    /// MBAR over what there is; writes the results and gives the samples' weights.
+    fn write(&self) -> Result<Vec<f64>> {
+        let (windows, out) = (self.windows, &self.arguments.out);
+        let d = windows.dimension;
+        let angles = self.ordered();
+        let analysis = Analysis::new(windows, &angles, self.copies)?;
+        let consistency = analysis.consistency(windows, &angles);
+        let samples = angles.len() / d;
+        let mut complaints = consistency.complaints();
+        complaints.extend(self.changed(samples));
+        for complaint in &complaints {
+            note(complaint);
         }
-        for axis in 0..d {
-            for function in [f64::sin, f64::cos] {
-                let series: Vec<f64> = (0..samples)
-                    .map(|sample| function(of(sample)[axis]))
-                    .collect();
-                inefficiency += statistical_inefficiency(&series) / (2 * n * d) as f64;
+        let (free, errors) = analysis.surface(&angles, d, BINS);
+        let inside = |sample: usize| self.state.contains(angles[sample * d]);
+        let difference = analysis
+            .difference(inside, |sample| !inside(sample))
+            .map_err(|undetermined| {
+                free_energy::reason(
+                    &undetermined,
+                    "raise --ps or --replicas, or see the warnings",
+                )
+            });
+        let per_window = samples / windows.len();
+        NpzWriter::new()
+            .array("angles", &[windows.len(), per_window, d], &angles)
+            .array("centres", &[windows.len(), d], &windows.centres)
+            .array(
+                "window_free_energy_kt",
+                &[windows.len()],
+                analysis.window_free_energies(),
+            )
+            .array(
+                "log_weight",
+                &[windows.len(), per_window],
+                analysis.log_weights(),
+            )
+            .write(&out.join("umbrella.npz"))?;
+        let shape = vec![BINS; d];
+        NpzWriter::new()
+            .array("free_energy_kt", &shape, &free)
+            .array("standard_error_kt", &shape, &errors)
+            .write(&out.join("surface.npz"))?;
+        let svg = picture(&free, &errors, BINS, d);
+        write_atomically(&out.join("surface.svg"), svg.as_bytes())?;
+        let exchanges = &self.run.exchanges;
+        let summary = json!({
+            "made_by": made_by(),
+            "settings": self.described,
+            "samples_per_window": per_window,
+            "delta_f_state": self.state.inequality(),
+            "delta_f": free_energy::value(&difference),
+            "typical_deviation_of_windows": consistency.typical_deviation(),
+            "largest_deviation_of_windows":
+                consistency.deviations.iter().copied().fold(0.0, f64::max),
+            "fewest_effective_samples_of_a_window":
+                consistency.effective_samples.iter().copied().fold(f64::INFINITY, f64::min),
+            "weakest_overlap": consistency.weakest_overlap,
+            "samples_of_another_configuration": self.run.changed,
+            "exchange_acceptance": (exchanges.tried > 0).then(|| exchanges.acceptance()),
+            "warnings": complaints,
+        });
+        let text = serde_json::to_string_pretty(&summary)? + "\n";
+        write_atomically(&out.join("summary.json"), text.as_bytes())?;
+        print(&format!(
+            "{}: F({}) - F(rest){} {}\n",
+            out.display(),
+            self.state.inequality(),
+            self.state.remark(),
+            match &difference {
+                Ok(estimate) => format!("= {}", free_energy::words(estimate)),
+                Err(reason) => format!("could not be estimated: {reason}"),
             }
-        }
+        ))?;
+        Ok(analysis.log_weights().to_vec())
     }
-    let counts = vec![samples * copies; windows.len()];
-    let analysis = Analysis::new(windows, &ordered, &counts, inefficiency)?;
-    let consistency = analysis.consistency(windows, &ordered, copies);
-    let mut complaints = consistency.complaints();
-    if changed > 0 {
-        complaints.push(format!(
-            "{changed} of {n} replicas left the configuration of the start (L or D, cis or trans) and sample another molecule; use a smaller --force-constant with more --windows, or a shorter --timestep-fs"
-        ));
+
+    /// A complaint of samples that are of another molecule.
+    fn changed(&self, samples: usize) -> Option<String> {
+        let backbone = self.molecule.topology.backbone();
+        let kinds = match backbone.centres.is_empty() {
+            true => "cis or trans",
+            false => "L or D, cis or trans",
+        };
+        (self.run.changed > 0).then(|| {
+            format!(
+                "{} of {samples} samples have another configuration than the start ({kinds}) and are of another molecule; use a smaller --force-constant with more --windows, or a shorter --timestep-fs",
+                self.run.changed
+            )
+        })
     }
-    for complaint in &complaints {
-        note(complaint);
-    }
-    let (free, errors) = analysis.surface(&ordered, d, BINS);
-    let inside = |sample: usize| is_positive_state(ordered[sample * d]);
-    let (difference, error) = analysis.difference(inside, |sample| !inside(sample));
-    let out = &arguments.out;
-    let shape = vec![BINS; d];
-    NpzWriter::new()
-        .array("angles", &[windows.len(), samples * copies, d], &ordered)
-        .array("centres", &[windows.len(), d], &windows.centres)
-        .array(
-            "window_free_energy_kt",
-            &[windows.len()],
-            &analysis.window_free_energies,
-        )
-        .array(
-            "log_weight",
-            &[windows.len(), samples * copies],
-            &analysis.log_weights,
-        )
-        .write(&out.join("umbrella.npz"))?;
-    NpzWriter::new()
-        .array("free_energy_kt", &shape, &free)
-        .array("standard_error_kt", &shape, &errors)
-        .write(&out.join("surface.npz"))?;
-    let svg = picture(&free, &errors, BINS, d);
-    write_atomically(&out.join("surface.svg"), svg.as_bytes())?;
-    let summary = json!({
-        "made_by": made_by(),
-        "settings": described,
-        "samples_per_window": samples * copies,
-        "statistical_inefficiency": inefficiency,
-        "delta_f_positive_phi_kt": difference,
-        "delta_f_positive_phi_standard_error_kt": error,
-        "typical_deviation_of_windows": consistency.typical_deviation(),
-        "largest_deviation_of_windows": consistency.deviations.iter().copied().fold(0.0, f64::max),
-        "fewest_effective_samples_of_a_window":
-            consistency.effective_samples.iter().copied().fold(f64::INFINITY, f64::min),
-        "weakest_overlap": consistency.weakest_overlap,
-        "replicas_of_another_configuration": changed,
-        "exchange_acceptance": (run.exchanges.tried > 0).then(|| run.exchanges.acceptance()),
-        "warnings": complaints,
-    });
-    let text = serde_json::to_string_pretty(&summary)? + "\n";
-    write_atomically(&out.join("summary.json"), text.as_bytes())?;
-    report(out, difference, error)?;
-    Ok(analysis.log_weights)
 }
 
 /// Writes the frames, window by window as the angles, with what each weighs in the unbiased ensemble.
@@ -407,11 +489,4 @@ fn save_frames(
             settings: None,
         },
     )
-}
-
-fn report(out: &Path, difference: f64, error: f64) -> Result<()> {
-    print(&format!(
-        "{}: F(0 < phi < 2 rad) - F(rest) = {difference:.2} ± {error:.2} kT\n",
-        out.display()
-    ))
 }

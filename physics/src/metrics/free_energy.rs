@@ -1,5 +1,6 @@
 //! Free-energy differences and profiles of weighted samples, with intervals that respect groups and time correlation.
 
+use super::jackknife::student;
 use super::wasserstein::MetricError;
 use super::weights::normalised;
 use boltzmap_kernels::random::Stream;
@@ -29,11 +30,14 @@ pub fn delta_f(phi: &[f64], log_weights: Option<&[f64]>) -> Result<f64, MetricEr
 pub struct Interval {
     /// The estimate from all samples.
     pub value: f64,
-    /// Standard deviation over the finite replicates; NaN when fewer than two are.
+    /// Standard deviation over the finite replicates, times √(G/(G − 1)) for G blocks, whose mean the replicates scatter about; NaN when
+    /// fewer than two are finite, or G is 1.
     pub standard_error: f64,
-    /// 2.5 % quantile of the replicates.
+    /// Lower end of the interval of 95 %: the lower one of two. One is the replicates' 2.5 % quantile, its distance to the value widened as
+    /// the standard error is and as Student's interval of G − 1 degrees of freedom is wider than the normal one; the other is Student's
+    /// interval of the standard error. −∞ where G is 1.
     pub low: f64,
-    /// 97.5 % quantile of the replicates.
+    /// Upper end: the upper one of the two, likewise from the 97.5 % quantile.
     pub high: f64,
     /// How many replicates had an empty state, and so an infinite ΔF: they count in the quantiles.
     pub infinite: usize,
@@ -106,12 +110,29 @@ pub fn delta_f_grouped(
     let squares: f64 = finite.iter().map(|v| (v - mean).powi(2)).sum();
     // 0/0 where fewer than two replicates are finite: there is no standard error then.
     let variance = squares / finite.len().saturating_sub(1) as f64;
-    let quantile = |q: f64| values[((q * values.len() as f64) as usize).min(values.len() - 1)];
+    let value = ratio(state_masses(phi, &weights));
+    let blocks = blocks.len() as f64;
+    let narrow = (blocks / (blocks - 1.0)).sqrt();
+    let widening = narrow * student(blocks - 1.0, 0.95) / student(f64::INFINITY, 0.95);
+    let standard_error = match blocks > 1.0 {
+        true => variance.sqrt() * narrow,
+        false => f64::NAN,
+    };
+    let half = standard_error * student(blocks - 1.0, 0.95);
+    let end = |q: f64, unknown: f64| {
+        let at = values[((q * values.len() as f64) as usize).min(values.len() - 1)];
+        match blocks > 1.0 {
+            true if at.is_finite() && value.is_finite() => value + widening * (at - value),
+            true => at,
+            false => unknown,
+        }
+    };
     Ok(Interval {
-        value: ratio(state_masses(phi, &weights)),
-        standard_error: variance.sqrt(),
-        low: quantile(0.025),
-        high: quantile(0.975),
+        value,
+        standard_error,
+        // Where the half is NaN, the quantile stays.
+        low: end(0.025, f64::NEG_INFINITY).min(value - half),
+        high: end(0.975, f64::INFINITY).max(value + half),
         infinite: values.len() - finite.len(),
     })
 }
@@ -258,6 +279,33 @@ mod tests {
         assert_eq!(found.value, f64::INFINITY);
         assert!(found.standard_error.is_nan());
         assert_eq!(found.infinite, 50);
+    }
+
+    /// Replicates of two blocks scatter too little by √2, and Student's interval of one degree of freedom is 6.48 times the normal one.
+    #[test]
+    fn few_blocks_make_wide_intervals() {
+        let phi: Vec<f64> = (0..200)
+            .map(|i| match i < 100 {
+                true if i % 4 == 0 => 1.0,
+                false if i % 2 == 0 => 1.0,
+                _ => -1.0,
+            })
+            .collect();
+        let found = delta_f_grouped(&phi, None, &equal_blocks(200, 2), 4000, 3).unwrap();
+        // Half of the replicates hold both blocks, a quarter each one twice: ΔF of ¼, ½ and ⅜.
+        let [a, b, both] = [0.25f64, 0.5, 0.375].map(|p| -(p / (1.0 - p)).ln());
+        assert!((found.value - both).abs() < 1e-12);
+        let mean = (a + b + 2.0 * both) / 4.0;
+        let variance = [a, b, both, both].map(|v| (v - mean).powi(2) / 4.0);
+        let expected = (2.0 * variance.iter().sum::<f64>()).sqrt();
+        assert!((found.standard_error / expected - 1.0).abs() < 0.03);
+        let widening = 2f64.sqrt() * 12.706 / 1.9623;
+        assert!((found.low - (both + widening * (b - both))).abs() < 1e-2);
+        assert!((found.high - (both + widening * (a - both))).abs() < 1e-2);
+        // One block tells nothing of an error, and does not say that there is none.
+        let one = delta_f_grouped(&phi, None, &[[0, 200]], 100, 3).unwrap();
+        assert!(one.standard_error.is_nan() && one.high == f64::INFINITY);
+        assert_eq!(one.low, f64::NEG_INFINITY);
     }
 
     #[test]

@@ -90,11 +90,19 @@ impl Sets {
         })
     }
 
-    /// The frames of every set; `ladders` tells each frame's, ladder by ladder.
-    pub(super) fn choose(&self, ladders: &[u32]) -> Vec<Written> {
+    /// The files of the frames.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        match self.split {
+            None => vec![self.out.clone()],
+            Some(_) => NAMES.iter().map(|name| path_of(&self.out, name)).collect(),
+        }
+    }
+
+    /// The frames of every set; `ladders` tells each frame's, ladder by ladder, `belongs` whether it is not left out.
+    pub(super) fn choose(&self, ladders: &[u32], belongs: impl Fn(usize) -> bool) -> Vec<Written> {
         let of = |wanted: &[usize]| -> Vec<usize> {
             (0..ladders.len())
-                .filter(|&n| wanted.contains(&(ladders[n] as usize)))
+                .filter(|&n| wanted.contains(&(ladders[n] as usize)) && belongs(n))
                 .collect()
         };
         let Some(frames) = self.split else {
@@ -102,6 +110,7 @@ impl Sets {
             return vec![Written {
                 path: self.out.clone(),
                 name: "all",
+                asked: None,
                 frames: of(&all),
                 ladders: all,
             }];
@@ -113,11 +122,13 @@ impl Sets {
             .zip(frames)
             .map(|((name, ladders), count)| {
                 let candidates = of(&ladders);
-                // Evenly over time; a run that was interrupted has fewer.
+                // Evenly over time; a run that was interrupted has fewer, and one whose frames were left out.
+                let asked = Some(count);
                 let count = count.min(candidates.len());
                 Written {
                     path: path_of(&self.out, name),
                     name,
+                    asked,
                     frames: (0..count)
                         .map(|k| candidates[k * candidates.len() / count])
                         .collect(),

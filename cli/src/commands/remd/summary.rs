@@ -1,24 +1,22 @@
 //! What a replica exchange says about itself: `FILE.summary.json`.
-//!
-//! Effective sample sizes come twice: from the autocorrelation of a torsion along the ladders, taken about the mean of all of them, and
-//! from how much the ladders' means differ, which knows nothing of correlation functions but has only as many numbers as there are ladders.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use boltzmap_physics::mbar::Mbar;
 use boltzmap_physics::metrics;
+use boltzmap_physics::metrics::jackknife::Estimate;
 use boltzmap_physics::observables;
 use boltzmap_physics::replica_exchange::{
     ReplicaExchange, ReplicaExchangeState, ReplicaExchangeTrajectory,
 };
 use boltzmap_physics::system::GAS_CONSTANT;
-use boltzmap_physics::umbrella::statistical_inefficiency_of_all;
-use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::Written;
+use super::configurations::Found;
+use super::independent::{self, Independent};
 use crate::card::made_by;
+use crate::commands::free_energy::{self, PhiState};
 use crate::molecule::Molecule;
 use crate::run_dir::write_atomically;
 
@@ -26,13 +24,17 @@ use crate::run_dir::write_atomically;
 const MBAR_SAMPLES: usize = 400_000;
 /// Frames of each half whose distance is the floor.
 const FLOOR_FRAMES: usize = 10_000;
-/// Resamples of the ladders for standard errors.
-const REPLICATES: usize = 400;
+/// Independent values below which a free energy is no estimate.
+const FEWEST_INDEPENDENT: f64 = 10.0;
+/// Acceptance of exchanges below which temperatures have no connection.
+const LEAST_ACCEPTANCE: f64 = 0.01;
 
 /// A backbone dihedral with its name.
 pub(super) struct Torsion {
-    name: String,
+    pub(super) name: String,
     pub(super) atoms: [usize; 4],
+    /// Of φ, the state that ΔF is about.
+    pub(super) state: Option<PhiState>,
 }
 
 /// φ and ψ of every residue that has them, in the order of the chain, counted with caps.
@@ -41,214 +43,217 @@ pub(super) fn torsions(molecule: &Molecule) -> Vec<Torsion> {
     let found = molecule.topology.backbone();
     let named = |kind: &'static str, list: &[[usize; 4]], alpha: usize| -> Vec<(usize, Torsion)> {
         list.iter()
-            .map(|&quadruple| {
-                let residue = atoms[quadruple[alpha]].residue_index;
-                let name = format!("{kind} {}", molecule.topology.residue_label(residue));
-                let atoms = quadruple;
-                (residue, Torsion { name, atoms })
+            .map(|&atoms_of| {
+                let residue = atoms[atoms_of[alpha]].residue_index;
+                let torsion = Torsion {
+                    name: format!("{kind} {}", molecule.topology.residue_label(residue)),
+                    atoms: atoms_of,
+                    state: (kind == "phi").then(|| PhiState::of(molecule, atoms_of)),
+                };
+                (residue, torsion)
             })
             .collect()
     };
     let mut all = named("phi", &found.phi, 2);
     all.extend(named("psi", &found.psi, 1));
-    all.sort_by_key(|(residue, torsion)| (*residue, torsion.name.starts_with("psi")));
+    all.sort_by_key(|(residue, torsion)| (*residue, torsion.state.is_none()));
     all.into_iter().map(|(_, torsion)| torsion).collect()
 }
 
-/// Everything the run can tell about its own quality.
-pub(super) fn summarise(
-    molecule: &Molecule,
-    torsions: &[Torsion],
-    exchange: &ReplicaExchange,
-    run: &ReplicaExchangeState,
-    written: &[Written],
-) -> Result<Value> {
-    let trajectory = exchange.trajectory(run);
-    let settings = exchange.settings();
-    let acceptances: Vec<f64> = run.exchanges.iter().map(|c| c.acceptance()).collect();
-    let sets: Map<String, Value> = written
-        .iter()
-        .map(|set| {
-            let sizes = effective_sizes(&trajectory, torsions, settings.n_ladders, set);
-            (
+/// A finished run and what is known of its frames.
+pub(super) struct Material<'r> {
+    pub(super) molecule: &'r Molecule,
+    pub(super) torsions: &'r [Torsion],
+    pub(super) exchange: &'r ReplicaExchange,
+    pub(super) run: &'r ReplicaExchangeState,
+    pub(super) trajectory: &'r ReplicaExchangeTrajectory,
+    pub(super) found: &'r Found,
+    pub(super) written: &'r [Written],
+}
+
+/// The summary, and its main numbers in words.
+pub(super) struct Summary {
+    pub(super) value: Value,
+    pub(super) sentences: String,
+    /// What is wrong, one sentence each.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Material<'_> {
+    /// Everything the run can tell about its own quality.
+    pub(super) fn summarise(&self) -> Result<Summary> {
+        let (trajectory, settings) = (self.trajectory, self.exchange.settings());
+        let acceptances: Vec<f64> = self.run.exchanges.iter().map(|c| c.acceptance()).collect();
+        let mut warnings: Vec<String> = self.obstacle().into_iter().collect();
+        let mut sentences = self
+            .found
+            .sentences(settings.lowest_temperature, settings.highest_temperature);
+        match self.found.mirrored_at_lowest() {
+            0 => {}
+            n => warnings.push(format!(
+                "{n} frames at the lowest temperature have a Cα of the other handedness than the sequence; lower --highest or --timestep-fs"
+            )),
+        }
+        let mut sets = Map::new();
+        for set in self.written {
+            let sizes = self.independent(set);
+            sentences += &self.sentence(set, &sizes, &mut warnings);
+            sets.insert(
                 set.name.to_owned(),
                 json!({
                     "file": set.path.file_name().map(|name| name.to_string_lossy()),
                     "frames": set.frames.len(),
                     "ladders": set.ladders,
-                    "effective_samples": sizes,
+                    "effective_samples": independent::value(self.torsions, &sizes),
                 }),
-            )
-        })
-        .collect();
-    let differences: Map<String, Value> = torsions
-        .iter()
-        .enumerate()
-        .filter(|(_, torsion)| torsion.name.starts_with("phi"))
-        .map(|(index, torsion)| {
-            let value = difference(&trajectory, torsions.len(), index, settings.seed);
-            (torsion.name.clone(), value)
-        })
-        .collect();
-    Ok(json!({
-        "made_by": made_by(),
-        "temperatures_k": trajectory.temperatures,
-        "exchange_acceptance": acceptances,
-        "round_trips": run.round_trips,
-        "sets": sets,
-        "delta_f_positive_phi": differences,
-        "w2_floors": match written.last() {
-            Some(set) => floors(molecule, &trajectory, settings.lowest_temperature, set)?,
-            None => Value::Null,
-        },
-    }))
-}
-
-/// The samples of one torsion at the lowest temperature, ladder by ladder.
-fn series(
-    trajectory: &ReplicaExchangeTrajectory,
-    ladder: usize,
-    n_ladders: usize,
-    index: usize,
-    torsions: usize,
-) -> impl Iterator<Item = f64> {
-    let saves = trajectory.times.len() / n_ladders;
-    (ladder * saves..(ladder + 1) * saves)
-        .map(move |n| f64::from(trajectory.level_angles[n * torsions + index]))
-}
-
-/// Effective numbers of samples of every torsion in a set.
-fn effective_sizes(
-    trajectory: &ReplicaExchangeTrajectory,
-    torsions: &[Torsion],
-    n_ladders: usize,
-    set: &Written,
-) -> Value {
-    let sizes: Vec<Value> = (0..torsions.len())
-        .into_par_iter()
-        .map(|index| {
-            let (mut correlated, mut between) = (f64::INFINITY, f64::INFINITY);
-            for function in [f64::sin, f64::cos] {
-                let ladders: Vec<Vec<f64>> = set
-                    .ladders
-                    .iter()
-                    .map(|&ladder| {
-                        series(trajectory, ladder, n_ladders, index, torsions.len())
-                            .map(function)
-                            .collect()
-                    })
-                    .collect();
-                let views: Vec<&[f64]> = ladders.iter().map(Vec::as_slice).collect();
-                let recorded: usize = ladders.iter().map(Vec::len).sum();
-                let thinned = set.frames.len() as f64;
-                let effective = recorded as f64 / statistical_inefficiency_of_all(&views);
-                correlated = correlated.min(effective.min(thinned));
-                between = between.min(by_means(&ladders).min(thinned));
-            }
-            json!({
-                "torsion": torsions[index].name,
-                "by_autocorrelation": correlated.round(),
-                "by_ladder_means": match between.is_finite() {
-                    true => json!(between.round()),
-                    false => Value::Null,
-                },
-            })
-        })
-        .collect();
-    Value::Array(sizes)
-}
-
-/// The number of independent samples whose means would differ as much as the ladders' do; infinite for one ladder.
-fn by_means(ladders: &[Vec<f64>]) -> f64 {
-    let count = ladders.len() as f64;
-    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len().max(1) as f64;
-    let means: Vec<f64> = ladders.iter().map(|ladder| mean(ladder)).collect();
-    let all: Vec<f64> = ladders.concat();
-    let centre = mean(&all);
-    let variance = mean(&all.iter().map(|x| (x - centre).powi(2)).collect::<Vec<_>>());
-    let of_means = means.iter().map(|m| (m - centre).powi(2)).sum::<f64>() / (count - 1.0);
-    count * variance / of_means
-}
-
-/// F(0 < φ < 2 rad) − F(rest) at the lowest temperature: from its own frames, and by MBAR from all temperatures; errors by a bootstrap
-/// over ladders.
-fn difference(
-    trajectory: &ReplicaExchangeTrajectory,
-    torsions: usize,
-    index: usize,
-    seed: u64,
-) -> Value {
-    let levels = trajectory.temperatures.len();
-    let at_lowest = trajectory.times.len();
-    let n_ladders = trajectory
-        .ladders
-        .last()
-        .map_or(0, |&last| last as usize + 1);
-    let saves = at_lowest / n_ladders.max(1);
-    let phi = |n: usize| f64::from(trajectory.level_angles[n * torsions + index]);
-    let own: Vec<f64> = (0..at_lowest).map(phi).collect();
-    let groups: Vec<[usize; 2]> = (0..n_ladders)
-        .map(|ladder| [ladder * saves, (ladder + 1) * saves])
-        .collect();
-    let show = |interval: Result<metrics::Interval, _>| match interval {
-        Ok(interval) if interval.value.is_finite() => json!({
-            "kt": interval.value,
-            "standard_error_kt": finite(interval.standard_error),
-        }),
-        _ => Value::Null,
-    };
-    let own = metrics::delta_f_grouped(&own, None, &groups, REPLICATES, seed);
-
-    // Ladder by ladder, so that ladders can be drawn whole: [ladder][level][save].
-    let stride = (at_lowest * levels).div_ceil(MBAR_SAMPLES).max(1);
-    let kept: Vec<usize> = (stride / 2..saves).step_by(stride).collect();
-    let (mut angles, mut energies) = (Vec::new(), Vec::new());
-    for ladder in 0..n_ladders {
-        for level in 0..levels {
-            for &save in &kept {
-                let n = (level * n_ladders + ladder) * saves + save;
-                angles.push(phi(n));
-                energies.push(trajectory.level_energies[n]);
-            }
+            );
         }
+        let (differences, told) = self.differences();
+        sentences += &told;
+        let value = json!({
+            "made_by": made_by(),
+            "temperatures_k": trajectory.temperatures,
+            "exchange_acceptance": acceptances,
+            "round_trips": self.run.round_trips,
+            "ladders": settings.n_ladders,
+            "configurations": self.found.value(),
+            "sets": sets,
+            "delta_f": differences,
+            "w2_floors": match self.written.last() {
+                Some(set) => floors(self.molecule, trajectory, settings.lowest_temperature, set)?,
+                None => Value::Null,
+            },
+            "warnings": warnings,
+        });
+        Ok(Summary {
+            value,
+            sentences,
+            warnings,
+        })
     }
-    let counts = vec![n_ladders * kept.len(); levels];
-    let reduced: Vec<f64> = trajectory
-        .temperatures
-        .iter()
-        .flat_map(|temperature| {
-            let thermal = GAS_CONSTANT * temperature;
-            energies.iter().map(move |energy| energy / thermal)
-        })
-        .collect();
-    let per_ladder = levels * kept.len();
-    let groups: Vec<[usize; 2]> = (0..n_ladders)
-        .map(|ladder| [ladder * per_ladder, (ladder + 1) * per_ladder])
-        .collect();
-    let together = match Mbar::solve(&reduced, &counts) {
-        Ok(mbar) => {
-            let weights = mbar.log_weights(&reduced[..angles.len()]);
-            show(metrics::delta_f_grouped(
-                &angles,
-                Some(&weights),
-                &groups,
-                REPLICATES,
-                seed,
-            ))
-        }
-        Err(error) => json!({ "problem": error.to_string() }),
-    };
-    json!({
-        "lowest_temperature": show(own),
-        "mbar_all_temperatures": together,
-        "mbar_samples": angles.len(),
-    })
-}
 
-fn finite(value: f64) -> Value {
-    match value.is_finite() {
-        true => json!(value),
-        false => Value::Null,
+    fn independent(&self, set: &Written) -> Vec<Independent> {
+        independent::of_torsions(
+            self.trajectory,
+            self.torsions,
+            self.exchange.watched().len(),
+            set,
+            &|n| self.found.belongs(n),
+        )
+    }
+
+    /// How many independent values a set holds, with a warning where they are few.
+    fn sentence(&self, set: &Written, sizes: &[Independent], warnings: &mut Vec<String>) -> String {
+        let ladders = set.ladders.len();
+        let least = self
+            .torsions
+            .iter()
+            .zip(sizes)
+            .map(|(torsion, size)| (torsion, size.cautious(ladders)))
+            .min_by(|a, b| a.1.total_cmp(&b.1));
+        let Some((torsion, size)) = least else {
+            return String::new();
+        };
+        if size < FEWEST_INDEPENDENT {
+            warnings.push(format!(
+                "the {} frames of {} hold about {size:.0} independent values of {}, too few for a reference; raise --ps or --ladders",
+                set.frames.len(),
+                set.path.display(),
+                torsion.name
+            ));
+        }
+        format!(
+            "{}: {} frames of {ladders} independent ladders hold about {size:.0} independent values of {}, the slowest torsion\n",
+            set.name,
+            set.frames.len(),
+            torsion.name
+        )
+    }
+
+    /// What keeps every free energy of the run from being one.
+    fn obstacle(&self) -> Option<String> {
+        let settings = self.exchange.settings();
+        let acceptances = self.run.exchanges.iter().map(|c| c.acceptance());
+        let lowest = acceptances.fold(1.0, f64::min);
+        let several = settings.n_temperatures > 1;
+        if several && lowest < LEAST_ACCEPTANCE {
+            return Some(format!(
+                "only {:.1} % of exchanges between two neighbouring temperatures were accepted, so that the cold replicas know nothing of the hot ones; raise --temperatures, lower --highest, or run longer",
+                100.0 * lowest
+            ));
+        }
+        if several && self.run.round_trips == 0 {
+            return Some(
+                "no replica went from the lowest temperature to the highest and back; raise --ps, or --temperatures so that more exchanges are accepted"
+                    .into(),
+            );
+        }
+        (settings.n_ladders < 2).then(|| {
+            "one ladder alone cannot tell how far chance has led it; give --ladders 4 or more"
+                .into()
+        })
+    }
+
+    /// F(state) − F(rest) of every φ at the lowest temperature: from its own frames, and by MBAR from all temperatures.
+    fn differences(&self) -> (Value, String) {
+        let trajectory = self.trajectory;
+        let width = self.exchange.watched().len();
+        let all = Written {
+            path: PathBuf::new(),
+            name: "all",
+            asked: None,
+            frames: (0..trajectory.times.len()).collect(),
+            ladders: (0..trajectory.n_ladders()).collect(),
+        };
+        let sizes = self.independent(&all);
+        let ensembles = [1, trajectory.temperatures.len()].map(|levels| match self.obstacle() {
+            Some(reason) => Err(reason),
+            None => trajectory
+                .ensemble(levels, MBAR_SAMPLES, |place| self.found.belongs(place))
+                .map_err(|error| error.to_string()),
+        });
+        let (mut values, mut text) = (Map::new(), String::new());
+        for (index, torsion) in self.torsions.iter().enumerate() {
+            let Some(state) = &torsion.state else {
+                continue;
+            };
+            let size = sizes[index].cautious(all.ladders.len());
+            let [own, together] = ensembles.each_ref().map(|ensemble| -> Result<Estimate, String> {
+                let (ensemble, places) = ensemble.as_ref().map_err(Clone::clone)?;
+                let inside = |n: usize| {
+                    let angle = trajectory.level_angles[places[n] * width + index];
+                    state.contains(angle.into())
+                };
+                let found = ensemble.difference(inside, |n| !inside(n));
+                let found = found.map_err(|undetermined| {
+                    free_energy::reason(&undetermined, "raise --ps or --ladders")
+                })?;
+                match size < FEWEST_INDEPENDENT {
+                    true => Err(format!(
+                        "the frames hold about {size:.0} independent values of it; raise --ps or --ladders"
+                    )),
+                    false => Ok(found),
+                }
+            });
+            text += &format!(
+                "F({}) - F(rest){} {}, MBAR over all temperatures\n",
+                state.inequality(),
+                state.remark(),
+                match &together {
+                    Ok(estimate) => format!("= {}", free_energy::words(estimate)),
+                    Err(reason) => format!("could not be estimated: {reason}"),
+                }
+            );
+            values.insert(
+                torsion.name.clone(),
+                json!({
+                    "state": state.inequality(),
+                    "lowest_temperature": free_energy::value(&own),
+                    "mbar_all_temperatures": free_energy::value(&together),
+                }),
+            );
+        }
+        (Value::Object(values), text)
     }
 }
 
@@ -313,7 +318,7 @@ fn floors(
 }
 
 /// Where the summary of a file is.
-fn path_of(out: &Path) -> PathBuf {
+pub(super) fn path_of(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".summary.json");
     name.into()
@@ -325,63 +330,9 @@ pub(super) fn write(out: &Path, summary: &Value) -> Result<()> {
     write_atomically(&path_of(out), text.as_bytes())
 }
 
-/// The summary's main numbers in words.
-pub(super) fn sentences(summary: &Value) -> String {
-    let mut text = String::new();
-    if let Some(sets) = summary["sets"].as_object() {
-        for (name, set) in sets {
-            let sizes = set["effective_samples"].as_array();
-            let least = sizes.into_iter().flatten().min_by(|a, b| {
-                let size = |v: &Value| v["by_autocorrelation"].as_f64().unwrap_or(f64::INFINITY);
-                size(a).total_cmp(&size(b))
-            });
-            if let Some(least) = least {
-                text += &format!(
-                    "{name}: {} effective samples of {}, the slowest torsion\n",
-                    least["by_autocorrelation"],
-                    least["torsion"].as_str().unwrap_or_default()
-                );
-            }
-        }
-    }
-    if let Some(differences) = summary["delta_f_positive_phi"].as_object() {
-        for (name, value) in differences {
-            let found = &value["mbar_all_temperatures"];
-            if let (Some(kt), Some(error)) =
-                (found["kt"].as_f64(), found["standard_error_kt"].as_f64())
-            {
-                text += &format!(
-                    "F(0 < {name} < 2 rad) - F(rest) = {kt:.2} ± {error:.2} kT, MBAR over all temperatures\n"
-                );
-            }
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use boltzmap_kernels::random::Stream;
-
-    #[test]
-    fn ladders_that_agree_count_fully_and_others_do_not() {
-        let ladder = |number: u64, shift: f64| -> Vec<f64> {
-            let mut stream = Stream::new(3, 1, number);
-            (0..1000)
-                .map(|_| shift + stream.standard_normal())
-                .collect()
-        };
-        let independent: Vec<Vec<f64>> = (0..200).map(|number| ladder(number, 0.0)).collect();
-        let size = by_means(&independent);
-        // The variance of 200 means is known to 10 %.
-        assert!((size / 200_000.0 - 1.0).abs() < 0.4, "{size}");
-        let stuck: Vec<Vec<f64>> = (0..200)
-            .map(|number| ladder(number, if number % 2 == 0 { 3.0 } else { -3.0 }))
-            .collect();
-        let size = by_means(&stuck);
-        assert!((size / 200.0 - 1.0).abs() < 0.3, "{size}");
-    }
 
     #[test]
     fn torsions_follow_the_chain() {
