@@ -245,3 +245,69 @@ fn kish_without(weights: &[f64], counts: &[u32], dropped: u32) -> f64 {
     }
     first * first / (n * second)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use boltzmap_kernels::random::Stream;
+
+    /// Draws one gap.
+    type Gap<'a> = &'a dyn Fn(&mut Stream) -> f64;
+
+    /// What is kept without the largest [`RARE`] of the weights, of 400 000 samples, for which that is known to a part in a thousand.
+    fn truth_of_normal(spread: f64) -> f64 {
+        let n = 400_000;
+        let mut values = vec![0.0; n];
+        Stream::new(99, 0, 0).fill_standard_normal(&mut values);
+        let gaps: Vec<f64> = values.iter().map(|z: &f64| spread * z).collect();
+        let ascending = sorted(&gaps);
+        let weights: Vec<f64> = ascending.iter().map(|gap| (-gap).exp()).collect();
+        kish_without(&weights, &vec![1; n], (RARE * n as f64) as u32)
+    }
+
+    fn truth_of_outliers(share: f64, size: f64) -> f64 {
+        let (total, left) = (1.0 - RARE, share - RARE);
+        let w = f64::exp(-size);
+        let first = 1.0 - share + left * w;
+        first * first / (total * (1.0 - share + left * w * w))
+    }
+
+    #[test]
+    fn intervals_of_what_is_kept_hold_it() {
+        let outliers =
+            |share: f64| move |s: &mut Stream| if s.uniform() < share { -4.0 } else { 0.0 };
+        let normal = |spread: f64| move |s: &mut Stream| spread * s.standard_normal();
+        let cases: [(Gap, f64); 4] = [
+            (&outliers(0.004), truth_of_outliers(0.004, -4.0)),
+            (&outliers(0.0025), truth_of_outliers(0.0025, -4.0)),
+            (&normal(0.3), truth_of_normal(0.3)),
+            (&normal(1.0), truth_of_normal(1.0)),
+        ];
+        for (case, (gap, truth)) in cases.into_iter().enumerate() {
+            for (n, repeats) in [(400, 100), (2000, 40)] {
+                let held = (0..repeats).filter(|&seed| {
+                    let mut stream = Stream::new(seed, 5, n);
+                    let gaps: Vec<f64> = (0..n).map(|_| gap(&mut stream)).collect();
+                    let [_, trimmed] = kept(&gaps, 0.95, seed);
+                    trimmed.low <= truth && truth <= trimmed.high
+                });
+                // 95 % expected, and the trimmed end is on the safe side: two standard errors less is allowed for chance.
+                let held = held.count() as f64 / repeats as f64;
+                let error = (0.95f64 * 0.05 / repeats as f64).sqrt();
+                assert!(
+                    held >= 0.95 - 2.0 * error,
+                    "case {case}, {n} samples: {held}, truth {truth}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_the_largest_are_binomial() {
+        // (1 − 0.002)^n passes 2.5 % at 1843 samples.
+        assert_eq!(trimmed_counts(1842, 0.95).0, 0);
+        assert_eq!(trimmed_counts(1843, 0.95).0, 1);
+        let (fewest, most) = trimmed_counts(4000, 0.95);
+        assert!(fewest <= 3 && (13..=15).contains(&most), "{fewest} {most}");
+    }
+}

@@ -189,12 +189,7 @@ pub fn effective_share(log_weights: &[f64], seed: u64) -> Estimate {
 
 /// Mean with its interval.
 pub fn mean(values: &[f64], seed: u64) -> Estimate {
-    mean_at(values, seed, SHOWN)
-}
-
-/// Mean with an interval of that confidence.
-pub fn mean_at(values: &[f64], seed: u64, confidence: f64) -> Estimate {
-    bootstrap(values.len(), seed, confidence, |counts| {
+    bootstrap(values.len(), seed, SHOWN, |counts| {
         [moments(values, counts)[0]]
     })[0]
 }

@@ -569,7 +569,7 @@ mod tests {
         );
         let (judgement, text) = said(0.0, 0.5);
         assert_eq!(judgement, Judgement::Rough);
-        assert!(text.contains("off by more than 1 nat: 4."), "{text}");
+        assert!(text.contains("off by more than 1 nat: 3.92 %"), "{text}");
     }
 
     #[test]
