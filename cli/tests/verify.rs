@@ -234,6 +234,7 @@ fn files_are_complete_and_the_same_every_time() {
     let second: Value =
         serde_json::from_slice(&std::fs::read(out.join("verify.json")).unwrap()).unwrap();
     for part in [
+        "assessment",
         "gap",
         "steps",
         "step_counts",

@@ -5,6 +5,9 @@
 //! quantities are judged under its weights w = p/q as well, and with them every observable: its average and its ΔF by the weights
 //! that the report makes, less those by the exact ones.
 //!
+//! Samples that the target has no place for, such as those outside a chart's domain, are left out: they are drawn again or weigh
+//! nothing, so their log q is never used.
+//!
 //! **What cannot be seen.** n samples without an event of a kind leave its probability open up to 3.7/n (97.5 %), and nothing
 //! bounds its size: a gap of −4 nats on 0.4 % of the samples leaves a tenth of the effective samples, and one time in five 400 samples
 //! show nothing of it. So the verdict speaks of all but [`RARE`](super::criteria::RARE) of the samples. Shares of samples off by more than a size have
@@ -148,13 +151,16 @@ pub fn assess(
     seed: u64,
 ) -> Result<Assessment> {
     let confidence = looks.confidence();
-    let finite: Vec<usize> = (0..exact.len())
-        .filter(|&i| reported[i].is_finite() && exact[i].is_finite())
+    let known = |i: &usize| reported[*i].is_finite() && exact[*i].is_finite();
+    let missing = exact.len() - (0..exact.len()).filter(known).count();
+    let finite: Vec<usize> = inside(exact.len(), target)
+        .into_iter()
+        .filter(known)
         .collect();
     let gaps: Vec<f64> = finite.iter().map(|&i| reported[i] - exact[i]).collect();
     let mut criteria = Vec::new();
-    if finite.len() < exact.len() || gaps.len() < 2 {
-        criteria.push(not_finite(exact.len() - finite.len(), exact.len()));
+    if missing > 0 || gaps.len() < 2 {
+        criteria.push(not_finite(missing, exact.len()));
     }
     let mut bias = Estimate::NONE;
     let mut under = UnderWeights::default();
@@ -183,7 +189,7 @@ pub fn assess(
         (Level::False, Level::False) => Judgement::False,
         _ => Judgement::Undecided,
     };
-    if reporter != Reporter::Head && finite.len() == exact.len() && is_numerically_exact(&gaps) {
+    if reporter != Reporter::Head && missing == 0 && is_numerically_exact(&gaps) {
         judgement = Judgement::ExactByConstruction;
     }
     Ok(Assessment {
@@ -199,6 +205,18 @@ pub fn assess(
         observables: under.observables,
         unseen: binomial_interval(0, gaps.len().max(1), confidence).1,
     })
+}
+
+/// The samples that the target has a place for, which are those that the proposal consists of: others are drawn again or weigh nothing,
+/// and their log q is never used. All where there is no target, or where it is never met.
+pub fn inside(n: usize, target: Option<&Weighed>) -> Vec<usize> {
+    let weighs = |i: &usize| target.is_none_or(|t| t.log_density[*i] > f64::NEG_INFINITY);
+    let inside: Vec<usize> = (0..n).filter(weighs).collect();
+    if inside.is_empty() {
+        (0..n).collect()
+    } else {
+        inside
+    }
 }
 
 /// The mean of the gaps, with an interval that reaches farther where they are skewed.
@@ -414,6 +432,26 @@ mod tests {
         // A target that no sample meets.
         target.log_density = vec![f64::NEG_INFINITY; 4000];
         assert_eq!(judged(&target).judgement, Judgement::Undecided);
+    }
+
+    #[test]
+    fn what_the_target_has_no_place_for_does_not_count() {
+        // Every hundredth sample is off by −6 nats, and lies where the target has no density.
+        let n = 4000;
+        let mut reported = vec![0.0; n];
+        let mut log_density = vec![0.0; n];
+        for i in (0..n).step_by(100) {
+            (reported[i], log_density[i]) = (-6.0, f64::NEG_INFINITY);
+        }
+        let even = (0..n).map(|i| i % 2 == 0).collect();
+        let target = Weighed::with_state(log_density, "even", even);
+        let (exact, looks) = (vec![0.0; n], Looks::single(n));
+        let judged = |target| {
+            let found = assess(Reporter::Head, &reported, &exact, target, &looks, 0).unwrap();
+            found.judgement
+        };
+        assert_eq!(judged(Some(&target)), Judgement::True);
+        assert_eq!(judged(None), Judgement::False);
     }
 
     #[test]

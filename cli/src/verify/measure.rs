@@ -11,7 +11,7 @@ use boltzmap_models::schedule::Schedule;
 use serde::Serialize;
 
 use super::Watch;
-use super::assessment::{Assessment, Looks, assess};
+use super::assessment::{Assessment, Looks, assess, inside};
 use super::statistics::{Comparison, Quantiles, compare};
 use super::stepper::{Path, Stepper, distances, jacobian_block};
 use super::subject::{Model, Reporter};
@@ -127,7 +127,9 @@ pub struct Measurement {
     pub reporter: Reporter,
     /// What the verdict rests on.
     pub assessment: Assessment,
-    /// Reported against exact log q.
+    /// Samples that the target has no place for, which the verdict leaves out; 0 where there is no target.
+    pub outside_target: usize,
+    /// Reported against exact log q, of the others.
     pub gap: Comparison,
     /// Steps, over all samples, whose determinant was not positive.
     pub folded_steps: usize,
@@ -268,7 +270,7 @@ pub fn measure(
     let mut looks = Looks::doubling(first, effort.samples);
     let mut noise = Vec::new();
     let mut drawn: Option<Path<f32>> = None;
-    let (deployed, assessment, target) = loop {
+    let (deployed, assessment, placed, target) = loop {
         let before = noise.len() / size;
         let more = draw(
             &model.map,
@@ -287,8 +289,9 @@ pub fn measure(
         let reporter = model.reporter;
         let assessment = assess(reporter, &reported, &exact, weighed.as_ref(), &looks, seed)?;
         if assessment.is_decided() || looks.taken == looks.planned.len() {
+            let placed = inside(exact.len(), weighed.as_ref());
             let target = weighed.map_or_else(Vec::new, |weighed| weighed.log_density);
-            break (path, assessment, target);
+            break (path, assessment, placed, target);
         }
         drawn = Some(path);
         looks.taken += 1;
@@ -325,12 +328,14 @@ pub fn measure(
     let instrument = instrument(model, &double, &noise, &deployed, effort)?;
     clock("backwards and instrument", start);
 
+    let pick = |of: &[f64], which: &[usize]| which.iter().map(|&i| of[i]).collect::<Vec<f64>>();
     let (reported, exact) = (deployed.reported(), deployed.exact());
     let measurement = Measurement {
         samples,
         reporter: model.reporter,
         assessment,
-        gap: compare(&reported, &exact, seed),
+        outside_target: samples - placed.len(),
+        gap: compare(&pick(&reported, &placed), &pick(&exact, &placed), seed),
         folded_steps: deployed.folded.iter().sum(),
         steps: steps(&deployed, times),
         step_counts,

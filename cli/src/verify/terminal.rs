@@ -146,8 +146,12 @@ pub(super) fn model(record: &Record, gaps: &[f64], colours: bool) -> String {
     let training = subject.training_steps.map_or_else(String::new, |steps| {
         format!(", {} training steps", count(steps as usize))
     });
+    let outside = match m.outside_target {
+        0 => String::new(),
+        n => format!(" ({} of them outside the target)", count(n)),
+    };
     text += &ink.soft(&format!(
-        "{}, d = {}{training}\n{} samples in {} steps, ε = {}, seed {}\n\n",
+        "{}, d = {}{training}\n{} samples{outside} in {} steps, ε = {}, seed {}\n\n",
         subject.network,
         subject.dimension,
         count(m.samples),
