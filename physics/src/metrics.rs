@@ -1,6 +1,7 @@
 //! Metrics of weighted samples. See each module for definitions; energies and free energies here are in units of kT.
 
 pub mod basins;
+pub mod comparison;
 pub mod free_energy;
 pub mod gaussian;
 pub mod jackknife;
@@ -8,6 +9,10 @@ pub mod transport;
 pub mod wasserstein;
 pub mod weights;
 
+pub use comparison::{
+    Difference, binomial_cumulative, binomial_interval, difference_of_averages,
+    difference_of_free_energies, retained_share, student_quantile, weighted_average,
+};
 pub use free_energy::{
     Interval, delta_f, delta_f_grouped, delta_f_interval, equal_blocks, histogram, jensen_shannon,
     phi_profile,

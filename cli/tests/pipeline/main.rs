@@ -8,6 +8,7 @@ mod methods;
 mod recipe;
 mod resume;
 mod runs;
+mod verified;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
