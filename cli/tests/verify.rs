@@ -73,7 +73,7 @@ fn gaussian_map(directory: &TempDir, name: &str, bias: f64) -> PathBuf {
 }
 
 fn verified(path: &Path) -> Value {
-    let printed = succeed(&["verify", text(path), "--samples", "100", "--json"]);
+    let printed = succeed(&["verify", text(path), "--samples", "4000", "--json"]);
     serde_json::from_str(&printed).expect("valid JSON")
 }
 
@@ -134,6 +134,45 @@ fn a_true_likelihood_is_called_true_and_a_shifted_one_is_not() {
 }
 
 #[test]
+fn few_samples_leave_the_verdict_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = gaussian_map(&directory, "exact.safetensors", 0.0);
+    let printed = succeed(&["verify", text(&path), "--samples", "400"]);
+    assert!(
+        printed.contains("Whether the reported likelihood is true is undecided."),
+        "{printed}"
+    );
+    assert!(printed.contains("draw more with --samples"), "{printed}");
+    let html = std::fs::read_to_string(directory.path().join("verify.html")).unwrap();
+    assert!(html.contains("true is <b>undecided</b>.") && !html.contains("NaN"));
+}
+
+#[test]
+fn what_is_compared_with_itself_is_said_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("suite");
+    let printed = succeed(&[
+        "verify",
+        "--suite",
+        "analytic",
+        "--budget",
+        "tiny",
+        "--methods",
+        "falcon,flow_matching",
+        "--targets",
+        "gaussian-8d",
+        "--out",
+        text(&out),
+    ]);
+    let rows = printed
+        .lines()
+        .filter(|line| line.ends_with("exact by construction ✓"));
+    assert_eq!(rows.count(), 2, "{printed}");
+    let falcon = out.join("models").join("gaussian-8d-falcon.safetensors");
+    assert_eq!(verified(&falcon)["judgement"], "exact_by_construction");
+}
+
+#[test]
 fn files_are_complete_and_the_same_every_time() {
     let directory = tempfile::tempdir().unwrap();
     let path = gaussian_map(&directory, "map.safetensors", 0.2);
@@ -142,7 +181,7 @@ fn files_are_complete_and_the_same_every_time() {
         "verify",
         text(&path),
         "--samples",
-        "50",
+        "2000",
         "--steps",
         "1,3",
         "--out",
@@ -163,12 +202,12 @@ fn files_are_complete_and_the_same_every_time() {
     );
 
     let file = NpzFile::open(&out.join("verify.npz")).unwrap();
-    let reported = file.finite::<f64>("log_q_reported", &[Some(50)]).unwrap();
-    let exact = file.finite::<f64>("log_q_exact", &[Some(50)]).unwrap();
+    let reported = file.finite::<f64>("log_q_reported", &[Some(2000)]).unwrap();
+    let exact = file.finite::<f64>("log_q_exact", &[Some(2000)]).unwrap();
     let gaps = file
-        .finite::<f64>("step_gaps", &[Some(50), Some(2)])
+        .finite::<f64>("step_gaps", &[Some(2000), Some(2)])
         .unwrap();
-    for i in 0..50 {
+    for i in 0..2000 {
         let gap = reported.values[i] - exact.values[i];
         assert!((gap - gaps.values[2 * i] - gaps.values[2 * i + 1]).abs() < 1e-9);
     }
@@ -195,6 +234,7 @@ fn files_are_complete_and_the_same_every_time() {
     let second: Value =
         serde_json::from_slice(&std::fs::read(out.join("verify.json")).unwrap()).unwrap();
     for part in [
+        "assessment",
         "gap",
         "steps",
         "step_counts",
@@ -239,11 +279,21 @@ fn the_suite_tries_itself_first_and_then_the_methods() {
         ("closed form", "true"),
         ("constant bias", "true_but_for_a_constant"),
         ("known spread", "false"),
+        ("rare state", "false"),
         ("telescoping", "false"),
     ];
     assert_eq!(judged, expected);
+    // An error local to a rare state: small in every average under the proposal, 1.5 kT in the free energy of the state.
+    let local = &record["controls"][3];
+    assert!(local["gap"]["bias"]["value"].as_f64().unwrap() < 0.05);
+    assert!(local["gap"]["retained"]["value"].as_f64().unwrap() > 0.97);
+    let free = &local["assessment"]["observables"][0];
+    assert!(
+        (free["difference"]["value"].as_f64().unwrap() - 1.5).abs() < 1e-3,
+        "{free}"
+    );
     // The trap: weights that look perfect, of a sampler that is not.
-    let trap = &record["controls"][3];
+    let trap = &record["controls"][4];
     assert_eq!(trap["tells_the_data"], true);
     assert!(trap["claimed"]["value"].as_f64().unwrap() > 0.99);
     assert!(trap["actual"]["value"].as_f64().unwrap() < 0.7);
@@ -265,9 +315,18 @@ fn the_suite_tries_itself_first_and_then_the_methods() {
     let html = std::fs::read_to_string(out.join("verify.html")).unwrap();
     assert!(html.contains("Which likelihoods are true?") && !html.contains("NaN"));
 
-    // A model of the suite is a checkpoint like any other.
+    // A model of the suite is a checkpoint like any other, and names its target.
     let model = out.join("models").join("circle-scallop.safetensors");
     let one = verified(&model);
+    let names = |observed: &Value| -> Vec<String> {
+        let all = observed["assessment"]["observables"].as_array().unwrap();
+        all.iter()
+            .map(|o| o["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let expected = names(&cells[0]);
+    assert_eq!(names(&one["measurement"]), expected);
+    assert!(expected.contains(&"component 8".to_owned()), "{expected:?}");
     let both = [&one["measurement"]["gap"], &cells[0]["against_model"]];
     let [a, b] = both.map(|gap| gap["bias"]["value"].as_f64().unwrap());
     assert!((a - b).abs() < 0.2 + 0.2 * a.abs(), "{a} {b}");

@@ -1,10 +1,15 @@
 //! The figures of one model's page.
 
 use super::Record;
+use super::assessment::Assessment;
+use super::criteria::{
+    AVERAGE_BAD, AVERAGE_GOOD, FREE_ENERGY_BAD, FREE_ENERGY_GOOD, KEPT_BAD, KEPT_GOOD,
+};
 use super::measure::Arrays;
 use super::plots::{boxed, histogram, range, shaded, with_zero};
 use super::statistics::{Quantiles, sorted};
-use super::verdict::{KEPT_BAD, KEPT_GOOD, with_interval};
+use super::verdict::with_interval;
+use super::weighted::Observed;
 use crate::report::figures::Figure;
 use crate::report::svg::{Axis, Plot, count, number};
 
@@ -257,11 +262,91 @@ pub(super) fn step_counts(record: &Record) -> Figure {
             ),
         ],
         caption: "Boxes as above. Bars are the share of the effective samples that is left when weights use the reported \
-                  log-density, with its 95 % interval; the dashed lines are the thresholds of the verdict. A map trained within \
+                  log-density, with its 95 % interval over what was drawn; the dashed lines are thresholds of the verdict. A map trained within \
                   the steps of its own schedule never learned the longer steps of fewer evaluations."
             .into(),
         legend: Vec::new(),
     }
+}
+
+/// Differences of averages and free energies, report less exact, beside the thresholds; none where there is no target.
+pub(super) fn reweighted(assessment: &Assessment) -> Option<Figure> {
+    let panel = |free_energy: bool| {
+        let shown: Vec<&Observed> = assessment
+            .observables
+            .iter()
+            .filter(|o| o.judged && o.free_energy == free_energy)
+            .collect();
+        (!shown.is_empty()).then(|| differences(&shown, free_energy))
+    };
+    let panels: Vec<(String, String)> = [true, false].into_iter().filter_map(panel).collect();
+    (!panels.is_empty()).then(|| Figure {
+        title: "What re-weighting with the report does",
+        layout: "halves",
+        panels,
+        caption: format!(
+            "Averages by weights that the report makes less those by exact weights, at the same samples, with the intervals that are \
+             judged. Good lie within the inner dashed lines (±{FREE_ENERGY_GOOD} kT, ±{AVERAGE_GOOD} of the observable's standard \
+             deviation), false beyond the outer (±{FREE_ENERGY_BAD} kT, ±{AVERAGE_BAD}). The target has {} effective samples here.",
+            count(assessment.effective_samples.unwrap_or(0.0).round() as usize)
+        ),
+        legend: Vec::new(),
+    })
+}
+
+/// One row per observable: the difference with its interval.
+fn differences(shown: &[&Observed], free_energy: bool) -> (String, String) {
+    let (id, title, label, good, bad) = match free_energy {
+        true => (
+            "free-energies",
+            "Free energies",
+            "ΔF by report − exact, kT",
+            FREE_ENERGY_GOOD,
+            FREE_ENERGY_BAD,
+        ),
+        false => (
+            "averages",
+            "Averages",
+            "report − exact, standard deviations",
+            AVERAGE_GOOD,
+            AVERAGE_BAD,
+        ),
+    };
+    let labels: Vec<String> = shown.iter().rev().map(|o| o.name.clone()).collect();
+    let ends: Vec<f64> = shown
+        .iter()
+        .flat_map(|o| [o.difference.low / o.scale, o.difference.high / o.scale])
+        .chain([-bad, bad])
+        .filter(|v| v.is_finite())
+        .collect();
+    let (low, high) = range(&ends, 0.0, 0.06);
+    let height = 58.0 + 30.0 * labels.len().max(3) as f64;
+    let mut plot = Plot::new(
+        id,
+        520.0,
+        height,
+        Axis::linear(low, high, label),
+        Axis::categories(&labels, ""),
+    )
+    .with_left(118.0);
+    let top = labels.len() as f64 - 0.5;
+    for limit in [-bad, -good, 0.0, good, bad] {
+        plot.line("diagonal", &[(limit, -0.5), (limit, top)]);
+    }
+    for (place, observed) in shown.iter().rev().enumerate() {
+        let y = place as f64;
+        let at = |v: f64| (v / observed.scale).clamp(low, high);
+        let d = observed.difference;
+        plot.rectangle("outer", (at(d.low), y - 0.2), (at(d.high), y + 0.2));
+        plot.line(
+            "weighted",
+            &[(at(d.value), y - 0.3), (at(d.value), y + 0.3)],
+        );
+    }
+    (
+        title.into(),
+        plot.finish(&format!("{title} by the report less exact ones")),
+    )
 }
 
 /// The map beside the continuous flow.

@@ -11,9 +11,11 @@ use boltzmap_models::schedule::Schedule;
 use serde::Serialize;
 
 use super::Watch;
+use super::assessment::{Assessment, Looks, assess, inside};
 use super::statistics::{Comparison, Quantiles, compare};
 use super::stepper::{Path, Stepper, distances, jacobian_block};
 use super::subject::{Model, Reporter};
+use super::target::Weigher;
 
 /// Stream domain of the noise; sample i uses stream (seed, domain, i).
 const DOMAIN_NOISE: u64 = 0x766e_6f69_7365;
@@ -123,7 +125,11 @@ pub struct Measurement {
     pub samples: usize,
     /// What reports the likelihood.
     pub reporter: Reporter,
-    /// Reported against exact log q.
+    /// What the verdict rests on.
+    pub assessment: Assessment,
+    /// Samples that the target has no place for, which the verdict leaves out; 0 where there is no target.
+    pub outside_target: usize,
+    /// Reported against exact log q, of the others.
     pub gap: Comparison,
     /// Steps, over all samples, whose determinant was not positive.
     pub folded_steps: usize,
@@ -153,6 +159,8 @@ pub struct Arrays {
     pub reported: Vec<f64>,
     /// Exact log q, `[n]`.
     pub exact: Vec<f64>,
+    /// Log-density of the target up to a constant, `[n]`; empty where there is no target.
+    pub target: Vec<f64>,
     /// What each step adds to reported − exact, `[n, K]`.
     pub step_gaps: Vec<f64>,
     /// log q of the continuous flow at the first samples.
@@ -175,7 +183,7 @@ impl Arrays {
 /// How much to measure.
 #[derive(Clone, Debug)]
 pub struct Effort {
-    /// Samples of the deployed schedule.
+    /// Most samples of the deployed schedule; fewer where the verdict is decided before.
     pub samples: usize,
     /// Numbers of steps.
     pub steps: Vec<usize>,
@@ -188,6 +196,11 @@ pub struct Effort {
     /// Seed of all noise and of the bootstrap.
     pub seed: u64,
 }
+
+/// Samples after which the verdict is looked at first. Every further look doubles them.
+const FIRST_LOOK: usize = 4000;
+/// The same where the report is the determinant itself, with which there is little to find.
+const FIRST_LOOK_EXACT: usize = 1000;
 
 impl Effort {
     /// Subsets in proportion to what the parts cost.
@@ -208,17 +221,25 @@ impl Effort {
 
 /// Noise of the first samples.
 pub fn noise(map: &FlowMap, seed: u64, n: usize) -> Vec<f32> {
-    map.subspace()
-        .noise(map.tokens(), map.channels(), seed, DOMAIN_NOISE, 0, n)
+    draw(map, seed, 0, n)
 }
 
-/// Measures a flow map on its schedule. `respaced` gives the schedule with another number of steps.
+/// Noise of `n` samples from sample `first` on.
+fn draw(map: &FlowMap, seed: u64, first: usize, n: usize) -> Vec<f32> {
+    let (tokens, channels) = (map.tokens(), map.channels());
+    map.subspace()
+        .noise(tokens, channels, seed, DOMAIN_NOISE, first as u64, n)
+}
+
+/// Measures a flow map on its schedule. `respaced` gives the schedule with another number of steps, `weigher` the target where there
+/// is one. Samples are drawn until the verdict is decided or there are `effort.samples`.
 ///
 /// # Errors
 /// If a number is not finite, an integration fails, or Ctrl-C was pressed.
 pub fn measure(
     model: &Model,
     respaced: impl Fn(usize) -> Result<Schedule>,
+    weigher: Option<&Weigher>,
     effort: &Effort,
 ) -> Result<(Measurement, Arrays)> {
     let mut seconds = Vec::new();
@@ -226,7 +247,6 @@ pub fn measure(
         seconds.push((part.to_owned(), start.elapsed().as_secs_f64()));
     };
     let seed = effort.seed;
-    let noise = noise(&model.map, seed, effort.samples);
     let size = model.map.state_size();
     let times = model.schedule.times();
     let single = Stepper::<f32>::new(&model.map, &model.parameters, model.head.as_ref());
@@ -243,7 +263,40 @@ pub fn measure(
     };
 
     let start = Instant::now();
-    let deployed = path("samples", &noise, times)?;
+    let first = match model.reporter {
+        Reporter::Head => FIRST_LOOK,
+        _ => FIRST_LOOK_EXACT,
+    };
+    let mut looks = Looks::doubling(first, effort.samples);
+    let mut noise = Vec::new();
+    let mut drawn: Option<Path<f32>> = None;
+    let (deployed, assessment, placed, target) = loop {
+        let before = noise.len() / size;
+        let more = draw(
+            &model.map,
+            seed,
+            before,
+            looks.planned[looks.taken - 1] - before,
+        );
+        let next = path("samples", &more, times)?;
+        noise.extend(more);
+        let path = match drawn.take() {
+            None => next,
+            Some(path) => path.followed_by(next),
+        };
+        let weighed = weigher.map(|w| w.weigh(path.end())).transpose()?;
+        let (reported, exact) = (path.reported(), path.exact());
+        let reporter = model.reporter;
+        let assessment = assess(reporter, &reported, &exact, weighed.as_ref(), &looks, seed)?;
+        if assessment.is_decided() || looks.taken == looks.planned.len() {
+            let placed = inside(exact.len(), weighed.as_ref());
+            let target = weighed.map_or_else(Vec::new, |weighed| weighed.log_density);
+            break (path, assessment, placed, target);
+        }
+        drawn = Some(path);
+        looks.taken += 1;
+    };
+    let samples = noise.len() / size;
     clock("samples", start);
 
     let start = Instant::now();
@@ -271,15 +324,18 @@ pub fn measure(
     clock("inverse", start);
 
     let start = Instant::now();
-    let cycle = cycles(model, &single, &deployed, effort.samples.min(1000));
+    let cycle = cycles(model, &single, &deployed, samples.min(1000));
     let instrument = instrument(model, &double, &noise, &deployed, effort)?;
     clock("backwards and instrument", start);
 
+    let pick = |of: &[f64], which: &[usize]| which.iter().map(|&i| of[i]).collect::<Vec<f64>>();
     let (reported, exact) = (deployed.reported(), deployed.exact());
     let measurement = Measurement {
-        samples: effort.samples,
+        samples,
         reporter: model.reporter,
-        gap: compare(&reported, &exact, seed),
+        assessment,
+        outside_target: samples - placed.len(),
+        gap: compare(&pick(&reported, &placed), &pick(&exact, &placed), seed),
         folded_steps: deployed.folded.iter().sum(),
         steps: steps(&deployed, times),
         step_counts,
@@ -295,11 +351,12 @@ pub fn measure(
         .collect();
     let arrays = Arrays {
         states: deployed.end().to_vec(),
-        step_gaps: (0..effort.samples)
+        step_gaps: (0..samples)
             .flat_map(|i| gaps.iter().map(move |step| step[i]))
             .collect(),
         reported,
         exact,
+        target,
         flow: flow_density,
         flow_distance,
     };

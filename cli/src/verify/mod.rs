@@ -2,10 +2,13 @@
 //!
 //! For a trained flow map ([`subject`]), everything is measured on samples of its own: what the head reports against the
 //! exact log|det| of the very steps that made the samples, per step and for other numbers of steps; the continuous flow of
-//! the same network; whether the map can be inverted ([`measure`]). For training methods ([`suite`]), the same on targets
+//! the same network; whether the map can be inverted ([`measure`]); and what weights made from it do to averages over the target, where
+//! there is one ([`target`], [`weighted`]). Samples are drawn until the verdict is decided ([`assessment`]). For training methods ([`suite`]), the same on targets
 //! with closed forms, where the density of the data is known too; and the instrument itself on inputs whose errors are
 //! known. [`verdict`] turns numbers into sentences, with thresholds that it states.
 
+pub mod assessment;
+pub mod criteria;
 mod figures;
 pub mod measure;
 mod page;
@@ -14,8 +17,10 @@ pub mod statistics;
 pub mod stepper;
 pub mod subject;
 pub mod suite;
+pub mod target;
 mod terminal;
 pub mod verdict;
+pub mod weighted;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -31,19 +36,19 @@ use crate::npz::NpzWriter;
 use crate::progress::{self, Abandoned, Progress};
 use crate::report::Statement;
 use crate::run_dir::{Provenance, check_writable, write_atomically};
+use assessment::Judgement;
 use measure::{Arrays, Effort, Measurement};
 use subject::Subject;
-use verdict::Judgement;
 
-/// Samples unless told otherwise.
-const SAMPLES: usize = 2000;
+/// Most samples unless told otherwise.
+const SAMPLES: usize = 16_000;
 /// Fewest samples from which an interval can be made.
 const FEWEST_SAMPLES: usize = 16;
 /// Largest number of samples and of steps, far beyond what is of use.
 const MOST_SAMPLES: usize = 10_000_000;
 const MOST_STEPS: usize = 4096;
 /// Version of `verify.json`.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Progress of one part, and Ctrl-C. A part without a name is not shown.
 pub struct Watch {
@@ -228,12 +233,17 @@ fn model(path: &Path, arguments: &VerifyArguments) -> Result<()> {
     let samples = arguments.samples.unwrap_or(SAMPLES);
     let effort = Effort::new(samples, &arguments.steps, arguments.seed);
     let model = &subject.model;
-    let (measurement, arrays) = measure::measure(model, |steps| subject.respaced(steps), &effort)?;
+    let (measurement, arrays) = measure::measure(
+        model,
+        |steps| subject.respaced(steps),
+        subject.target.as_ref(),
+        &effort,
+    )?;
     let reporter = model.reporter.subject();
     let record = Record {
         format: FORMAT,
-        judgement: verdict::judge(&measurement.gap),
-        verdict: verdict::sentence(reporter, &measurement.gap),
+        judgement: measurement.assessment.judgement,
+        verdict: verdict::sentence(reporter, &measurement.gap, &measurement.assessment),
         statements: verdict::statements(reporter, &measurement),
         thresholds: verdict::thresholds(),
         subject: SubjectRecord {
@@ -271,6 +281,7 @@ fn write_arrays(path: &Path, subject: &Subject, record: &Record, arrays: &Arrays
         .array("states", &[n, map.tokens(), map.channels()], &arrays.states)
         .array("log_q_reported", &[n], &arrays.reported)
         .array("log_q_exact", &[n], &arrays.exact)
+        .array("log_target", &[arrays.target.len()], &arrays.target)
         .array("step_gaps", &[n, schedule.steps()], &arrays.step_gaps)
         .array(
             "times",

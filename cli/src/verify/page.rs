@@ -1,8 +1,10 @@
 //! `verify.html` of a trained model.
 
+use super::assessment::Judgement;
 use super::measure::Arrays;
 use super::statistics::{Comparison, Quantiles};
-use super::verdict::{Judgement, percent, with_interval};
+use super::terminal::{criterion_rows, observable_rows};
+use super::verdict::{percent, with_interval};
 use super::{Record, figures};
 use crate::progress::duration;
 use crate::report::page::{STYLE, figure, table};
@@ -37,8 +39,9 @@ pub(super) fn verdict(judgement: Judgement, statements: &[Statement], thresholds
             )
         })
         .collect();
+    let [before, after] = judgement.around();
     format!(
-        "<section>\n<p class=\"judgement {}\">{}<span>The reported likelihood is <b>{}</b>.</span></p>\n<ul class=\"verdict\">\n{items}</ul>\n\
+        "<section>\n<p class=\"judgement {}\">{}<span>{before}<b>{}</b>{after}</span></p>\n<ul class=\"verdict\">\n{items}</ul>\n\
          <p class=\"thresholds\">{}</p>\n</section>",
         class(judgement.tone()),
         mark(judgement.tone()),
@@ -72,8 +75,8 @@ pub(super) fn mark(tone: Tone) -> String {
 /// Which code, machine and command.
 pub(super) fn footer(provenance: &Provenance, command: &str) -> String {
     format!(
-        "<footer>\n<p>Made by boltzmap {} (commit {}), seed {}, {} threads, {}, {}. Intervals hold 95 % of a bootstrap over \
-         samples.</p>\n<p>To make it again: <code>{}</code></p>\n</footer>",
+        "<footer>\n<p>Made by boltzmap {} (commit {}), seed {}, {} threads, {}, {}. Intervals that the verdict rests on miss at most one \
+         time in twenty over all looks; others hold 95 % of a bootstrap over samples.</p>\n<p>To make it again: <code>{}</code></p>\n</footer>",
         escape(provenance.version),
         escape(provenance.commit),
         provenance.seed,
@@ -109,8 +112,9 @@ pub(super) fn model(record: &Record, arrays: &Arrays) -> String {
     ]
     .map(figure)
     .join("\n");
+    let reweighted = figures::reweighted(&m.assessment).map_or_else(String::new, figure);
     let body = format!(
-        "{}\n{figures}\n{}",
+        "{}\n{reweighted}\n{figures}\n{}",
         verdict(record.judgement, &record.statements, &record.thresholds),
         tables(record)
     );
@@ -148,6 +152,33 @@ fn quantile_cells(q: &Quantiles) -> Vec<String> {
 
 fn tables(record: &Record) -> String {
     let m = &record.measurement;
+    let verdict = table(
+        &format!(
+            "What the verdict rests on, after looks at {} samples",
+            m.assessment
+                .looks
+                .iter()
+                .map(|&n| count(n))
+                .collect::<Vec<String>>()
+                .join(", ")
+        ),
+        &["", "found", "true", "false", "says"],
+        &criterion_rows(&m.assessment),
+    );
+    let observables = match m.assessment.observables.is_empty() {
+        true => String::new(),
+        false => table(
+            "Averages over the target",
+            &[
+                "",
+                "by report",
+                "exact",
+                "report − exact",
+                "effective samples",
+            ],
+            &observable_rows(&m.assessment),
+        ),
+    };
     let comparisons = table(
         "Log-densities, nats",
         &["", "bias", "spread", "rank correlation", "weights keep"],
@@ -263,6 +294,6 @@ fn tables(record: &Record) -> String {
         .collect();
     let seconds = table("Time", &[], &seconds);
     format!(
-        "<section>\n<h2>Numbers</h2>\n{comparisons}{counts}{steps}<div class=\"tables\">\n{others}{distances}{seconds}</div>\n</section>"
+        "<section>\n<h2>Numbers</h2>\n{verdict}{observables}{comparisons}{counts}{steps}<div class=\"tables\">\n{others}{distances}{seconds}</div>\n</section>"
     )
 }

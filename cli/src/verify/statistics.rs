@@ -9,15 +9,17 @@ use serde::Serialize;
 const DOMAIN_BOOTSTRAP: u64 = 0x7665_7269_6679;
 /// Bootstrap replicates: enough for the 2.5 % and 97.5 % quantiles to be stable to a few per cent of the interval.
 const REPLICATES: usize = 1000;
+/// Confidence of intervals that only describe.
+const SHOWN: f64 = 0.95;
 
-/// A number with its 95 % interval: percentiles of the bootstrap over samples.
+/// A number with its interval: percentiles of the bootstrap over samples, at 95 % unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// From all samples.
     pub value: f64,
-    /// 2.5 % quantile of the replicates.
+    /// Lower end: the 2.5 % quantile of the replicates at 95 %.
     pub low: f64,
-    /// 97.5 % quantile of the replicates.
+    /// Upper end: the 97.5 % quantile of the replicates at 95 %.
     pub high: f64,
 }
 
@@ -114,10 +116,20 @@ pub struct Comparison {
     /// Spearman's rank correlation.
     pub rank: Estimate,
     /// Share of the effective samples that remains when weights 1/q use the reported density instead of the true one: Kish's
-    /// (Σw)²/(n Σw²) of w = exp(true − reported). It is e^{−spread²} for a Gaussian difference, whatever the bias.
+    /// (Σw)²/(n Σw²) of w = exp(true − reported). It is e^{−spread²} for a Gaussian difference, whatever the bias. It hangs on the
+    /// largest weights, and its interval knows nothing of those that were not drawn, so no verdict rests on it alone.
     pub retained: Estimate,
     /// Quantiles of reported − true, nats.
     pub quantiles: Quantiles,
+    /// The smallest reported − true, nats.
+    pub smallest: f64,
+}
+
+impl Comparison {
+    /// The largest |reported − true|, nats.
+    pub fn largest_size(&self) -> f64 {
+        self.quantiles.largest.abs().max(self.smallest.abs())
+    }
 }
 
 /// Compares two sets of log-densities of the same samples.
@@ -145,7 +157,7 @@ pub fn compare(reported: &[f64], truth: &[f64], seed: u64) -> Comparison {
             kish(&weights, counts),
         ]
     };
-    let [bias, spread, rank, retained] = bootstrap(gaps.len(), seed, statistics);
+    let [bias, spread, rank, retained] = bootstrap(gaps.len(), seed, SHOWN, statistics);
     Comparison {
         samples: gaps.len(),
         not_finite: given - gaps.len(),
@@ -154,6 +166,7 @@ pub fn compare(reported: &[f64], truth: &[f64], seed: u64) -> Comparison {
         rank,
         retained,
         quantiles: Quantiles::of(&gaps),
+        smallest: gaps.iter().copied().reduce(f64::min).unwrap_or(f64::NAN),
     }
 }
 
@@ -169,19 +182,24 @@ pub fn effective_share(log_weights: &[f64], seed: u64) -> Estimate {
         .iter()
         .map(|w| if w.is_finite() { (w - top).exp() } else { 0.0 })
         .collect();
-    bootstrap(weights.len(), seed, |counts| [kish(&weights, counts)])[0]
+    bootstrap(weights.len(), seed, SHOWN, |counts| {
+        [kish(&weights, counts)]
+    })[0]
 }
 
 /// Mean with its interval.
 pub fn mean(values: &[f64], seed: u64) -> Estimate {
-    bootstrap(values.len(), seed, |counts| [moments(values, counts)[0]])[0]
+    bootstrap(values.len(), seed, SHOWN, |counts| {
+        [moments(values, counts)[0]]
+    })[0]
 }
 
 /// Statistics of all samples and of replicates that draw them with replacement. `statistics` gets how often each sample
-/// occurs.
-fn bootstrap<const N: usize>(
+/// occurs. The ends are percentiles of the replicates, which hold what samples show and nothing of what was never drawn.
+pub(super) fn bootstrap<const N: usize>(
     n: usize,
     seed: u64,
+    confidence: f64,
     statistics: impl Fn(&[u32]) -> [f64; N] + Sync,
 ) -> [Estimate; N] {
     if n == 0 {
@@ -204,8 +222,8 @@ fn bootstrap<const N: usize>(
         let draws = sorted(&draws);
         Estimate {
             value: values[k],
-            low: quantile(&draws, 0.025),
-            high: quantile(&draws, 0.975),
+            low: quantile(&draws, 0.5 * (1.0 - confidence)),
+            high: quantile(&draws, 0.5 * (1.0 + confidence)),
         }
     })
 }

@@ -61,6 +61,24 @@ impl<T> Path<T> {
         log_q
     }
 
+    /// This path with the samples of another over the same steps behind its own.
+    pub fn followed_by(mut self, other: Path<T>) -> Path<T> {
+        let append = |here: &mut Vec<Vec<f64>>, there: Vec<Vec<f64>>| {
+            here.iter_mut().zip(there).for_each(|(a, b)| a.extend(b));
+        };
+        for (here, there) in self.states.iter_mut().zip(other.states) {
+            here.extend(there);
+        }
+        self.base.extend(other.base);
+        append(&mut self.reported, other.reported);
+        append(&mut self.exact, other.exact);
+        self.folded
+            .iter_mut()
+            .zip(other.folded)
+            .for_each(|(here, there)| *here += there);
+        self
+    }
+
     /// What step k adds to reported − exact, `[n]`.
     pub fn gaps_of_step(&self, k: usize) -> Vec<f64> {
         let steps = self.exact[k].iter().zip(&self.reported[k]);

@@ -12,6 +12,7 @@ use boltzmap_objectives::method::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::target::Weigher;
 use crate::config::Config;
 use crate::pipeline::model::{AVERAGE_PREFIX, calibrated_head, schedule};
 use crate::pipeline::train::method;
@@ -75,7 +76,9 @@ pub struct Subject {
     pub model: Model,
     /// Steps of training, where the checkpoint tells.
     pub training_steps: Option<u64>,
-    /// Configuration of the run, where there is one.
+    /// The target, where the run or the checkpoint names one.
+    pub target: Option<Weigher>,
+    /// Configuration of the run, where there is one and no times were given.
     config: Option<Config>,
 }
 
@@ -143,6 +146,8 @@ impl Subject {
             schedule.epsilon() > 0.0,
             "the schedule ends at t = 1, where log-determinants diverge; end it at 1 − ε, such as 0.99"
         );
+        let epsilon = schedule.epsilon();
+        let target = Weigher::of(&held, &checkpoint, config.as_ref(), epsilon)?;
         Ok(Subject {
             checkpoint,
             home,
@@ -155,6 +160,7 @@ impl Subject {
                 trained_backwards,
             },
             training_steps: held.metadata.get("step").and_then(Value::as_u64),
+            target,
             config: if times.is_empty() { config } else { None },
         })
     }

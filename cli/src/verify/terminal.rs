@@ -1,8 +1,10 @@
 //! The results as text for a terminal.
 
 use super::Record;
+use super::assessment::{Assessment, Judgement};
+use super::criteria::BIAS_GOOD;
 use super::statistics::{quantile, sorted};
-use super::verdict::{percent, with_interval};
+use super::verdict::{between, percent, signed, with_interval};
 use crate::report::svg::{count, number};
 use crate::report::{Statement, Tone};
 
@@ -144,8 +146,12 @@ pub(super) fn model(record: &Record, gaps: &[f64], colours: bool) -> String {
     let training = subject.training_steps.map_or_else(String::new, |steps| {
         format!(", {} training steps", count(steps as usize))
     });
+    let outside = match m.outside_target {
+        0 => String::new(),
+        n => format!(" ({} of them outside the target)", count(n)),
+    };
     text += &ink.soft(&format!(
-        "{}, d = {}{training}\n{} samples in {} steps, ε = {}, seed {}\n\n",
+        "{}, d = {}{training}\n{} samples{outside} in {} steps, ε = {}, seed {}\n\n",
         subject.network,
         subject.dimension,
         count(m.samples),
@@ -156,13 +162,24 @@ pub(super) fn model(record: &Record, gaps: &[f64], colours: bool) -> String {
     text += &format!(
         "  {} {}\n\n",
         ink.mark(record.judgement.tone()),
-        ink.bold(&format!(
-            "The reported likelihood is {}.",
-            record.judgement.words()
-        ))
+        ink.bold(&judged(record.judgement))
     );
     text += &statements(&record.statements, &ink);
 
+    text += &format!("\n  {}\n", ink.bold("What the verdict rests on"));
+    let heads = ["quantity", "found", "true", "false", "says"];
+    text += &table(&heads, &criterion_rows(&m.assessment), 1, &ink);
+    if !m.assessment.observables.is_empty() {
+        text += &format!("\n  {}\n", ink.bold("Averages over the target"));
+        let heads = [
+            "observable",
+            "by report",
+            "exact",
+            "report − exact",
+            "effective samples",
+        ];
+        text += &table(&heads, &observable_rows(&m.assessment), 1, &ink);
+    }
     text += &format!("\n  {}\n", ink.bold("Reported − exact log q, nats"));
     text += &format!("  {}\n\n", histogram(gaps));
     text += &table(
@@ -252,6 +269,79 @@ pub(super) fn model(record: &Record, gaps: &[f64], colours: bool) -> String {
         ink.soft(&format!("  {}", paragraph(&record.thresholds, 2)))
     );
     text
+}
+
+/// The verdict in a sentence.
+pub(super) fn judged(judgement: Judgement) -> String {
+    let [before, after] = judgement.around();
+    format!("{before}{}{after}", judgement.words())
+}
+
+/// What the verdict rests on, one quantity a row.
+pub(super) fn criterion_rows(assessment: &Assessment) -> Vec<Vec<String>> {
+    let or_dash = |text: &str| match text {
+        "" => "–".to_owned(),
+        text => text.to_owned(),
+    };
+    let mut rows: Vec<Vec<String>> = assessment
+        .criteria
+        .iter()
+        .map(|c| {
+            vec![
+                c.name.clone(),
+                c.found(),
+                or_dash(&c.good),
+                or_dash(&c.bad),
+                c.says(),
+            ]
+        })
+        .collect();
+    let biases = [
+        ("bias, nats", Some(assessment.bias)),
+        ("bias under the target, nats", assessment.bias_under_weights),
+    ];
+    for (name, bias) in biases {
+        if let Some(bias) = bias {
+            let within = bias.low.abs().max(bias.high.abs()) <= BIAS_GOOD;
+            rows.push(vec![
+                name.to_owned(),
+                between(bias),
+                format!("within {BIAS_GOOD}"),
+                "–".to_owned(),
+                if within { "true" } else { "a constant" }.to_owned(),
+            ]);
+        }
+    }
+    rows
+}
+
+/// The observables by the report and by exact weights, one a row.
+pub(super) fn observable_rows(assessment: &Assessment) -> Vec<Vec<String>> {
+    let with_unit = |value: f64, unit: &str| match unit {
+        "" => signed(value),
+        unit => format!("{} {unit}", signed(value)),
+    };
+    assessment
+        .observables
+        .iter()
+        .map(|o| {
+            let name = match o.free_energy {
+                true => format!("ΔF, {}", o.name),
+                false => format!("mean {}", o.name),
+            };
+            let mut seen = count(o.effective_samples.round() as usize);
+            if !o.judged {
+                seen += ", not judged";
+            }
+            vec![
+                name,
+                with_unit(o.reported, o.unit),
+                with_unit(o.exact, o.unit),
+                between(o.difference),
+                seen,
+            ]
+        })
+        .collect()
 }
 
 /// The deployed schedule, then other numbers of steps.

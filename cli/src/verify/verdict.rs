@@ -1,37 +1,20 @@
 //! What the numbers mean, in sentences computed from them, with the thresholds in one place.
 
-use serde::Serialize;
-
+use super::assessment::{Assessment, Judgement};
+use super::criteria::{
+    AVERAGE_BAD, AVERAGE_GOOD, BIAS_GOOD, Criterion, FEWEST_EFFECTIVE, FREE_ENERGY_BAD,
+    FREE_ENERGY_GOOD, GROSS, GROSS_SHARE, KEPT_BAD, KEPT_GOOD, LOCAL, Level, RARE, per_cent,
+};
 use super::measure::Measurement;
 use super::statistics::{Comparison, Estimate};
-use crate::report::svg::number;
+use super::weighted::Observed;
+use crate::report::svg::{count, number};
 use crate::report::{Statement, Tone};
 
-/// Share of the effective samples that reported weights must keep, at the lower end of the interval, to be usable. It is
-/// what a Gaussian spread of 0.32 nats keeps.
-pub const KEPT_GOOD: f64 = 0.9;
-/// Share below which weights must not be used: a spread of 0.83 nats.
-pub const KEPT_BAD: f64 = 0.5;
-/// Bias, nats, up to which a log-likelihood may be quoted as it stands: the farther end of its interval must not pass it.
-pub const BIAS_GOOD: f64 = 0.05;
 /// Rank correlation from which the order of samples by likelihood can be relied on.
 pub const RANK_GOOD: f64 = 0.99;
 /// Largest error of the instrument, nats, at which its verdict counts.
 pub const INSTRUMENT_GOOD: f64 = 0.01;
-
-/// Whether a reported log-density is that of the samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Judgement {
-    /// It is, to within what the samples can tell.
-    True,
-    /// It is but for a constant.
-    TrueButForAConstant,
-    /// It is roughly.
-    Rough,
-    /// It is not.
-    False,
-}
 
 impl Judgement {
     /// In a word or a few.
@@ -41,34 +24,89 @@ impl Judgement {
             Judgement::TrueButForAConstant => "true but for a constant",
             Judgement::Rough => "rough",
             Judgement::False => "false",
+            Judgement::Undecided => "undecided",
+            Judgement::ExactByConstruction => "exact by construction",
+        }
+    }
+
+    /// Before and after the words, a sentence.
+    pub fn around(self) -> [&'static str; 2] {
+        match self {
+            Judgement::Undecided => ["Whether the reported likelihood is true is ", "."],
+            _ => ["The reported likelihood is ", "."],
         }
     }
 
     /// How good the news is.
     pub fn tone(self) -> Tone {
         match self {
-            Judgement::True | Judgement::TrueButForAConstant => Tone::Good,
-            Judgement::Rough => Tone::Caution,
+            Judgement::True | Judgement::TrueButForAConstant | Judgement::ExactByConstruction => {
+                Tone::Good
+            }
+            Judgement::Rough | Judgement::Undecided => Tone::Caution,
             Judgement::False => Tone::Bad,
         }
     }
 }
 
-/// The judgement of a comparison of reported with exact log-densities.
-pub fn judge(gap: &Comparison) -> Judgement {
-    let (kept, bias) = (gap.retained, gap.bias);
-    // Comparisons with NaN are false, so that what could not be measured is not called true.
-    let usable = gap.not_finite == 0 && kept.value >= KEPT_BAD;
-    let good = usable && kept.low >= KEPT_GOOD;
-    if !usable {
-        Judgement::False
-    } else if !good {
-        Judgement::Rough
-    } else if bias.low.abs().max(bias.high.abs()) <= BIAS_GOOD {
-        Judgement::True
-    } else {
-        Judgement::TrueButForAConstant
+impl Level {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::True => "true",
+            Level::Rough => "rough",
+            Level::False => "false",
+        }
     }
+}
+
+impl Criterion {
+    /// What it alone would have the report called.
+    pub fn says(&self) -> String {
+        // Where only one threshold exists, the quantity cannot tell the levels on its other side apart.
+        let word = |level: Level| match (level, self.good.is_empty(), self.bad.is_empty()) {
+            (Level::True, true, _) => "not false",
+            (Level::Rough, _, true) => "not true",
+            (level, ..) => level.word(),
+        };
+        if self.best == self.worst {
+            word(self.best).into()
+        } else {
+            format!("{} to {}", word(self.best), word(self.worst))
+        }
+    }
+
+    /// Its value with its interval.
+    pub fn found(&self) -> String {
+        let e = self.estimate;
+        match self.unit {
+            "" => percent(e),
+            "samples" => count(e.value.max(0.0).round() as usize),
+            unit => format!("{} {}", between(e), short(unit)),
+        }
+    }
+}
+
+/// Units as they stand in tables.
+fn short(unit: &str) -> &str {
+    match unit {
+        "standard deviations" => "σ",
+        unit => unit,
+    }
+}
+
+/// A value with the ends of its interval.
+pub fn between(e: Estimate) -> String {
+    let fixed = |v: f64| match v {
+        v if v == f64::INFINITY => "∞".to_owned(),
+        v if v == f64::NEG_INFINITY => "−∞".to_owned(),
+        v if v.is_nan() => "unknown".to_owned(),
+        v => format!("{:+.3}", v)
+            .replace('-', "−")
+            .replace("+0.000", "0.000")
+            .replace("−0.000", "0.000"),
+    };
+    format!("{} ({} to {})", fixed(e.value), fixed(e.low), fixed(e.high))
 }
 
 /// A value with half its 95 % interval, to the interval's second digit.
@@ -117,8 +155,8 @@ fn decimals_for(error: f64, value: f64) -> usize {
     (1 - scale.log10().floor() as i32).clamp(0, 4) as usize
 }
 
-/// The verdict on a likelihood in one sentence. `reporter` is what reports it, as in "the head".
-pub fn sentence(reporter: &str, gap: &Comparison) -> String {
+/// The verdict on a likelihood in one sentence or two. `reporter` is what reports it, as in "the head".
+pub fn sentence(reporter: &str, gap: &Comparison, assessment: &Assessment) -> String {
     if gap.samples < 2 {
         return format!(
             "No sample has both a finite log-density by {reporter} and a finite exact one: the report is worthless."
@@ -138,35 +176,53 @@ pub fn sentence(reporter: &str, gap: &Comparison) -> String {
         format!("have no visible bias, {} nats, but", with_interval(bias))
     };
     let mut text = format!(
-        "The log-densities of {reporter} {direction} a spread of {} nats; weights made from them keep {} of the \
-         effective samples that exact ones have",
-        with_interval(gap.spread),
-        percent(gap.retained),
+        "The log-densities of {reporter} {direction} a spread of {} nats",
+        with_interval(gap.spread)
     );
-    text += &match judge(gap) {
-        Judgement::True => {
-            ": usable as they stand, for weights and as absolute log-likelihoods, because no error is left that these samples \
-             could show"
-                .to_owned()
-        }
+    let listed = || {
+        let each: Vec<String> = assessment
+            .deciding()
+            .map(|c| format!("{}: {}", c.name, c.found()))
+            .collect();
+        each.join("; ")
+    };
+    text += &match assessment.judgement {
+        Judgement::True => format!(
+            ": usable as they stand, for weights and as absolute log-likelihoods. An error in fewer than {} of the samples would not \
+             have been seen",
+            per_cent(assessment.unseen.max(RARE))
+        ),
         Judgement::TrueButForAConstant => format!(
             ": usable for re-weighting, because a constant cancels in self-normalised weights; as absolute log-likelihoods only \
-             after {} nats are subtracted",
-            number(bias.value)
+             after {} nats are subtracted. An error in fewer than {} of the samples would not have been seen",
+            number(bias.value),
+            per_cent(assessment.unseen.max(RARE))
         ),
         Judgement::Rough => format!(
-            ": usable for re-weighting with care, because single weights are off by a factor of {} either way and averages \
-             made with them are biased; prefer exact log-determinants",
-            number(gap.spread.value.exp())
+            ": usable for re-weighting with care, without the largest {} of the weights; prefer exact log-determinants. What decides: \
+             {}",
+            per_cent(RARE),
+            listed()
         ),
         Judgement::False if gap.not_finite > 0 => format!(
             ": not usable, because {} samples have no finite log-density",
             gap.not_finite
         ),
         Judgement::False => format!(
-            ": not usable for re-weighting, because single weights are off by a factor of {} either way, and the loss does not \
-             show in the weights themselves",
-            number(gap.spread.value.exp())
+            ": not usable for re-weighting, and the weights themselves do not show it. What decides: {}",
+            listed()
+        ),
+        Judgement::Undecided => format!(
+            ": {} samples allow anything from {} to {}; draw more with --samples. What is open: {}",
+            count(gap.samples),
+            assessment.best.word(),
+            assessment.worst.word(),
+            listed()
+        ),
+        Judgement::ExactByConstruction => format!(
+            ". The report is the exact log-density, computed twice in different precision or tolerance, so this is round-off and no \
+             finding about a head, which this method does not have; the largest difference is {} nats",
+            number(gap.largest_size())
         ),
     };
     text + "."
@@ -175,29 +231,113 @@ pub fn sentence(reporter: &str, gap: &Comparison) -> String {
 /// The thresholds, in a sentence for reports.
 pub fn thresholds() -> String {
     format!(
-        "True: weights keep at least {} % of the effective samples (lower end of the 95 % interval; a Gaussian spread of 0.32 \
-         nats) and the bias is within {BIAS_GOOD} nats of zero (farther end). True but for a constant: the former only. Rough: \
-         at least {} % are kept (a spread of 0.83 nats). False: less, or a log-density that is not finite.",
-        100.0 * KEPT_GOOD,
-        100.0 * KEPT_BAD
+        "True: at most {} of the samples are off by more than {LOCAL} nat from the median, weights keep at least {} of the effective \
+         samples (both as a Gaussian spread of 0.32 nats has them), under the target as well, every free energy by the report is within \
+         {FREE_ENERGY_GOOD} kT of the exact one and every average within {AVERAGE_GOOD} of its standard deviation, and the bias is within \
+         {BIAS_GOOD} nats of zero. True but for a constant: all but the last. False: weights keep less than {} without the largest {}, \
+         more than {} of the samples are off by more than {GROSS} nats, a free energy by more than {FREE_ENERGY_BAD} kT, an average by \
+         more than {AVERAGE_BAD} of its standard deviation, or a log-density is not finite. Rough: neither. The worst decides, and the \
+         whole interval must lie on one side: otherwise undecided. Of what is rarer than {} nothing is said.",
+        per_cent(RARE),
+        per_cent(KEPT_GOOD),
+        per_cent(KEPT_BAD),
+        per_cent(RARE),
+        per_cent(GROSS_SHARE),
+        per_cent(RARE),
     )
+}
+
+/// What re-weighting with the report does to averages.
+fn averages(reporter: &str, assessment: &Assessment) -> Option<Statement> {
+    let effective = assessment.effective_samples?;
+    let judged: Vec<&Observed> = assessment.observables.iter().filter(|o| o.judged).collect();
+    let worst_of = |free_energy: bool| {
+        let of_kind = judged.iter().filter(|o| o.free_energy == free_energy);
+        of_kind.max_by(|a, b| {
+            let size = |o: &Observed| (o.difference.value / o.scale).abs();
+            size(a).total_cmp(&size(b))
+        })
+    };
+    let mut parts = Vec::new();
+    if let Some(o) = worst_of(true) {
+        parts.push(format!(
+            "ΔF of {} is {} kT by {reporter} and {} kT by exact weights, {} kT apart",
+            o.name,
+            signed(o.reported),
+            signed(o.exact),
+            between(o.difference)
+        ));
+    }
+    if let Some(o) = worst_of(false) {
+        parts.push(format!(
+            "of the averages the mean {} is off most, {} of its standard deviation",
+            o.name,
+            between(Estimate {
+                value: o.difference.value / o.scale,
+                low: o.difference.low / o.scale,
+                high: o.difference.high / o.scale,
+            })
+        ));
+    }
+    let unknown: Vec<&str> = assessment
+        .observables
+        .iter()
+        .filter(|o| !o.judged && o.free_energy)
+        .map(|o| o.name.as_str())
+        .collect();
+    if !unknown.is_empty() {
+        parts.push(format!(
+            "too few effective samples to judge {}",
+            unknown.join(", ")
+        ));
+    }
+    let of_observables = |c: &&Criterion| c.name.starts_with("error of");
+    let worst = assessment.criteria.iter().filter(of_observables);
+    let (best, worst) = worst.fold((Level::True, Level::True), |(b, w), c| {
+        (b.max(c.best), w.max(c.worst))
+    });
+    let tone = match (best, worst) {
+        (Level::True, Level::True) if effective >= FEWEST_EFFECTIVE => Tone::Good,
+        (Level::False, _) => Tone::Bad,
+        _ => Tone::Caution,
+    };
+    let mut text = format!(
+        "Under the target ({} effective samples)",
+        count(effective.round() as usize)
+    );
+    text += &match parts.is_empty() {
+        true => " nothing can be averaged".to_owned(),
+        false => format!(": {}", parts.join("; ")),
+    };
+    Some(Statement {
+        tone,
+        subject: "Re-weighted",
+        text: text + ".",
+    })
+}
+
+/// A number with its sign and two decimals.
+pub fn signed(value: f64) -> String {
+    format!("{value:.2}").replace('-', "−")
 }
 
 /// All statements about one flow map whose head reports its likelihood.
 pub fn statements(reporter: &str, m: &Measurement) -> Vec<Statement> {
-    vec![
-        Statement {
-            tone: judge(&m.gap).tone(),
+    let all = [
+        Some(Statement {
+            tone: m.assessment.judgement.tone(),
             subject: "Reported likelihood",
-            text: sentence(reporter, &m.gap),
-        },
-        ranks(reporter, m),
-        source(m),
-        injective(m),
-        flow(m),
-        backwards(m),
-        instrument(m),
-    ]
+            text: sentence(reporter, &m.gap, &m.assessment),
+        }),
+        averages(reporter, &m.assessment),
+        Some(ranks(reporter, m)),
+        Some(source(m)),
+        Some(injective(m)),
+        Some(flow(m)),
+        Some(backwards(m)),
+        Some(instrument(m)),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 fn ranks(reporter: &str, m: &Measurement) -> Statement {
@@ -248,7 +388,7 @@ fn source(m: &Measurement) -> Statement {
         ),
     };
     Statement {
-        tone: judge(&m.gap).tone(),
+        tone: m.assessment.judgement.tone(),
         subject: "Where it arises",
         text,
     }
@@ -372,11 +512,13 @@ fn instrument(m: &Measurement) -> Statement {
 
 #[cfg(test)]
 mod tests {
+    use super::super::assessment::{Looks, assess};
     use super::super::statistics::compare;
+    use super::super::subject::Reporter;
     use super::*;
     use boltzmap_kernels::random::Stream;
 
-    fn gap(bias: f64, spread: f64, n: usize) -> Comparison {
+    fn pair(bias: f64, spread: f64, n: usize) -> (Vec<f64>, Vec<f64>) {
         let mut truth = vec![0.0; n];
         Stream::new(1, 0, 0).fill_standard_normal(&mut truth);
         let mut noise = vec![0.0; n];
@@ -386,47 +528,48 @@ mod tests {
             .zip(&noise)
             .map(|(t, z): (&f64, &f64)| 5.0 * t + bias + spread * z)
             .collect();
-        let truth: Vec<f64> = truth.iter().map(|t| 5.0 * t).collect();
+        (reported, truth.iter().map(|t| 5.0 * t).collect())
+    }
+
+    fn gap(bias: f64, spread: f64, n: usize) -> Comparison {
+        let (reported, truth) = pair(bias, spread, n);
         compare(&reported, &truth, 0)
     }
 
-    #[test]
-    fn judgements_follow_bias_and_spread() {
-        for (bias, spread, expected) in [
-            (0.0, 0.0, Judgement::True),
-            (0.01, 0.1, Judgement::True),
-            (0.3, 0.1, Judgement::TrueButForAConstant),
-            (-4.0, 0.0, Judgement::TrueButForAConstant),
-            (0.0, 0.6, Judgement::Rough),
-            (0.0, 1.0, Judgement::False),
-        ] {
-            assert_eq!(judge(&gap(bias, spread, 4000)), expected, "{bias} {spread}");
-        }
-        // Few samples cannot show that weights are good.
-        assert_eq!(judge(&gap(0.0, 0.3, 20)), Judgement::Rough);
-        let missing = compare(&[0.0, f64::NAN], &[0.0, 0.0], 0);
-        assert_eq!(judge(&missing), Judgement::False);
-        assert_eq!(judge(&compare(&[], &[], 0)), Judgement::False);
+    fn said(bias: f64, spread: f64) -> (Judgement, String) {
+        let gap = gap(bias, spread, 4000);
+        let (reported, truth) = pair(bias, spread, 4000);
+        let looks = Looks::single(4000);
+        let assessment = assess(Reporter::Head, &reported, &truth, None, &looks, 0).unwrap();
+        (
+            assessment.judgement,
+            sentence("the head", &gap, &assessment),
+        )
     }
 
     #[test]
     fn sentences_say_which_way_and_what_follows() {
-        let text = sentence("the head", &gap(0.3, 0.1, 4000));
+        let (judgement, text) = said(0.3, 0.1);
+        assert_eq!(judgement, Judgement::TrueButForAConstant);
         assert!(
             text.contains("too high by 0.30") && text.contains("a constant cancels"),
             "{text}"
         );
-        let text = sentence("the head", &gap(-0.3, 1.2, 4000));
+        let (judgement, text) = said(-0.3, 1.2);
+        assert_eq!(judgement, Judgement::False);
         assert!(
             text.contains("too low by") && text.contains("not usable"),
             "{text}"
         );
-        let text = sentence("the head", &gap(0.0, 0.0, 4000));
+        let (judgement, text) = said(0.0, 0.0);
+        assert_eq!(judgement, Judgement::True);
         assert!(
-            text.contains("no visible bias") && text.contains("100 %"),
+            text.contains("no visible bias") && text.contains("fewer than 0.2 %"),
             "{text}"
         );
-        assert!(!text.contains("NaN"));
+        let (judgement, text) = said(0.0, 0.5);
+        assert_eq!(judgement, Judgement::Rough);
+        assert!(text.contains("off by more than 1 nat: 3.92 %"), "{text}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod damage;
 mod methods;
 mod runs;
+mod verified;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -276,7 +276,7 @@ pub fn binomial_cumulative(count: usize, n: usize, p: f64) -> f64 {
 /// With T = √ν tan θ the density of θ is proportional to cos^{ν−1} θ, which is summed on a grid.
 pub fn student_quantile(confidence: f64, freedom: f64) -> f64 {
     const POINTS: usize = 8192;
-    if !(freedom >= 1.0) || confidence >= 1.0 {
+    if freedom.is_nan() || freedom < 1.0 || confidence >= 1.0 {
         return f64::INFINITY;
     }
     // Beyond, the density is below e^{−70} of its largest.

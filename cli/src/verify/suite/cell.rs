@@ -12,11 +12,12 @@ use boltzmap_models::ode::Tolerances;
 use boltzmap_objectives::targets::Target;
 use serde::Serialize;
 
+use super::super::assessment::{Assessment, Judgement, Looks, assess};
 use super::super::measure::{CycleRecord, InverseRecord, cycles, invert, noise};
 use super::super::statistics::{Comparison, Estimate, Quantiles, compare, effective_share, mean};
 use super::super::stepper::{Stepper, distances};
 use super::super::subject::Reporter;
-use super::super::verdict::{Judgement, judge};
+use super::super::target::analytic;
 use super::super::{Watch, watched};
 use super::Budget;
 use super::methods::{Method, Trained};
@@ -24,6 +25,8 @@ use crate::progress;
 
 /// Runs of which the fastest counts.
 const RUNS: usize = 3;
+/// Most samples of a method whose report is exact by construction.
+const EXACT: usize = 1000;
 /// States of a block of the small perceptrons' continuous flow.
 const FLOW_BLOCK: usize = 32;
 /// Tolerance of the continuous flow where its density is drawn on the grid.
@@ -67,8 +70,8 @@ pub struct Cell {
     pub seconds_per_sample: f64,
     /// Wall-clock seconds of the training.
     pub training_seconds: f64,
-    /// The verdict on the reported likelihood.
-    pub judgement: Judgement,
+    /// What the verdict rests on.
+    pub assessment: Assessment,
     /// Reported log q against the exact one of the model.
     pub against_model: Comparison,
     /// Reported log q against log p of the data at the model's samples.
@@ -148,7 +151,10 @@ pub fn measure(
     } else {
         (None, Vec::new())
     };
-    let judgement = judge(&against_model);
+    let weighed = analytic(target, &drawn.states, end);
+    let looks = Looks::single(drawn.exact.len());
+    let (reported, exact) = (&drawn.reported, &drawn.exact);
+    let assessment = assess(reporter, reported, exact, Some(&weighed), &looks, seed)?;
     let cell = Cell {
         target: name.into(),
         method: method.name.into(),
@@ -157,8 +163,8 @@ pub fn measure(
         evaluations: drawn.evaluations,
         seconds_per_sample: drawn.seconds / drawn.exact.len() as f64,
         training_seconds: trained.seconds,
-        judgement,
-        tells_the_data: tells_the_data(&against_model, &against_data),
+        tells_the_data: tells_the_data(assessment.judgement, &against_model, &against_data),
+        assessment,
         divergence_of_samples: mean(&excess, seed),
         claimed: effective_share(&log_weights(&drawn.reported), seed),
         actual: effective_share(&log_weights(&drawn.exact), seed),
@@ -185,8 +191,8 @@ pub fn measure(
 
 /// A report that is false for the model but twice as close to the data: what a divergence learnt from the data's own path
 /// telescopes to.
-pub fn tells_the_data(model: &Comparison, data: &Comparison) -> bool {
-    matches!(judge(model), Judgement::Rough | Judgement::False)
+pub fn tells_the_data(judgement: Judgement, model: &Comparison, data: &Comparison) -> bool {
+    matches!(judgement, Judgement::Rough | Judgement::False)
         && data.spread.value < 0.5 * model.spread.value
 }
 
@@ -194,7 +200,12 @@ pub fn tells_the_data(model: &Comparison, data: &Comparison) -> bool {
 fn few_steps(trained: &Trained, budget: &Budget, seed: u64) -> Result<Drawn> {
     let model = &trained.model;
     let (map, schedule) = (&model.map, &model.schedule);
-    let (n, times) = (budget.samples, schedule.times());
+    // Where the report is the determinant itself, few samples show all that there is to see.
+    let n = match model.reporter {
+        Reporter::Head => budget.samples,
+        _ => budget.samples.min(EXACT),
+    };
+    let times = schedule.times();
     let noise = noise(map, seed, n);
     let single = Stepper::<f32>::new(map, &model.parameters, model.head.as_ref());
     let double = Stepper::<f64>::new(map, &model.parameters, None);
@@ -264,7 +275,7 @@ fn tolerances(size: f64) -> Integrator {
 fn continuous(trained: &Trained, budget: &Budget, seed: u64) -> Result<Drawn> {
     let model = &trained.model;
     let (map, epsilon) = (&model.map, model.schedule.epsilon());
-    let n = budget.samples;
+    let n = budget.samples.min(EXACT);
     let noise = noise(map, seed, n);
     let deployed = ContinuousFlow::<f32>::new(
         map,

@@ -11,10 +11,12 @@ use boltzmap_objectives::targets::Target;
 use serde::Serialize;
 
 use super::super::Watch;
+use super::super::assessment::{Assessment, Judgement, Looks, assess};
 use super::super::measure::noise;
 use super::super::statistics::{Comparison, Estimate, compare, effective_share};
 use super::super::stepper::Stepper;
-use super::super::verdict::{Judgement, judge};
+use super::super::subject::Reporter;
+use super::super::target::Weighed;
 use super::Budget;
 use super::cell::tells_the_data;
 use super::methods::{METHODS, perceptron};
@@ -26,6 +28,12 @@ const DOMAIN_ERROR: u64 = 0x6572_726f_7200;
 const BIAS: f64 = 0.5;
 /// The spread that is built into a report, nats.
 const SPREAD: f64 = 1.2;
+/// The error that is built into a rare state, nats.
+const LOCAL_ERROR: f64 = 1.5;
+/// Where that state begins along the first coordinate, in standard deviations: the quantile of 98 %.
+const STATE_BEGINS: f64 = 2.053_748_910_631_823;
+/// Samples of every input: enough to call a true one true.
+const SAMPLES: usize = 4000;
 /// Half widths of the 95 % interval within which a known value must be found: one seed in 10⁸ fails by chance.
 const HALF_WIDTHS: f64 = 3.0;
 /// Round-off allowed on top, nats.
@@ -48,6 +56,8 @@ pub struct Control {
     pub spread: Option<f64>,
     /// Reported against exact.
     pub gap: Comparison,
+    /// What the verdict rests on.
+    pub assessment: Assessment,
     /// ESS of weights p/q that the report claims.
     pub claimed: Estimate,
     /// ESS of weights p/q with the exact q.
@@ -89,16 +99,22 @@ pub fn run(budget: &Budget, seed: u64) -> Result<Vec<Control>> {
     let mut biased = exact_head.clone();
     bias_head(&map, &mut biased, 1.0 - schedule.epsilon(), BIAS);
     let mut stream = Stream::new(seed, DOMAIN_ERROR, 0);
-    let closed = Input::of(&map, &exact_head, &schedule, &unit, budget, seed)?;
+    let closed = Input::of(&map, &exact_head, &schedule, &unit, seed)?;
     let mut noisy = closed.clone();
     noisy
         .reported
         .iter_mut()
         .for_each(|q| *q += SPREAD * stream.standard_normal());
 
+    let mut local = closed.clone();
+    let errors = local.reported.iter_mut().zip(&local.in_state);
+    for (q, _) in errors.filter(|(_, inside)| **inside) {
+        *q += LOCAL_ERROR;
+    }
+
     let mixture = Target::mixture_2d();
     let (plane, parameters, schedule_2d) = closed_form(2, budget)?;
-    let mut telescoping = Input::of(&plane, &parameters, &schedule_2d, &mixture, budget, seed)?;
+    let mut telescoping = Input::of(&plane, &parameters, &schedule_2d, &mixture, seed)?;
     telescoping.reported = telescoping.data.clone();
 
     let controls = vec![
@@ -109,15 +125,15 @@ pub fn run(budget: &Budget, seed: u64) -> Result<Vec<Control>> {
             Some(0.0),
             Some(0.0),
             seed,
-        ),
-        Input::of(&map, &biased, &schedule, &unit, budget, seed)?.judged(
+        )?,
+        Input::of(&map, &biased, &schedule, &unit, seed)?.judged(
             "constant bias",
             &format!("the same map with {BIAS} nats added by the head's bias"),
             Judgement::TrueButForAConstant,
             Some(BIAS),
             Some(0.0),
             seed,
-        ),
+        )?,
         noisy.judged(
             "known spread",
             &format!("the same map with Gaussian noise of {SPREAD} nats added to every report"),
@@ -125,7 +141,15 @@ pub fn run(budget: &Budget, seed: u64) -> Result<Vec<Control>> {
             Some(0.0),
             Some(SPREAD),
             seed,
-        ),
+        )?,
+        local.judged(
+            "rare state",
+            &format!("the same map with {LOCAL_ERROR} nats added to the report on the 2 % of the samples beyond 2.05 σ of one coordinate"),
+            Judgement::False,
+            Some(0.02 * LOCAL_ERROR),
+            Some(LOCAL_ERROR * (0.02f64 * 0.98).sqrt()),
+            seed,
+        )?,
         telescoping.judged(
             "telescoping",
             "a map that misses its data, three Gaussians, and reports the data's log-density at its samples",
@@ -133,7 +157,7 @@ pub fn run(budget: &Budget, seed: u64) -> Result<Vec<Control>> {
             None,
             None,
             seed,
-        ),
+        )?,
     ];
     Ok(controls)
 }
@@ -144,6 +168,8 @@ struct Input {
     reported: Vec<f64>,
     exact: Vec<f64>,
     data: Vec<f64>,
+    /// Whether the first coordinate lies beyond the quantile of 98 % of unit Gaussian data.
+    in_state: Vec<bool>,
 }
 
 impl Input {
@@ -152,11 +178,10 @@ impl Input {
         parameters: &Parameters<f32>,
         schedule: &Schedule,
         target: &Target,
-        budget: &Budget,
         seed: u64,
     ) -> Result<Input> {
-        let noise = noise(map, seed, budget.samples);
-        let mut watch = Watch::new("", budget.samples * schedule.steps());
+        let noise = noise(map, seed, SAMPLES);
+        let mut watch = Watch::new("", SAMPLES * schedule.steps());
         let path = Stepper::<f32>::new(map, parameters, None).path(
             &noise,
             schedule.times(),
@@ -168,6 +193,13 @@ impl Input {
             .transport(&noise, &Watching::default())?
             .log_density;
         let end = 1.0 - schedule.epsilon();
+        // The variance of x_t of unit Gaussian data.
+        let scale = (end * end + (1.0 - end).powi(2)).sqrt();
+        let in_state = path
+            .end()
+            .chunks_exact(map.state_size())
+            .map(|x| f64::from(x[0]) > STATE_BEGINS * scale)
+            .collect();
         let data = path
             .end()
             .chunks_exact(map.state_size())
@@ -180,6 +212,7 @@ impl Input {
             reported,
             exact: path.exact(),
             data,
+            in_state,
         })
     }
 
@@ -191,14 +224,18 @@ impl Input {
         bias: Option<f64>,
         spread: Option<f64>,
         seed: u64,
-    ) -> Control {
+    ) -> Result<Control> {
         let gap = compare(&self.reported, &self.exact, seed);
         let against_data = compare(&self.reported, &self.data, seed);
         let weights = |log_q: &[f64]| -> Vec<f64> {
             self.data.iter().zip(log_q).map(|(p, q)| p - q).collect()
         };
-        let found = judge(&gap);
-        let tells_the_data = tells_the_data(&gap, &against_data);
+        let target = Weighed::with_state(self.data.clone(), "x1 > 2.05 σ", self.in_state.clone());
+        let (reported, exact) = (&self.reported, &self.exact);
+        let looks = Looks::single(exact.len());
+        let assessment = assess(Reporter::Head, reported, exact, Some(&target), &looks, seed)?;
+        let found = assessment.judgement;
+        let tells_the_data = tells_the_data(found, &gap, &against_data);
         let claimed = effective_share(&weights(&self.reported), seed);
         let actual = effective_share(&weights(&self.exact), seed);
         let near = |estimate: Estimate, known: Option<f64>| {
@@ -208,7 +245,7 @@ impl Input {
         };
         // Only the trap, whose errors have no closed form, follows the data.
         let trap = bias.is_none();
-        Control {
+        Ok(Control {
             name,
             input: input.into(),
             expected,
@@ -221,9 +258,10 @@ impl Input {
                 && tells_the_data == trap
                 && (!trap || (claimed.low > 0.99 && actual.high < 0.9)),
             gap,
+            assessment,
             claimed,
             actual,
             tells_the_data,
-        }
+        })
     }
 }

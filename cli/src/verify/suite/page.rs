@@ -97,7 +97,7 @@ fn matrix(record: &SuiteRecord) -> String {
             match cells.iter().find(|cell| cell.target == *target) {
                 None => rows += "<td>–</td>",
                 Some(cell) => {
-                    let tone = cell.judgement.tone();
+                    let tone = cell.assessment.judgement.tone();
                     rows += &format!(
                         "<td class=\"{}\">{}<span><b>{}</b><small>{:.2} ± {:.2}<br>keeps {:.0} %</small></span></td>",
                         class(tone),

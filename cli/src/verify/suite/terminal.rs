@@ -108,7 +108,7 @@ pub(super) fn targets(record: &SuiteRecord) -> Vec<String> {
 
 /// The verdict in words, with the trap named.
 pub(super) fn words(cell: &Cell) -> String {
-    let mut text = cell.judgement.words().to_owned();
+    let mut text = cell.assessment.judgement.words().to_owned();
     if cell.tells_the_data {
         text += ": it tells the data's density";
     }
@@ -128,7 +128,11 @@ fn likelihood_row(cell: &Cell, ink: &Ink) -> Vec<String> {
         format!("{:.3}", data.rank.value),
         format!("{:.1} %", 100.0 * cell.claimed.value),
         format!("{:.1} %", 100.0 * cell.actual.value),
-        format!("{} {}", words(cell), ink.mark(cell.judgement.tone())),
+        format!(
+            "{} {}",
+            words(cell),
+            ink.mark(cell.assessment.judgement.tone())
+        ),
     ]
 }
 
