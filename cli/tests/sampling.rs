@@ -296,7 +296,7 @@ fn windows_that_are_too_soft_are_noticed() {
         "{soft} {stiff}"
     );
     for summary in [&soft, &stiff] {
-        assert_eq!(summary["replicas_of_another_configuration"], 0);
+        assert_eq!(summary["samples_of_another_configuration"], 0);
     }
     let frames = NpzFile::open(&at.join("stiff/frames.npz")).unwrap();
     let n = 24 * 2 * 150;
@@ -309,6 +309,260 @@ fn windows_that_are_too_soft_are_noticed() {
         .values;
     assert!((weights.iter().map(|w| w.exp()).sum::<f64>() - 1.0).abs() < 1e-9);
     assert!(at.join("stiff/frames.npz.card.json").exists());
+}
+
+/// After 1 ps nothing is known: no number, no error of nothing, but why, and a warning.
+#[test]
+fn what_a_short_replica_exchange_cannot_tell_it_does_not_tell() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let short = [
+        "remd",
+        "Ace-A-Nme",
+        "--ps",
+        "1",
+        "--equilibration-ps",
+        "0.2",
+    ];
+    let cases: [(&str, &[&str], &str); 3] = [
+        (
+            "short.npz",
+            &["--ladders", "2"],
+            "round trip|from the lowest temperature",
+        ),
+        // Two temperatures with nothing in common.
+        (
+            "apart.npz",
+            &[
+                "--ladders",
+                "2",
+                "--temperatures",
+                "2",
+                "--highest",
+                "40000",
+            ],
+            "exchanges between two neighbouring temperatures",
+        ),
+        (
+            "one.npz",
+            &["--ladders", "1", "--temperatures", "1"],
+            "one ladder alone",
+        ),
+    ];
+    for (out, more, words) in cases {
+        let mut arguments = short.to_vec();
+        arguments.extend(more);
+        arguments.extend(["--out", out]);
+        let output = Command::new(env!("CARGO_BIN_EXE_boltzmap"))
+            .args(&arguments)
+            .current_dir(at)
+            .output()
+            .unwrap();
+        let (said, noted) = (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        );
+        assert!(output.status.success(), "{noted}");
+        let told = |text: &str| words.split('|').any(|words| text.contains(words));
+        assert!(
+            said.contains("could not be estimated") && told(&said),
+            "{said}"
+        );
+        assert!(!said.contains('±') && told(&noted), "{said} {noted}");
+        let summary = json(&at.join(format!("{out}.summary.json")));
+        assert!(told(&summary["warnings"].to_string()), "{summary}");
+        let found = &summary["delta_f"]["phi ALA 2"];
+        for kind in ["lowest_temperature", "mbar_all_temperatures"] {
+            assert!(found[kind]["kt"].is_null() && found[kind]["standard_error_kt"].is_null());
+            assert!(found[kind]["could_not_be_estimated"].is_string(), "{found}");
+        }
+        assert_eq!(summary["configurations"]["chiral_centres"], 1);
+        assert_eq!(summary["configurations"]["left_out"], 0);
+    }
+}
+
+/// The state of ΔF follows the handedness, and handedness is spoken of where there is some.
+#[test]
+fn glycine_has_no_handedness_and_a_d_residue_the_mirror_state() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    for (sequence, out, state, centres) in [
+        (
+            "Ace-G-Nme",
+            "g.npz",
+            "0 < phi GLY 2 < 2 rad",
+            "no chiral centre",
+        ),
+        (
+            "Ace-d-Ala-Nme",
+            "d.npz",
+            "-2 < phi DAL 2 < 0 rad",
+            "0 of 10 frames",
+        ),
+    ] {
+        let mut arguments = vec!["remd", sequence, "--ps", "1", "--out", out];
+        arguments.extend(SMALL);
+        let said = succeed(&arguments, at);
+        assert!(said.contains(state) && said.contains(centres), "{said}");
+    }
+}
+
+/// A run at which every peptide bond turns over: counted, left out by default, kept if asked for.
+#[test]
+fn frames_with_turned_peptide_bonds_are_left_out_unless_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let run = |out, fixed| {
+        let mut arguments = vec!["remd", "Ace-A-Nme", "--ps", "8", "--out", out];
+        arguments.extend([
+            "--temperature",
+            "2500",
+            "--highest",
+            "3000",
+            "--timestep-fs",
+            "0.5",
+        ]);
+        arguments.extend(["--fixed-peptide-bonds", fixed, "--temperatures", "2"]);
+        arguments.extend(["--ladders", "2", "--equilibration-ps", "2", "--seed", "5"]);
+        let said = succeed(&arguments, at);
+        let summary = json(&at.join(format!("{out}.summary.json")));
+        (
+            said,
+            summary["configurations"].clone(),
+            summary["sets"]["all"]["frames"].clone(),
+        )
+    };
+    let (said, kept, all) = run("all.npz", "false");
+    let (_, left, fewer) = run("trans.npz", "true");
+    let counted = |of: &serde_json::Value, what: &str| of[what][0].as_u64().unwrap();
+    let turned = counted(&kept, "frames_with_another_peptide_bond");
+    let n = kept["frames_of_each_temperature"].as_u64().unwrap();
+    // The same dynamics, the same counts.
+    assert_eq!(turned, counted(&left, "frames_with_another_peptide_bond"));
+    assert!(turned > 0 && turned < n, "{kept}");
+    let left_out = |of: &serde_json::Value| of["left_out"].as_u64().unwrap();
+    assert_eq!(
+        left_out(&kept),
+        counted(&kept, "frames_with_another_chirality")
+    );
+    assert!(left_out(&left) >= turned, "{left}");
+    for (frames, of) in [(all, &kept), (fewer, &left)] {
+        assert_eq!(frames.as_u64().unwrap(), n - left_out(of));
+    }
+    assert!(said.contains("such frames are kept"), "{said}");
+    // No frame in the file has a bond that turned.
+    let file = NpzFile::open(&at.join("trans.npz")).unwrap();
+    let positions = file
+        .finite::<f64>("positions", &[None, Some(22), Some(3)])
+        .unwrap();
+    let molecule =
+        boltzmap_cli::molecule::Molecule::from_sequence("Ace-A-Nme", "amber99sbildn+obc2").unwrap();
+    let backbone = molecule.topology.backbone();
+    for frame in positions.values.chunks_exact(66) {
+        assert!(boltzmap_physics::observables::same_configuration(
+            frame,
+            &molecule.positions,
+            &backbone
+        ));
+    }
+}
+
+#[test]
+fn results_are_not_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let remd = |out, split: &'static [&'static str]| {
+        let mut arguments = vec!["remd", "Ace-A-Nme", "--ps", "1", "--out", out];
+        arguments.extend([
+            "--ladders",
+            "3",
+            "--temperatures",
+            "2",
+            "--equilibration-ps",
+            "0",
+        ]);
+        arguments.extend(split);
+        arguments
+    };
+    succeed(&remd("x.npz", &[]), at);
+    succeed(&remd("y.npz", &["--split", "2,2,2"]), at);
+    let umbrella = |out| {
+        let mut arguments = vec!["umbrella", "Ace-A-Nme", "--windows", "4", "--out", out];
+        arguments.extend(["--ps", "1", "--equilibration-ps", "0", "--replicas", "1"]);
+        arguments
+    };
+    succeed(&umbrella("u"), at);
+    let complete: [(Vec<&str>, &[&str]); 3] = [
+        (
+            remd("x.npz", &[]),
+            &["x.npz", "x.npz.card.json", "x.npz.summary.json"],
+        ),
+        (
+            umbrella("u"),
+            &[
+                "u/umbrella.npz",
+                "u/surface.npz",
+                "u/surface.svg",
+                "u/summary.json",
+                "u/state.npz",
+            ],
+        ),
+        (
+            remd("y.npz", &["--split", "2,2,2"]),
+            &[
+                "y.train.npz",
+                "y.validation.npz.card.json",
+                "y.test.npz",
+                "y.npz.summary.json",
+            ],
+        ),
+    ];
+    for (arguments, files) in complete {
+        let bytes = |name: &str| std::fs::read(at.join(name)).unwrap();
+        let before: Vec<Vec<u8>> = files.iter().map(|name| bytes(name)).collect();
+        let complaint = refused(&arguments, at);
+        assert!(
+            complaint.contains("--overwrite") && complaint.contains("--out"),
+            "{complaint}"
+        );
+        // Any one of them is enough, and none is touched.
+        for (name, was) in files.iter().zip(&before) {
+            assert!(bytes(name) == *was);
+            for other in files.iter().filter(|other| *other != name) {
+                std::fs::rename(at.join(other), at.join("away")).unwrap();
+                refused(&arguments, at);
+                std::fs::rename(at.join("away"), at.join(other)).unwrap();
+            }
+        }
+        let mut again = arguments.clone();
+        again.push("--overwrite");
+        succeed(&again, at);
+    }
+    // The state of an unfinished run is as precious.
+    std::fs::write(at.join("z.npz.state.npz"), "unfinished").unwrap();
+    let complaint = refused(&remd("z.npz", &[]), at);
+    assert!(complaint.contains("--resume"), "{complaint}");
+    assert_eq!(
+        std::fs::read(at.join("z.npz.state.npz")).unwrap(),
+        b"unfinished"
+    );
+}
+
+#[test]
+fn too_few_samples_are_refused_before_any_work() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let mut arguments = vec!["umbrella", "Ace-A-Nme", "--windows", "4", "--ps", "0.2"];
+    arguments.extend(["--force-constant", "200", "--equilibration-ps", "0.2"]);
+    arguments.extend(["--replicas", "1", "--out", "c"]);
+    let complaint = refused(&arguments, at);
+    assert!(
+        complaint.contains("records 1 samples") && complaint.contains("--ps"),
+        "{complaint}"
+    );
+    assert!(!at.join("c").exists());
+    let complaint = refused(&["remd", "Ace-A-Nme", "--ps", "0", "--out", "r.npz"], at);
+    assert!(complaint.contains("no frame"), "{complaint}");
 }
 
 #[test]

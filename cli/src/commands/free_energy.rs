@@ -127,7 +127,7 @@ mod tests {
             words[..3],
             [
                 "0 < phi ALA 2 < 2 rad",
-                "-2 < phi ALA 3 < 0 rad",
+                "-2 < phi DAL 3 < 0 rad",
                 "0 < phi GLY 4 < 2 rad"
             ]
         );

@@ -138,6 +138,10 @@ impl Found {
         };
         text += &match self.centres {
             0 => "no chiral centre\n".to_owned(),
+            1 => format!(
+                "the chiral centre changed its handedness in {}; such frames are left out\n",
+                at(&self.mirrored)
+            ),
             centres => format!(
                 "one of {centres} chiral centres changed its handedness in {}; such frames are left out\n",
                 at(&self.mirrored)

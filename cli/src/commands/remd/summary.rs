@@ -236,11 +236,14 @@ impl Material<'_> {
                 }
             });
             text += &format!(
-                "F({}) - F(rest){} {}, MBAR over all temperatures\n",
+                "F({}) - F(rest){} {}\n",
                 state.inequality(),
                 state.remark(),
                 match &together {
-                    Ok(estimate) => format!("= {}", free_energy::words(estimate)),
+                    Ok(estimate) => format!(
+                        "= {}, MBAR over all temperatures",
+                        free_energy::words(estimate)
+                    ),
                     Err(reason) => format!("could not be estimated: {reason}"),
                 }
             );
