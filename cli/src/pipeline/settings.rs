@@ -334,7 +334,7 @@ mod tests {
         let found = differences(&made, Stage::Data, &config(&sets));
         assert_eq!(
             words(&found),
-            "data.friction 2.0 where config.toml has 1.0, data.ladders 4 where config.toml has 8, data.t_max 1200.0 where config.toml has 900.0 and 2 more such settings"
+            "data.friction 2.0 where config.toml has 1.0, data.ladders 5 where config.toml has 8, data.t_max 1200.0 where config.toml has 900.0 and 2 more such settings"
         );
     }
 }
