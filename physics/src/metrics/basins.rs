@@ -149,10 +149,10 @@ fn highest_between(free_energy: &[f64], from: usize, to: usize) -> usize {
     for k in 0..=length + 1 {
         if k <= length && at(k) == top {
             start.get_or_insert(k);
-        } else if let Some(first) = start.take() {
-            if k - first > best.1 {
-                best = (first, k - first);
-            }
+        } else if let Some(first) = start.take()
+            && k - first > best.1
+        {
+            best = (first, k - first);
         }
     }
     (from + best.0 + best.1 / 2) % CELLS
