@@ -2,7 +2,7 @@
 //!
 //! The samples of every state (an umbrella window, a temperature) are independent chains of one length: copy c of every window, or ladder c
 //! at every temperature, belong together, as exchanges carry conformations between the states of a chain but never between chains. So a group
-//! that is left out ([`jackknife`](crate::metrics::jackknife)) is a block of time of one chain in *all* states. Correlation within a state,
+//! that is left out ([`mod@jackknife`]) is a block of time of one chain in *all* states. Correlation within a state,
 //! between states, and with coordinates that nobody watches, all count then, which errors from the correlation time of a watched coordinate
 //! in one state do not see.
 
