@@ -416,6 +416,24 @@ mod tests {
     }
 
     #[test]
+    fn one_sample_does_not_decide_a_free_energy() {
+        // 4000 samples of a true report but for one in a state of 2 %, whose weight it makes 3000 times too large.
+        let n = 4000;
+        let inside: Vec<bool> = (0..n).map(|i| i % 50 == 0).collect();
+        let mut reported = vec![0.0; n];
+        reported[50] = -8.0;
+        let target = Weighed::with_state(vec![0.0; n], "state", inside);
+        let (exact, looks) = (vec![0.0; n], Looks::single(n));
+        let found = assess(Reporter::Head, &reported, &exact, Some(&target), &looks, 0).unwrap();
+        let free = &found.observables[0];
+        assert!(free.difference.value < -1.0, "{free:?}");
+        assert!(free.judged_difference.value.abs() < 0.02, "{free:?}");
+        // It shows in what all weights keep, and that is not called true.
+        assert_ne!(found.judgement, Judgement::True);
+        assert_ne!(found.judgement, Judgement::False);
+    }
+
+    #[test]
     fn too_few_effective_samples_leave_it_undecided() {
         let mut stream = Stream::new(4, 0, 0);
         let exact = vec![0.0; 4000];

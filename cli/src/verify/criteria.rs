@@ -196,8 +196,10 @@ pub(super) fn under_the_proposal(gaps: &[f64], confidence: f64, seed: u64) -> Ve
 /// Share of the effective samples that weights e^{−gap} keep, of all samples and without the largest [`RARE`] of the weights.
 ///
 /// The former has a percentile interval over what was drawn. The latter is a trimmed quantity: how many of the samples belong to
-/// the largest [`RARE`] of the distribution is a binomial number, so its lower end leaves out as few as there can be and its upper end as
-/// many. Where there can be none at all, nothing bounds the weights that were not drawn, and the lower end is zero.
+/// the largest [`RARE`] of the distribution is a binomial number, which comes on top of the noise of the others. The lower end leaves out
+/// a number halfway between the fewest that there can be and the expected one, and the upper end the most: taking the fewest would count
+/// the same noise twice, the expected number would not count it. Where there can be none at all, nothing bounds the weights that were not
+/// drawn, and the lower end is zero.
 fn kept(gaps: &[f64], confidence: f64, seed: u64) -> [Estimate; 2] {
     let n = gaps.len();
     let ascending = sorted(gaps);
@@ -207,7 +209,8 @@ fn kept(gaps: &[f64], confidence: f64, seed: u64) -> [Estimate; 2] {
     let dropped = (RARE * n as f64).round() as u32;
     let (fewest, most) = trimmed_counts(n, confidence);
     let [all, value, low, high] = bootstrap(n, seed, confidence, |counts| {
-        [0, dropped, fewest, most].map(|dropped| kish_without(&weights, counts, dropped))
+        [0, dropped, (fewest + dropped) / 2, most]
+            .map(|dropped| kish_without(&weights, counts, dropped))
     });
     let trimmed = Estimate {
         value: value.value,

@@ -285,8 +285,8 @@ pub(super) fn reweighted(assessment: &Assessment) -> Option<Figure> {
         layout: "halves",
         panels,
         caption: format!(
-            "Averages by weights that the report makes less those by exact weights, at the same samples, with the intervals that are \
-             judged. Good lie within the inner dashed lines (±{FREE_ENERGY_GOOD} kT, ±{AVERAGE_GOOD} of the observable's standard \
+            "Averages by weights that the report makes less those by exact weights, at the same samples but for the largest 0.2 % of the ratios, \
+             with the intervals that are judged. Good lie within the inner dashed lines (±{FREE_ENERGY_GOOD} kT, ±{AVERAGE_GOOD} of the observable's standard \
              deviation), false beyond the outer (±{FREE_ENERGY_BAD} kT, ±{AVERAGE_BAD}). The target has {} effective samples here.",
             count(assessment.effective_samples.unwrap_or(0.0).round() as usize)
         ),
@@ -315,7 +315,12 @@ fn differences(shown: &[&Observed], free_energy: bool) -> (String, String) {
     let labels: Vec<String> = shown.iter().rev().map(|o| o.name.clone()).collect();
     let ends: Vec<f64> = shown
         .iter()
-        .flat_map(|o| [o.difference.low / o.scale, o.difference.high / o.scale])
+        .flat_map(|o| {
+            [
+                o.judged_difference.low / o.scale,
+                o.judged_difference.high / o.scale,
+            ]
+        })
         .chain([-bad, bad])
         .filter(|v| v.is_finite())
         .collect();
@@ -336,7 +341,7 @@ fn differences(shown: &[&Observed], free_energy: bool) -> (String, String) {
     for (place, observed) in shown.iter().rev().enumerate() {
         let y = place as f64;
         let at = |v: f64| (v / observed.scale).clamp(low, high);
-        let d = observed.difference;
+        let d = observed.judged_difference;
         plot.rectangle("outer", (at(d.low), y - 0.2), (at(d.high), y + 0.2));
         plot.line(
             "weighted",

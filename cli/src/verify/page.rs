@@ -174,6 +174,7 @@ fn tables(record: &Record) -> String {
                 "by report",
                 "exact",
                 "report − exact",
+                "judged: without the largest 0.2 %",
                 "effective samples",
             ],
             &observable_rows(&m.assessment),

@@ -176,6 +176,7 @@ pub(super) fn model(record: &Record, gaps: &[f64], colours: bool) -> String {
             "by report",
             "exact",
             "report − exact",
+            "judged: without the largest 0.2 %",
             "effective samples",
         ];
         text += &table(&heads, &observable_rows(&m.assessment), 1, &ink);
@@ -338,6 +339,7 @@ pub(super) fn observable_rows(assessment: &Assessment) -> Vec<Vec<String>> {
                 with_unit(o.reported, o.unit),
                 with_unit(o.exact, o.unit),
                 between(o.difference),
+                between(o.judged_difference),
                 seen,
             ]
         })

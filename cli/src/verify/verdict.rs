@@ -254,18 +254,19 @@ fn averages(reporter: &str, assessment: &Assessment) -> Option<Statement> {
     let worst_of = |free_energy: bool| {
         let of_kind = judged.iter().filter(|o| o.free_energy == free_energy);
         of_kind.max_by(|a, b| {
-            let size = |o: &Observed| (o.difference.value / o.scale).abs();
+            let size = |o: &Observed| (o.judged_difference.value / o.scale).abs();
             size(a).total_cmp(&size(b))
         })
     };
     let mut parts = Vec::new();
     if let Some(o) = worst_of(true) {
         parts.push(format!(
-            "ΔF of {} is {} kT by {reporter} and {} kT by exact weights, {} kT apart",
+            "ΔF of {} is {} kT by {reporter} and {} kT by exact weights, and without the largest {} of the ratios {} kT apart",
             o.name,
             signed(o.reported),
             signed(o.exact),
-            between(o.difference)
+            per_cent(RARE),
+            between(o.judged_difference)
         ));
     }
     if let Some(o) = worst_of(false) {
@@ -273,9 +274,9 @@ fn averages(reporter: &str, assessment: &Assessment) -> Option<Statement> {
             "of the averages the mean {} is off most, {} of its standard deviation",
             o.name,
             between(Estimate {
-                value: o.difference.value / o.scale,
-                low: o.difference.low / o.scale,
-                high: o.difference.high / o.scale,
+                value: o.judged_difference.value / o.scale,
+                low: o.judged_difference.low / o.scale,
+                high: o.judged_difference.high / o.scale,
             })
         ));
     }

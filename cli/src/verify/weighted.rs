@@ -1,5 +1,6 @@
 //! What the reported weights make of the target: averages and free energies, by the report less by exact weights, at the same
-//! samples.
+//! samples. One sample whose weight the report makes thousands of times too large can carry an average alone; what is judged leaves
+//! the largest [`RARE`] of such ratios out, as the verdict does throughout, and the values of all samples stand beside it.
 
 use anyhow::{Context, Result};
 use boltzmap_physics::metrics::{
@@ -28,8 +29,10 @@ pub struct Observed {
     pub exact: f64,
     /// By reported weights.
     pub reported: f64,
-    /// By reported less by exact weights, with its paired interval.
+    /// By reported less by exact weights, of all samples, with its paired interval.
     pub difference: Estimate,
+    /// The same without the largest [`RARE`] of the ratios of reported to exact weight, of which the verdict does not speak: what is judged.
+    pub judged_difference: Estimate,
     /// What 1 is in the judgement of the difference: 1 kT, or the standard deviation of the observable in the target.
     pub scale: f64,
     /// Effective samples behind it: of a state, those inside or outside, whichever are fewer.
@@ -83,11 +86,17 @@ pub(super) fn under_the_weights(
     if effective < FEWEST_EFFECTIVE {
         criteria.push(unknown("effective samples of the target", effective));
     }
-    criteria.push(kept(gaps, &by_exact, &by_report, confidence)?);
+    let all = Pair {
+        samples: finite.to_vec(),
+        exact: by_exact,
+        report: by_report,
+    };
+    let trimmed = all.trimmed(gaps);
+    criteria.push(kept(&trimmed.exact, &trimmed.report, confidence));
     let each = 1.0 - (1.0 - confidence) / target.observables.len().max(1) as f64;
     let mut observables = Vec::new();
     for observable in &target.observables {
-        let observed = observe(observable, finite, &by_exact, &by_report, each)
+        let observed = observe(observable, &all, &trimmed, each)
             .with_context(|| format!("cannot compare {}", observable.name))?;
         // Of a state without samples there is no free energy.
         let Some(observed) = observed else { continue };
@@ -124,18 +133,12 @@ fn unknown(name: &str, value: f64) -> Criterion {
     )
 }
 
-/// What the reported weights keep of the effective samples of the target, without the largest ratios of reported to exact weight.
-fn kept(gaps: &[f64], exact: &[f64], report: &[f64], confidence: f64) -> Result<Criterion> {
-    // As few as the proposal's own trimming leaves out: one in five hundred.
-    let limit = quantile(&sorted(gaps), RARE);
-    let (from, to): (Vec<f64>, Vec<f64>) = (0..gaps.len())
-        .filter(|&i| gaps[i] >= limit)
-        .map(|i| (exact[i], report[i]))
-        .unzip();
-    let estimate = retained_share(&from, &to, confidence)
+/// What the reported weights keep of the effective samples of the target.
+fn kept(exact: &[f64], report: &[f64], confidence: f64) -> Criterion {
+    let estimate = retained_share(exact, report, confidence)
         .map(|kept| estimate(&kept))
         .unwrap_or(Estimate::NONE);
-    Ok(Loss {
+    Loss {
         interval: (1.0 - estimate.high, 1.0 - estimate.low),
         good: 1.0 - KEPT_GOOD,
         bad: 1.0 - KEPT_BAD,
@@ -151,41 +154,88 @@ fn kept(gaps: &[f64], exact: &[f64], report: &[f64], confidence: f64) -> Result<
             format!("≥ {}", per_cent(KEPT_GOOD)),
             format!("< {}", per_cent(KEPT_BAD)),
         ],
-    ))
+    )
 }
 
-/// One observable by both sets of weights; none for a state that no weight is in, or all.
+/// Samples with their log-weights by exact log q and by the report.
+struct Pair {
+    samples: Vec<usize>,
+    exact: Vec<f64>,
+    report: Vec<f64>,
+}
+
+impl Pair {
+    /// Without the largest [`RARE`] of the ratios of reported to exact weight e^{−gap}, as many as the proposal's own trimming leaves out.
+    fn trimmed(&self, gaps: &[f64]) -> Pair {
+        let limit = quantile(&sorted(gaps), RARE);
+        let left: Vec<usize> = (0..gaps.len()).filter(|&i| gaps[i] >= limit).collect();
+        let pick = |of: &[f64]| left.iter().map(|&i| of[i]).collect();
+        Pair {
+            samples: left.iter().map(|&i| self.samples[i]).collect(),
+            exact: pick(&self.exact),
+            report: pick(&self.report),
+        }
+    }
+
+    /// Whether a state and its rest both have weight.
+    fn splits(&self, inside: &[bool]) -> bool {
+        [true, false].iter().all(|side| {
+            let mut of_side = (0..self.exact.len()).filter(|&i| inside[self.samples[i]] == *side);
+            of_side.any(|i| self.exact[i] > f64::NEG_INFINITY)
+        })
+    }
+
+    /// ΔF by the report less ΔF by exact weights.
+    fn free_energy(&self, inside: &[bool], confidence: f64) -> Result<Estimate> {
+        let inside: Vec<bool> = self.samples.iter().map(|&i| inside[i]).collect();
+        let (exact, report) = (&self.exact, &self.report);
+        let found = difference_of_free_energies(&inside, exact, report, confidence)?;
+        Ok(estimate(&found))
+    }
+
+    /// Values at the samples. Where there is no weight a value may be anything, such as the energy of atoms on top of each other.
+    fn values(&self, of: &[f64]) -> Vec<f64> {
+        let each = self.samples.iter().zip(&self.exact);
+        each.map(|(&i, w)| if *w == f64::NEG_INFINITY { 0.0 } else { of[i] })
+            .collect()
+    }
+
+    /// The average by the report less that by exact weights.
+    fn average(&self, of: &[f64], confidence: f64) -> Result<Estimate> {
+        let (exact, report) = (&self.exact, &self.report);
+        let found = difference_of_averages(&self.values(of), exact, report, confidence)?;
+        Ok(estimate(&found))
+    }
+}
+
+/// One observable by both sets of weights, of all samples and of the trimmed ones; none for a state that no weight is in, or all.
 fn observe(
     observable: &Observable,
-    finite: &[usize],
-    exact: &[f64],
-    report: &[f64],
+    all: &Pair,
+    trimmed: &Pair,
     confidence: f64,
 ) -> Result<Option<Observed>> {
     let name = observable.name.clone();
     Ok(match &observable.kind {
         Kind::State(inside) => {
-            let inside: Vec<bool> = finite.iter().map(|&i| inside[i]).collect();
-            let occupied = |side: bool| {
-                (0..inside.len()).any(|i| inside[i] == side && exact[i] > f64::NEG_INFINITY)
-            };
-            if !(occupied(true) && occupied(false)) {
+            if !(all.splits(inside) && trimmed.splits(inside)) {
                 return Ok(None);
             }
-            let difference = difference_of_free_energies(&inside, exact, report, confidence)?;
-            let in_state: Vec<f64> = inside.iter().map(|&s| f64::from(u8::from(s))).collect();
-            let free_energy = |weights: &[f64]| -> Result<f64> {
-                let share = weighted_average(&in_state, weights, confidence)?.value;
-                Ok(((1.0 - share) / share).ln())
-            };
-            let seen = [true, false].map(|side| {
-                let part: Vec<f64> = (0..inside.len())
-                    .filter(|&i| inside[i] == side)
-                    .map(|i| exact[i])
+            let difference = all.free_energy(inside, confidence)?;
+            let within: Vec<f64> = all
+                .samples
+                .iter()
+                .map(|&i| f64::from(u8::from(inside[i])))
+                .collect();
+            let share = weighted_average(&within, &all.exact, confidence)?.value;
+            let seen = [1.0, 0.0].map(|side| {
+                let part: Vec<f64> = (0..within.len())
+                    .filter(|&i| within[i] == side)
+                    .map(|i| all.exact[i])
                     .collect();
                 effective_sample_size(&part)
             });
-            let exact = free_energy(exact)?;
+            let exact = ((1.0 - share) / share).ln();
             let effective = seen[0].min(seen[1]);
             Some(Observed {
                 name,
@@ -193,38 +243,29 @@ fn observe(
                 free_energy: true,
                 exact,
                 reported: exact + difference.value,
-                difference: estimate(&difference),
+                difference,
+                judged_difference: trimmed.free_energy(inside, confidence)?,
                 scale: 1.0,
                 effective_samples: effective,
                 judged: effective >= FEWEST_IN_STATE,
             })
         }
-        Kind::Average(values) => {
-            // Where there is no weight the value may be anything, such as the energy of atoms on top of each other.
-            let values: Vec<f64> = finite
-                .iter()
-                .zip(exact)
-                .map(|(&i, w)| {
-                    if *w == f64::NEG_INFINITY {
-                        0.0
-                    } else {
-                        values[i]
-                    }
-                })
-                .collect();
-            let difference = difference_of_averages(&values, exact, report, confidence)?;
-            let mean = weighted_average(&values, exact, confidence)?;
-            let squares: Vec<f64> = values.iter().map(|v| (v - mean.value).powi(2)).collect();
-            let variance = weighted_average(&squares, exact, confidence)?.value;
+        Kind::Average(of) => {
+            let values = all.values(of);
+            let difference = all.average(of, confidence)?;
+            let mean = weighted_average(&values, &all.exact, confidence)?.value;
+            let squares: Vec<f64> = values.iter().map(|v| (v - mean).powi(2)).collect();
+            let variance = weighted_average(&squares, &all.exact, confidence)?.value;
             Some(Observed {
                 name,
                 unit: observable.unit,
                 free_energy: false,
-                exact: mean.value,
-                reported: mean.value + difference.value,
-                difference: estimate(&difference),
+                exact: mean,
+                reported: mean + difference.value,
+                difference,
+                judged_difference: trimmed.average(of, confidence)?,
                 scale: variance.sqrt(),
-                effective_samples: effective_sample_size(exact),
+                effective_samples: effective_sample_size(&all.exact),
                 judged: variance > 0.0,
             })
         }
@@ -234,7 +275,7 @@ fn observe(
 /// The criterion of an observable.
 fn criterion(observed: &Observed) -> Criterion {
     let scaled = |v: f64| v / observed.scale;
-    let d = observed.difference;
+    let d = observed.judged_difference;
     let estimate = Estimate {
         value: scaled(d.value),
         low: scaled(d.low),
