@@ -88,7 +88,7 @@ fn count(of: &[bool]) -> usize {
 impl Found {
     /// Whether a frame belongs to the ensemble.
     pub(super) fn belongs(&self, place: usize) -> bool {
-        !self.mirrored[place] && !(self.fixed_peptide_bonds && self.turned[place])
+        !(self.mirrored[place] || self.fixed_peptide_bonds && self.turned[place])
     }
 
     /// Frames at the lowest temperature that changed their handedness.
