@@ -220,7 +220,8 @@ fn umbrella_intervals_cover() {
             .filter(|(estimate, error)| (estimate.value - truth).abs() < 1.96 * **error)
             .count();
         println!("from correlation within windows: 95 % hold {held} of 100");
-        assert!(rate > 0.02 || held < 80, "{held}");
+        // More than three binomial deviations too few where it is slow.
+        assert!(rate > 0.02 || held < 88, "{held}");
     }
 }
 

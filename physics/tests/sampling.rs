@@ -157,7 +157,7 @@ fn umbrella_sampling(exchange: bool) {
     langevin
         .run_biased(&mut replicas, Some(&bias), 2000)
         .unwrap();
-    let samples = 300;
+    let samples = 600;
     let mut by_replica = vec![Vec::new(); n];
     let (mut attempted, mut accepted) = (0, 0);
     for round in 0..samples as u64 {
@@ -199,10 +199,11 @@ fn umbrella_sampling(exchange: bool) {
         .map(|bin| -std::f64::consts::PI + cell * f64::from(bin))
         .map(|from| -weight(2.0, k, [from, from + cell]).ln())
         .collect();
-    let lowest = exact.iter().copied().fold(f64::INFINITY, f64::min);
+    // The errors are those of −ln p, not of differences to the lowest cell, which has an error of its own.
+    let total = |free: &[f64]| free.iter().map(|f| (-f).exp()).sum::<f64>().ln();
+    let (above, exact_above) = (total(&surface), total(&exact));
     for (bin, ((free, error), exact)) in surface.iter().zip(&errors).zip(&exact).enumerate() {
-        let exact = exact - lowest;
-        // The lowest cell, which all are measured from, has an error of its own.
+        let (free, exact) = (free + above, exact + exact_above);
         assert!(
             (free - exact).abs() < 4.0 * error + 0.1 && *error < 0.4,
             "{bin}: {free} ± {error}, exactly {exact}"
