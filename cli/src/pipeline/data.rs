@@ -77,7 +77,14 @@ impl Data {
             Ok(frames.values)
         };
         let (train, reference) = (frames("train")?, frames("reference")?);
-        let (second, coverage) = (frames("reference_second")?, frames("coverage")?);
+        let second = frames("reference_second")?;
+        ensure!(
+            file.contains("coverage"),
+            "{} was made by an older version, which kept no frames for the coverage; make it again with 'boltzmap md {}'",
+            path.display(),
+            run.root().display()
+        );
+        let coverage = frames("coverage")?;
         let of_coverage = coverage.len() / (3 * molecule.n_atoms());
         let dimension = molecule.torus_dimension;
         let torus = file.finite::<f64>("torus", &[None, Some(dimension)])?;

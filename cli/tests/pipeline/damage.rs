@@ -114,9 +114,13 @@ fn damaged_data_are_refused() {
             .array("train", &[train.len() / 3 / atoms, atoms, 3], train)
             .array("reference", &[n_reference, atoms, 3], reference)
             .array("reference_second", &[n_reference, atoms, 3], reference)
-            .array("phi", &[2], &[0.1f32, 0.2])
-            .array("psi", &[2], &[0.1f32, 0.2])
+            .array("coverage", &[n_reference, atoms, 3], reference)
+            .array("coverage_ladder", &[n_reference], &vec![4i64; n_reference])
+            .array("torus", &[2, 2], &[0.1f64, 0.2, 0.3, 0.4])
             .array("ladder", &[2], &[0i64, 1])
+            .array("basins", &[1, 3], &[0.0f64, -3.0, 3.0])
+            .array("exchange_acceptance", &[1], &[0.5f64])
+            .array("round_trips", &[1], &[3i64])
             .write(&file)
             .unwrap();
     };
@@ -147,6 +151,22 @@ fn damaged_data_are_refused() {
         .unwrap();
     let complaint = refused(root, &["train", path(root)]);
     assert!(complaint.contains("holds no array"), "{complaint}");
+    // Of a version before the coverage had frames of its own.
+    NpzWriter::new()
+        .array("train", &[train.len() / 66, 22, 3], &train)
+        .array("reference", &[reference.len() / 66, 22, 3], &reference)
+        .array(
+            "reference_second",
+            &[reference.len() / 66, 22, 3],
+            &reference,
+        )
+        .write(&file)
+        .unwrap();
+    let complaint = refused(root, &["train", path(root)]);
+    assert!(
+        complaint.contains("older version") && complaint.contains("boltzmap md"),
+        "{complaint}"
+    );
 }
 
 #[test]

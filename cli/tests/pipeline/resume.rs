@@ -21,7 +21,7 @@ fn dynamics_are_not_resumed_with_other_settings() {
             "3.0",
             "6.0",
         ),
-        ("\nladders = 4", "\nladders = 8", "data.ladders", "4", "8"),
+        ("\nladders = 5", "\nladders = 8", "data.ladders", "5", "8"),
         (
             "\ntrain_frames = 300",
             "\ntrain_frames = 200",
