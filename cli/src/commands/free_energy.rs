@@ -103,8 +103,12 @@ pub(super) fn value(found: &Result<Estimate, String>) -> Value {
     }
 }
 
-/// Why there is no estimate, with what can be done.
-pub(super) fn reason(undetermined: &Undetermined, remedy: &str) -> String {
+/// Why there is no estimate, with what can be done: `overlap` where states do not overlap, `longer` where samples are too few.
+pub(super) fn reason(undetermined: &Undetermined, overlap: &str, longer: &str) -> String {
+    let remedy = match undetermined {
+        Undetermined::NoOverlap(_) => overlap,
+        Undetermined::Empty(_) | Undetermined::OneVisit(_) | Undetermined::OneSeries => longer,
+    };
     format!("{undetermined}; {remedy}")
 }
 

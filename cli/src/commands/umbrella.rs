@@ -119,10 +119,6 @@ fn check_outputs(arguments: &UmbrellaArguments) -> Result<()> {
         "frames.npz.card.json",
     ];
     let outputs: Vec<PathBuf> = names.iter().map(|name| out.join(name)).collect();
-    // The state of a finished run stays, so results come first.
-    if outputs[3].is_file() {
-        return refuse_existing(&outputs, &outputs[3].join("none"));
-    }
     refuse_existing(&outputs, &out.join("state.npz"))
 }
 
@@ -358,7 +354,8 @@ impl Results<'_> {
             .map_err(|undetermined| {
                 free_energy::reason(
                     &undetermined,
-                    "raise --ps or --replicas, or see the warnings",
+                    "use more --windows or a smaller --force-constant",
+                    "raise --ps or --replicas",
                 )
             });
         let per_window = samples / windows.len();

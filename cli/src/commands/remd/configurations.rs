@@ -112,18 +112,20 @@ impl Found {
         })
     }
 
-    /// The counts in words.
-    pub(super) fn sentences(&self, lowest: f64, highest: f64) -> String {
+    /// The counts in words; `temperatures` of the levels, K, lowest first.
+    pub(super) fn sentences(&self, temperatures: &[f64]) -> String {
         let n = self.per_level;
-        let hot = self.turned.len().saturating_sub(n);
         let mut text = String::new();
-        let at = |of: &[bool]| match n {
-            0 => "no frames".to_owned(),
-            _ => format!(
-                "{} of {n} frames at {lowest} K, {} at {highest} K",
-                count(&of[..n]),
-                count(&of[hot..])
-            ),
+        let at = |of: &[bool]| -> String {
+            let cold = count(&of[..n]);
+            match temperatures {
+                [] => "no frames".to_owned(),
+                [only] => format!("{cold} of {n} frames at {only} K"),
+                [lowest, .., highest] => format!(
+                    "{cold} of {n} frames at {lowest} K, {} at {highest:.0} K",
+                    count(&of[of.len() - n..])
+                ),
+            }
         };
         text += &match (self.peptide_bonds, self.fixed_peptide_bonds) {
             (0, _) => "no peptide bond that could turn over\n".to_owned(),
@@ -193,7 +195,7 @@ mod tests {
                 );
                 assert_eq!(value["chiral_centres"], centres, "{sequence}");
                 assert_eq!(found.mirrored_at_lowest(), centres);
-                let told = found.sentences(300.0, 300.0);
+                let told = found.sentences(&[300.0]);
                 assert!(told.contains("1 of 3 frames at 300 K"), "{told}");
                 assert_eq!(told.contains("no chiral centre"), centres == 0, "{told}");
             }

@@ -85,9 +85,7 @@ impl Material<'_> {
         let (trajectory, settings) = (self.trajectory, self.exchange.settings());
         let acceptances: Vec<f64> = self.run.exchanges.iter().map(|c| c.acceptance()).collect();
         let mut warnings: Vec<String> = self.obstacle().into_iter().collect();
-        let mut sentences = self
-            .found
-            .sentences(settings.lowest_temperature, settings.highest_temperature);
+        let mut sentences = self.found.sentences(&trajectory.temperatures);
         match self.found.mirrored_at_lowest() {
             0 => {}
             n => warnings.push(format!(
@@ -226,7 +224,11 @@ impl Material<'_> {
                 };
                 let found = ensemble.difference(inside, |n| !inside(n));
                 let found = found.map_err(|undetermined| {
-                    free_energy::reason(&undetermined, "raise --ps or --ladders")
+                    free_energy::reason(
+                        &undetermined,
+                        "raise --temperatures or lower --highest",
+                        "raise --ps or --ladders",
+                    )
                 })?;
                 match size < FEWEST_INDEPENDENT {
                     true => Err(format!(
