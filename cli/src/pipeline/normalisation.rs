@@ -94,9 +94,13 @@ pub struct Normalisation {
 impl Normalisation {
     /// The outcome, a line for every region and one for Z.
     pub fn lines(&self) -> Vec<String> {
-        let show = |estimate: &Estimate| match estimate.value.is_finite() {
-            true => format!("{:+.3} ± {:.3}", estimate.value, estimate.standard_error),
-            false => "none".to_owned(),
+        let show = |estimate: &Estimate| match (
+            estimate.value.is_finite(),
+            estimate.standard_error.is_finite(),
+        ) {
+            (true, true) => format!("{:+.3} ± {:.3}", estimate.value, estimate.standard_error),
+            (true, false) => format!("{:+.3} (no error known)", estimate.value),
+            _ => "none".to_owned(),
         };
         let region = |region: &Region| {
             let degrees: Vec<String> = region
@@ -384,8 +388,11 @@ pub fn log_mean_over_ladders(values: &[f64], ladders: &[i64]) -> Estimate {
         .sum();
     Estimate {
         value: metrics::log_mean_weight(values),
-        // 0/0 for a single ladder.
-        standard_error: (squares * count / (count - 1.0)).sqrt(),
+        // A single ladder has nothing to differ from.
+        standard_error: match sums.len() {
+            1 => f64::NAN,
+            _ => (squares * count / (count - 1.0)).sqrt(),
+        },
     }
 }
 
@@ -412,6 +419,15 @@ mod tests {
             share.ln() - 0.5 * ((state[0] - centre).powi(2) + state[1].powi(2))
         };
         log_sum_exp(&[of(0.0, 0.97), of(8.0, 0.03)]) - std::f64::consts::TAU.ln()
+    }
+
+    #[test]
+    fn one_ladder_has_no_error() {
+        let values = [0.1, 0.7, -0.3];
+        let one = log_mean_over_ladders(&values, &[4, 4, 4]);
+        assert!(one.value.is_finite() && one.standard_error.is_nan());
+        let two = log_mean_over_ladders(&values, &[4, 4, 9]);
+        assert!(two.value == one.value && two.standard_error > 0.0);
     }
 
     #[test]

@@ -366,9 +366,12 @@ fn reference(summary: &Summary) -> Statement {
     let quality = &summary.reference;
     let least = quality.independent_least;
     let mut text = format!(
-        "{} frames of {} ladders hold {} independent values of the slowest torsion ({})",
+        "{} frames of {} hold {} independent values of the slowest torsion ({})",
         count(quality.frames),
-        quality.ladders,
+        match quality.ladders {
+            1 => "one ladder".to_owned(),
+            ladders => format!("{ladders} ladders"),
+        },
         count(least as usize),
         quality.slowest().map_or("none", |(name, _)| name)
     );
