@@ -18,6 +18,7 @@ use boltzmap_models::inverse::{InverseOptions, Inverter};
 use boltzmap_models::schedule::Schedule;
 use boltzmap_physics::metrics;
 
+use super::evaluate::mean_and_deviation;
 use super::model::{self, Model};
 use super::molecule::Molecule;
 use super::sample::{self, Samples, with_progress};
@@ -144,7 +145,7 @@ impl Coverage {
         // Drawing from few groups with replacement understates their spread by (L − 1)/L; one group has none.
         let few = (count as f64 / (count as f64 - 1.0)).sqrt();
         let error = |values: &[f64]| match count > 1 {
-            true => few * deviation(values),
+            true => few * mean_and_deviation(values).1,
             false => f64::NAN,
         };
         Foretold {
@@ -167,13 +168,6 @@ impl Coverage {
         let heavy = self.log_weights.iter().filter(|w| **w > limit);
         heavy.count() as f64 / self.count() as f64
     }
-}
-
-fn deviation(values: &[f64]) -> f64 {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    (squares / (n - 1.0)).sqrt()
 }
 
 /// The way back from states to noise.

@@ -62,7 +62,8 @@ fn curves(run: &RunDir) -> Result<Vec<Curve>> {
         .collect())
 }
 
-fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+/// Mean and standard deviation; NaN of fewer than two values.
+pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     if values.len() < 2 {
         return (f64::NAN, f64::NAN);
     }
