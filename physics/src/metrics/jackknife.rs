@@ -8,7 +8,7 @@
 //! from a chain of first order, G(1 − ρ)/(1 + ρ), but never fewer than the chains are left, which are independent for certain. Intervals are
 //! Student's for what is left (as in replicated batch means, Tafazzoli, Steiger and Wilson, INFORMS J. Comput. 23, 2011).
 
-use std::f64::consts::FRAC_PI_2;
+use super::comparison::student_quantile;
 
 /// Blocks that all chains together should have at least: enough for a correlation between successive ones, few enough to be long.
 const GROUPS: usize = 16;
@@ -85,25 +85,10 @@ pub fn jackknife(value: f64, without: &[f64], chains: usize) -> Option<Estimate>
     })
 }
 
-/// The t with P(|T| < t) = `level` for Student's T of ν ≥ 1 degrees of freedom, which need not be whole; to four digits and more.
-///
-/// With T = √ν tan θ the density of θ is proportional to cos^{ν−1} θ. Beyond 1000 degrees of freedom it is that of 1000, 0.1 % off the normal's.
+/// The t with P(|T| < t) = `level` for Student's T of ν ≥ 1 degrees of freedom, which need not be whole; to four digits and more:
+/// [`student_quantile`] within the degrees of freedom that estimates from groups have. Beyond 1000 degrees of freedom it is that of 1000, 0.1 % off the normal's.
 pub fn student(degrees_of_freedom: f64, level: f64) -> f64 {
-    const STEPS: usize = 2000;
-    let nu = degrees_of_freedom.clamp(1.0, 1000.0);
-    let step = FRAC_PI_2 / STEPS as f64;
-    let density = |k: usize| ((k as f64 + 0.5) * step).cos().powf(nu - 1.0);
-    let total: f64 = (0..STEPS).map(density).sum();
-    let mut below = 0.0;
-    for k in 0..STEPS {
-        let here = density(k);
-        if below + here >= level * total {
-            let theta = (k as f64 + (level * total - below) / here) * step;
-            return nu.sqrt() * theta.min(FRAC_PI_2).tan();
-        }
-        below += here;
-    }
-    f64::INFINITY
+    student_quantile(level, degrees_of_freedom.clamp(1.0, 1000.0))
 }
 
 /// The level of an interval of one standard deviation of a normal number to either side.
@@ -113,6 +98,7 @@ pub const ONE_SIGMA: f64 = 0.682_689_492_137_086;
 mod tests {
     use super::*;
     use boltzmap_kernels::random::Stream;
+    use std::f64::consts::FRAC_PI_2;
 
     #[test]
     fn student_is_as_in_tables() {
