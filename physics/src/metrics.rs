@@ -4,6 +4,7 @@ pub mod basins;
 pub mod comparison;
 pub mod free_energy;
 pub mod gaussian;
+pub mod independent;
 pub mod jackknife;
 pub mod transport;
 pub mod wasserstein;
@@ -17,6 +18,7 @@ pub use free_energy::{
     Interval, delta_f, delta_f_grouped, delta_f_interval, equal_blocks, histogram, jensen_shannon,
     phi_profile,
 };
+pub use independent::{IndependentValues, statistical_inefficiency};
 pub use wasserstein::{MetricError, TorusDistance, e_w2, t_w2};
 pub use weights::{
     clip, effective_sample_size, ess, ess_from_target, log_mean_weight, log_sum_exp, normalised,

@@ -10,6 +10,7 @@ use crate::ensemble::{Ensemble, Layout, Undetermined};
 use crate::langevin::Replicas;
 use crate::mbar::MbarError;
 use crate::metrics::jackknife::Estimate;
+use crate::metrics::statistical_inefficiency;
 use crate::observables::wrap;
 use crate::replica_exchange::ExchangeCount;
 use crate::restraint::Bias;
@@ -301,7 +302,7 @@ impl Analysis {
                 let square: f64 = weights.iter().zip(values).map(|(w, v)| w * v * v).sum();
                 let variance = square - predicted * predicted;
                 let series: Vec<&[f64]> = own.chunks_exact(per_replica).collect();
-                let effective = own.len() as f64 / statistical_inefficiency_of_all(&series);
+                let effective = own.len() as f64 / statistical_inefficiency(&series);
                 let mean = own.iter().sum::<f64>() / own.len() as f64;
                 let own_variance =
                     own.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / own.len() as f64;
@@ -319,42 +320,6 @@ impl Analysis {
             weakest_overlap: self.ensemble.weakest_overlap(),
         }
     }
-}
-
-/// How many successive members of a stationary series count as one independent: 1 + 2Σ_t ρ_t, summed until ρ_t first falls below zero.
-pub fn statistical_inefficiency(series: &[f64]) -> f64 {
-    statistical_inefficiency_of_all(&[series])
-}
-
-/// The same for several independent series of one quantity, whose autocovariances are taken about the mean of all and averaged: series
-/// shorter than their correlation time, which differ from each other in their means, then count as few.
-pub fn statistical_inefficiency_of_all(series: &[&[f64]]) -> f64 {
-    let n: usize = series.iter().map(|series| series.len()).sum();
-    let longest = series.iter().map(|series| series.len()).max().unwrap_or(0);
-    let mean = series.iter().copied().flatten().sum::<f64>() / n.max(1) as f64;
-    let centred: Vec<Vec<f64>> = series
-        .iter()
-        .map(|series| series.iter().map(|x| x - mean).collect())
-        .collect();
-    let variance = centred.iter().flatten().map(|x| x * x).sum::<f64>() / n.max(1) as f64;
-    if longest < 3 || variance <= 0.0 {
-        return 1.0;
-    }
-    let mut total = 1.0;
-    for lag in 1..longest / 2 {
-        let (mut covariance, mut pairs) = (0.0, 0);
-        for series in centred.iter().filter(|series| series.len() > lag) {
-            let products = series.iter().zip(&series[lag..]);
-            covariance += products.map(|(a, b)| a * b).sum::<f64>();
-            pairs += series.len() - lag;
-        }
-        let correlation = covariance / (pairs as f64 * variance);
-        if correlation <= 0.0 {
-            break;
-        }
-        total += 2.0 * correlation * (1.0 - lag as f64 / longest as f64);
-    }
-    total.max(1.0)
 }
 
 #[cfg(test)]

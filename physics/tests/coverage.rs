@@ -6,10 +6,11 @@ use boltzmap_physics::ensemble::Undetermined;
 use boltzmap_physics::mbar::{Mbar, MbarErrors};
 use boltzmap_physics::metrics::free_energy::{delta_f_grouped, is_positive_state};
 use boltzmap_physics::metrics::jackknife::{Estimate, ONE_SIGMA};
+use boltzmap_physics::metrics::statistical_inefficiency;
 use boltzmap_physics::observables::wrap;
 use boltzmap_physics::replica_exchange::ReplicaExchangeTrajectory;
 use boltzmap_physics::system::GAS_CONSTANT;
-use boltzmap_physics::umbrella::{Analysis, Windows, statistical_inefficiency};
+use boltzmap_physics::umbrella::{Analysis, Windows};
 use rayon::prelude::*;
 use std::f64::consts::{PI, TAU};
 
@@ -243,7 +244,7 @@ fn by_window_correlation(windows: &Windows, angles: &[f64], replicas: usize) -> 
     let inefficiency: f64 = angles
         .chunks_exact(length)
         .flat_map(|chunk| [f64::sin, f64::cos].map(|f| chunk.iter().map(|&a| f(a)).collect()))
-        .map(|values: Vec<f64>| statistical_inefficiency(&values) / (2 * series) as f64)
+        .map(|values: Vec<f64>| statistical_inefficiency(&[values]) / (2 * series) as f64)
         .sum();
     (variance * inefficiency).sqrt()
 }

@@ -1,9 +1,10 @@
 //! Dynamics and umbrella sampling against distributions known in closed form.
 
 use boltzmap_physics::langevin::{Langevin, LangevinSettings};
+use boltzmap_physics::metrics::statistical_inefficiency;
 use boltzmap_physics::observables::{dihedrals, wrap};
 use boltzmap_physics::system::{Bond, GAS_CONSTANT, System, Torsion};
-use boltzmap_physics::umbrella::{Analysis, Windows, statistical_inefficiency};
+use boltzmap_physics::umbrella::{Analysis, Windows};
 
 /// Four heavy atoms with stiff bonds at right angles, held by bonds between neighbours and next neighbours, and a torsion: the
 /// dihedral's distribution is exp(−E(φ)/RT) to the stiffness of the bonds.
@@ -89,7 +90,7 @@ fn a_double_well_is_sampled_to_its_exact_distribution() {
     let total = weight(2.0, k, [-std::f64::consts::PI, std::f64::consts::PI]);
     let g = series
         .iter()
-        .map(|s| statistical_inefficiency(s))
+        .map(|s| statistical_inefficiency(&[s]))
         .sum::<f64>()
         / n as f64;
     let independent = f64::from(samples) * n as f64 / g;

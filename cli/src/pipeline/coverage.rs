@@ -19,6 +19,7 @@ use boltzmap_models::schedule::Schedule;
 use boltzmap_physics::metrics;
 
 use super::evaluate::mean_and_deviation;
+use super::frames::by_ladder;
 use super::model::{self, Model};
 use super::molecule::Molecule;
 use super::sample::{self, Samples, with_progress};
@@ -121,13 +122,12 @@ impl Coverage {
     /// over samples and whole ladders of frames; NaN with one ladder.
     pub fn foretold(&self, log_weights: &[f64], replicates: usize, seed: u64) -> Foretold {
         let mean = metrics::log_mean_weight(log_weights);
-        let mut groups: Vec<(i64, Vec<f64>)> = Vec::new();
-        for (&ladder, &weight) in self.ladders.iter().zip(&self.log_weights) {
-            match groups.iter_mut().find(|(other, _)| *other == ladder) {
-                Some((_, weights)) => weights.push(weight),
-                None => groups.push((ladder, vec![weight])),
-            }
-        }
+        let weights_of =
+            |frames: Vec<usize>| frames.into_iter().map(|i| self.log_weights[i]).collect();
+        let groups: Vec<Vec<f64>> = by_ladder(&self.ladders)
+            .into_iter()
+            .map(|(_, frames)| weights_of(frames))
+            .collect();
         let (n, count) = (log_weights.len(), groups.len());
         let (mut sizes, mut shares) = (Vec::new(), Vec::new());
         for replicate in 0..replicates {
@@ -136,7 +136,7 @@ impl Coverage {
             let drawn: Vec<f64> = (0..n).map(|_| log_weights[pick(n)]).collect();
             let mean = metrics::log_mean_weight(&drawn);
             let frames: Vec<f64> = (0..count)
-                .flat_map(|_| &groups[pick(count)].1)
+                .flat_map(|_| &groups[pick(count)])
                 .copied()
                 .collect();
             sizes.push(metrics::ess_from_target(mean, &frames));

@@ -177,7 +177,9 @@ impl FreeEnergies {
         let (config, molecule) = (inputs.config, &inputs.molecule);
         let (replicates, seed) = (config.evaluation.bootstrap, config.seed);
         let as_in_l = |phi: Vec<f64>| -> Vec<f64> {
-            phi.into_iter().map(|phi| molecule.as_in_l(phi)).collect()
+            phi.into_iter()
+                .map(|phi| molecule.as_in_l(0, phi))
+                .collect()
         };
         let phi = as_in_l(inputs.first_phi(&inputs.torus_of(&inputs.chosen)));
         let none = Interval {
@@ -444,8 +446,8 @@ fn summarise(
         t_w2_proposal: distances.proposal.1,
         t_w2_floor: distances.floor.1,
         reference: ReferenceQuality::default(),
-        delta_f_state: molecule.state(),
-        delta_f_mirrored: molecule.as_in_l(1.0) < 0.0,
+        delta_f_state: molecule.state(0, &molecule.torsion_names()[0]),
+        delta_f_mirrored: molecule.as_in_l(0, 1.0) < 0.0,
         delta_f_kt: free_energies.reweighted.value,
         delta_f_error_kt: error(&free_energies.reweighted),
         delta_f_head_kt: free_energies.by_head.value,

@@ -34,6 +34,19 @@ pub fn share(ladder: usize) -> Share {
     }
 }
 
+/// The frames of every ladder, in the order in which ladders first appear in `ladders` `[n]`.
+pub fn by_ladder(ladders: &[i64]) -> Vec<(i64, Vec<usize>)> {
+    let mut found: Vec<(i64, Vec<usize>)> = Vec::new();
+    for (frame, &ladder) in ladders.iter().enumerate() {
+        // Frames mostly come ladder by ladder.
+        match found.iter_mut().rev().find(|(other, _)| *other == ladder) {
+            Some((_, frames)) => frames.push(frame),
+            None => found.push((ladder, vec![frame])),
+        }
+    }
+    found
+}
+
 /// Chooses `count` of `candidates` evenly over their order, without repetition where there are enough.
 pub fn spread(candidates: &[usize], count: usize) -> Vec<usize> {
     let n = candidates.len();

@@ -27,8 +27,8 @@ pub struct Molecule {
     pub thermal_energy: f64,
     /// Whether peptide bonds that are not cis or trans as built are outside the target.
     pub fixed_peptide_bonds: bool,
-    /// Whether the first residue with φ and ψ is a D-residue, whose torsions are those of its mirror image with the opposite sign.
-    mirrored: bool,
+    /// Of every residue with φ and ψ, whether it is a D-residue, whose torsions are those of its mirror image with the opposite sign.
+    mirrored: Vec<bool>,
 }
 
 impl Molecule {
@@ -42,15 +42,16 @@ impl Molecule {
         } = molecule::Molecule::from_sequence(sequence, &config.system.force_field)?;
         let atomic_numbers = topology.atomic_numbers();
         let mut backbone = topology.backbone();
-        let first = backbone
-            .phi
-            .iter()
-            .find(|phi| backbone.psi.iter().any(|psi| psi[1] == phi[2]));
-        let mut mirrored = false;
+        let alphas = backbone.phi.iter().map(|phi| phi[2]);
+        let both = |alpha: &usize| backbone.psi.iter().any(|psi| psi[1] == *alpha);
+        let alphas: Vec<usize> = alphas.filter(both).collect();
+        let mut mirrored = vec![false; alphas.len()];
         // Read with two neighbours exchanged, a D-residue that keeps its handedness counts as L does.
         for centre in &mut backbone.centres {
             if observables::chirality(&positions, *centre) < 0.0 {
-                mirrored |= first.is_some_and(|phi| phi[2] == centre[0]);
+                for (mirrored, &alpha) in mirrored.iter_mut().zip(&alphas) {
+                    *mirrored |= alpha == centre[0];
+                }
                 centre.swap(1, 2);
             }
         }
@@ -110,20 +111,20 @@ impl Molecule {
             .collect()
     }
 
-    /// φ (rad) of the residue that ΔF is about, with the sign that it has in an L-residue: the state is then 0 < φ < 2 rad.
-    pub fn as_in_l(&self, phi: f64) -> f64 {
-        if self.mirrored { -phi } else { phi }
+    /// φ (rad) of a residue, counted among those with φ and ψ, with the sign that it has in an L-residue: the state of ΔF is then
+    /// 0 < φ < 2 rad. The run's ΔF is about the first of them.
+    pub fn as_in_l(&self, residue: usize, phi: f64) -> f64 {
+        if self.mirrored[residue] { -phi } else { phi }
     }
 
-    /// Whether φ (rad) of that residue lies in the state of ΔF.
-    pub fn in_state(&self, phi: f64) -> bool {
-        is_positive_state(self.as_in_l(phi))
+    /// Whether φ (rad) of a residue lies in the state of ΔF.
+    pub fn in_state(&self, residue: usize, phi: f64) -> bool {
+        is_positive_state(self.as_in_l(residue, phi))
     }
 
-    /// The state of ΔF in words.
-    pub fn state(&self) -> String {
-        let name = self.torsion_names().swap_remove(0);
-        match self.mirrored {
+    /// A residue's state of ΔF in words, with `name` for its φ.
+    pub fn state(&self, residue: usize, name: &str) -> String {
+        match self.mirrored[residue] {
             true => format!("-2 < {name} < 0 rad"),
             false => format!("0 < {name} < 2 rad"),
         }
@@ -180,7 +181,24 @@ fn atom_classes(bonds: &[[usize; 2]], atomic_numbers: &[u8]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::ConfigArguments;
     use boltzmap_physics::build_sequence;
+
+    #[test]
+    fn the_state_of_a_d_residue_is_the_mirror_image() {
+        let config = Config::resolve(&ConfigArguments {
+            set: vec!["system.sequence=\"Ace-AdAG-Nme\"".into()],
+            ..ConfigArguments::default()
+        });
+        let molecule = Molecule::new(&config.unwrap()).unwrap();
+        let states: Vec<String> = (0..3).map(|k| molecule.state(k, "φ")).collect();
+        let (l, d) = ("0 < φ < 2 rad", "-2 < φ < 0 rad");
+        assert_eq!(states, [l, d, l]);
+        for (residue, inside) in [true, false, true].into_iter().enumerate() {
+            assert_eq!(molecule.in_state(residue, 1.0), inside);
+            assert_eq!(molecule.in_state(residue, -1.0), !inside);
+        }
+    }
 
     #[test]
     fn only_hydrogens_of_one_rotor_share_a_class() {

@@ -13,6 +13,7 @@ use boltzmap_physics::metrics::gaussian::{Gaussian, LogMean, Scatter};
 use boltzmap_physics::metrics::{self, log_sum_exp, normalised};
 use serde::Serialize;
 
+use super::frames::by_ladder;
 use super::model::{Coordinates, Model};
 use super::molecule::Molecule;
 use super::sample::Samples;
@@ -371,25 +372,19 @@ pub fn log_mean_over_ladders(values: &[f64], ladders: &[i64]) -> Estimate {
     let Some(parts) = normalised(values) else {
         return Estimate::NONE;
     };
-    let mut sums: Vec<(i64, f64, f64)> = Vec::new();
-    for (part, &ladder) in parts.iter().zip(ladders) {
-        match sums.iter_mut().find(|(other, ..)| *other == ladder) {
-            Some((_, sum, frames)) => {
-                *sum += part;
-                *frames += 1.0;
-            }
-            None => sums.push((ladder, *part, 1.0)),
-        }
-    }
-    let (count, n) = (sums.len() as f64, values.len() as f64);
-    let squares: f64 = sums
+    let groups = by_ladder(ladders);
+    let (count, n) = (groups.len() as f64, values.len() as f64);
+    let squares: f64 = groups
         .iter()
-        .map(|(_, sum, frames)| (sum - frames / n).powi(2))
+        .map(|(_, frames)| {
+            let sum: f64 = frames.iter().map(|&i| parts[i]).sum();
+            (sum - frames.len() as f64 / n).powi(2)
+        })
         .sum();
     Estimate {
         value: metrics::log_mean_weight(values),
         // A single ladder has nothing to differ from.
-        standard_error: match sums.len() {
+        standard_error: match groups.len() {
             1 => f64::NAN,
             _ => (squares * count / (count - 1.0)).sqrt(),
         },

@@ -34,7 +34,7 @@ use crate::args::VerifyArguments;
 use crate::commands::print;
 use crate::npz::NpzWriter;
 use crate::progress::{self, Abandoned, Progress};
-use crate::report::Statement;
+use crate::report::{Statement, Tone};
 use crate::run_dir::{Provenance, check_writable, write_atomically};
 use assessment::Judgement;
 use measure::{Arrays, Effort, Measurement};
@@ -240,11 +240,17 @@ fn model(path: &Path, arguments: &VerifyArguments) -> Result<()> {
         &effort,
     )?;
     let reporter = model.reporter.subject();
+    let mut statements = verdict::statements(reporter, &measurement);
+    statements.extend(subject.unfinished.clone().map(|text| Statement {
+        tone: Tone::Caution,
+        subject: "Training",
+        text,
+    }));
     let record = Record {
         format: FORMAT,
         judgement: measurement.assessment.judgement,
         verdict: verdict::sentence(reporter, &measurement.gap, &measurement.assessment),
-        statements: verdict::statements(reporter, &measurement),
+        statements,
         thresholds: verdict::thresholds(),
         subject: SubjectRecord {
             checkpoint: subject.checkpoint.clone(),

@@ -76,6 +76,8 @@ pub struct Subject {
     pub model: Model,
     /// Steps of training, where the checkpoint tells.
     pub training_steps: Option<u64>,
+    /// What is not as it should be with the training, where the checkpoint tells.
+    pub unfinished: Option<String>,
     /// The target, where the run or the checkpoint names one.
     pub target: Option<Weigher>,
     /// Configuration of the run, where there is one and no times were given.
@@ -160,6 +162,7 @@ impl Subject {
                 trained_backwards,
             },
             training_steps: held.metadata.get("step").and_then(Value::as_u64),
+            unfinished: unfinished(&held.metadata, config.as_ref()),
             target,
             config: if times.is_empty() { config } else { None },
         })
@@ -189,6 +192,23 @@ impl Subject {
         };
         format!("{network}, states of {tokens} × {channels}")
     }
+}
+
+/// Whether the training diverged after the checkpoint was written, or has steps to go.
+fn unfinished(metadata: &Value, config: Option<&Config>) -> Option<String> {
+    let step = metadata.get("step").and_then(Value::as_u64)?;
+    if metadata
+        .get("diverged")
+        .is_some_and(|found| !found.is_null())
+    {
+        return Some(format!(
+            "the training diverged; this is the last good checkpoint, of step {step}"
+        ));
+    }
+    let steps = config?.training.steps as u64;
+    (step < steps).then(|| {
+        format!("the training is not finished: this is step {step} of {steps}, and what it becomes may be judged otherwise")
+    })
 }
 
 /// What reports the likelihood, and whether training went backwards: by the configuration's method, or as the metadata of a

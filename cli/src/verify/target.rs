@@ -189,9 +189,9 @@ impl Conformations {
         };
         for residue in 0..dimension / 2 {
             let phi = angle(2 * residue);
-            let positive = phi.iter().map(|&phi| phi > 0.0 && phi < 2.0).collect();
-            let name = format!("0 < φ{} < 2 rad", index(residue));
-            observables.push(Observable::state(name, positive));
+            let inside = phi.iter().map(|&phi| molecule.in_state(residue, phi));
+            let name = molecule.state(residue, &format!("φ{}", index(residue)));
+            observables.push(Observable::state(name, inside.collect()));
         }
         observables.push(Observable::average("energy", "kT", energy_kt));
         for column in 0..dimension {

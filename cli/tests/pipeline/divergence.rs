@@ -117,6 +117,11 @@ fn what_diverges_later_leaves_the_checkpoint_before_and_goes_on_with_other_setti
     assert!(worst.fold(0.0, f64::max) > 100.0);
     refused(&root, &["train", path(&root), "--resume"]);
     refused(&root, &["sample", path(&root)]);
+    // What is left can be looked at, and is called by its name.
+    let mut command = boltzmap(&["verify", path(&root), "--samples", "16", "--steps", "1"]);
+    command.args(["--quiet", "--json", "--out", path(directory.path())]);
+    let printed = text(&succeed(command).stdout);
+    says(&printed, &["the training diverged", "of step 30"]);
     // With another rate it goes on, and the report tells of it.
     change_config(
         &root,

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use boltzmap_physics::metrics;
 use boltzmap_physics::metrics::jackknife::Estimate;
+use boltzmap_physics::metrics::{self, IndependentValues};
 use boltzmap_physics::observables;
 use boltzmap_physics::replica_exchange::{
     ReplicaExchange, ReplicaExchangeState, ReplicaExchangeTrajectory,
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::Written;
 use super::configurations::Found;
-use super::independent::{self, Independent};
+use super::independent;
 use crate::card::made_by;
 use crate::commands::free_energy::{self, PhiState};
 use crate::molecule::Molecule;
@@ -130,7 +130,7 @@ impl Material<'_> {
         })
     }
 
-    fn independent(&self, set: &Written) -> Vec<Independent> {
+    fn independent(&self, set: &Written) -> Vec<IndependentValues> {
         independent::of_torsions(
             self.trajectory,
             self.torsions,
@@ -141,13 +141,18 @@ impl Material<'_> {
     }
 
     /// How many independent values a set holds, with a warning where they are few.
-    fn sentence(&self, set: &Written, sizes: &[Independent], warnings: &mut Vec<String>) -> String {
+    fn sentence(
+        &self,
+        set: &Written,
+        sizes: &[IndependentValues],
+        warnings: &mut Vec<String>,
+    ) -> String {
         let ladders = set.ladders.len();
         let least = self
             .torsions
             .iter()
             .zip(sizes)
-            .map(|(torsion, size)| (torsion, size.cautious(ladders)))
+            .map(|(torsion, size)| (torsion, independent::cautious(size, ladders)))
             .min_by(|a, b| a.1.total_cmp(&b.1));
         let Some((torsion, size)) = least else {
             return String::new();
@@ -215,7 +220,7 @@ impl Material<'_> {
             let Some(state) = &torsion.state else {
                 continue;
             };
-            let size = sizes[index].cautious(all.ladders.len());
+            let size = independent::cautious(&sizes[index], all.ladders.len());
             let [own, together] = ensembles.each_ref().map(|ensemble| -> Result<Estimate, String> {
                 let (ensemble, places) = ensemble.as_ref().map_err(Clone::clone)?;
                 let inside = |n: usize| {

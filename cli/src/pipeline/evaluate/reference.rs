@@ -1,10 +1,10 @@
 //! How much the reference dynamics knows: independent values of every torsion, and how the replicas exchanged.
 
-use boltzmap_physics::umbrella::statistical_inefficiency_of_all;
+use boltzmap_physics::metrics::IndependentValues;
 use serde::{Serialize, Serializer};
 
 use super::super::data::Data;
-use super::super::frames::{Share, share};
+use super::super::frames::{Share, by_ladder, share};
 use super::super::molecule::Molecule;
 
 /// The quality of the reference.
@@ -50,10 +50,7 @@ impl ReferenceQuality {
             })
             .collect();
         let all = ladders(data, d, None);
-        let in_state = |row: &[f64]| f64::from(u8::from(molecule.in_state(row[0])));
-        let held: f64 = all.iter().flatten().map(|row| in_state(row)).sum();
-        let frames_of_all: usize = all.iter().map(Vec::len).sum();
-        let splits = held > 0.0 && held < frames_of_all as f64;
+        let in_state = |row: &[f64]| f64::from(u8::from(molecule.in_state(0, row[0])));
         ReferenceQuality {
             ladders: of_set.len(),
             frames,
@@ -62,10 +59,7 @@ impl ReferenceQuality {
                 .map(|(_, n)| *n)
                 .fold(f64::INFINITY, f64::min),
             independent,
-            independent_delta_f: match splits {
-                true => independent_values(&all, in_state),
-                false => 0.0,
-            },
+            independent_delta_f: independent_values(&all, in_state),
             lowest_acceptance: data
                 .exchange
                 .acceptance
@@ -85,46 +79,21 @@ impl ReferenceQuality {
 
 /// Rows of the torus, ladder by ladder.
 fn ladders(data: &Data, dimension: usize, of: Option<Share>) -> Vec<Vec<&[f64]>> {
-    let mut found: Vec<(i64, Vec<&[f64]>)> = Vec::new();
-    for (row, &ladder) in data.torus.chunks_exact(dimension).zip(&data.ladder) {
-        if of.is_some_and(|wanted| share(ladder as usize) != wanted) {
-            continue;
-        }
-        match found.last_mut() {
-            Some((other, rows)) if *other == ladder => rows.push(row),
-            _ => found.push((ladder, vec![row])),
-        }
-    }
-    found.into_iter().map(|(_, rows)| rows).collect()
+    by_ladder(&data.ladder)
+        .into_iter()
+        .filter(|(ladder, _)| of.is_none_or(|wanted| share(*ladder as usize) == wanted))
+        .map(|(_, frames)| {
+            let row = |i: usize| &data.torus[i * dimension..(i + 1) * dimension];
+            frames.into_iter().map(row).collect()
+        })
+        .collect()
 }
 
-/// Frames over the statistical inefficiency of a quantity along the ladders, about the mean of all.
+/// How many independent values of a quantity frames hold, ladder by ladder; none where it does not vary.
 fn independent_values(ladders: &[Vec<&[f64]>], quantity: impl Fn(&[f64]) -> f64) -> f64 {
     let series: Vec<Vec<f64>> = ladders
         .iter()
         .map(|rows| rows.iter().map(|row| quantity(row)).collect())
         .collect();
-    let views: Vec<&[f64]> = series.iter().map(Vec::as_slice).collect();
-    let frames: usize = series.iter().map(Vec::len).sum();
-    frames as f64 / statistical_inefficiency_of_all(&views)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use boltzmap_kernels::random::Stream;
-
-    #[test]
-    fn slow_torsions_count_as_few() {
-        // A value that changes every 50 frames: 4 ladders of 1000 frames hold 80 of them.
-        let mut stream = Stream::new(1, 0, 0);
-        let values: Vec<f64> = (0..80).map(|_| stream.standard_normal()).collect();
-        let rows: Vec<[f64; 1]> = (0..4000).map(|i| [values[i / 50]]).collect();
-        let ladders: Vec<Vec<&[f64]>> = rows
-            .chunks(1000)
-            .map(|ladder| ladder.iter().map(|row| &row[..]).collect())
-            .collect();
-        let found = independent_values(&ladders, |row| row[0]);
-        assert!((40.0..160.0).contains(&found), "{found}");
-    }
+    IndependentValues::of(&series).map_or(0.0, |values| values.by_autocorrelation)
 }

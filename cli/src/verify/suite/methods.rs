@@ -34,7 +34,7 @@ pub struct Method {
     /// As on the command line.
     pub name: &'static str,
     /// Assignments to the configuration, as with --set.
-    settings: &'static [&'static str],
+    pub(super) settings: &'static [&'static str],
     /// Whether a head of its own is fitted to the exact determinants afterwards.
     calibrated: bool,
 }

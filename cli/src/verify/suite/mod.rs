@@ -8,7 +8,7 @@ pub mod methods;
 mod page;
 mod terminal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -121,6 +121,17 @@ impl Budget {
     }
 }
 
+/// A method that was not measured on a target.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Unmeasured {
+    /// Name of the target.
+    pub target: String,
+    /// Name of the method.
+    pub method: String,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
 /// `verify.json` of the suite.
 #[derive(Clone, Debug, Serialize)]
 pub struct SuiteRecord {
@@ -136,6 +147,8 @@ pub struct SuiteRecord {
     pub controls: Vec<Control>,
     /// One per target and method.
     pub cells: Vec<Cell>,
+    /// What diverged or could not be computed.
+    pub unmeasured: Vec<Unmeasured>,
     /// The thresholds of the judgements.
     pub thresholds: String,
     /// Wall-clock seconds of everything.
@@ -149,7 +162,7 @@ pub struct SuiteRecord {
 /// Runs the suite.
 ///
 /// # Errors
-/// If a name is unknown, the instrument fails on a known input, or a number is not finite.
+/// If a name is unknown, the instrument fails on a known input, Ctrl-C was pressed, or no method could be measured on any target.
 pub fn run(arguments: &VerifyArguments) -> Result<()> {
     let start = Instant::now();
     let methods = chosen_methods(&arguments.methods)?;
@@ -178,29 +191,12 @@ pub fn run(arguments: &VerifyArguments) -> Result<()> {
             failed.gap.spread.value
         );
     }
-    let mut cells = Vec::new();
-    let mut arrays = Vec::new();
-    let mut epsilon = f64::NAN;
-    let all = targets.len() * methods.len();
-    for (name, target) in &targets {
-        let mut done: Vec<(Method, Trained)> = Vec::new();
-        for method in &methods {
-            progress::note(&format!(
-                "{} of {all}: {} on {name}",
-                cells.len() + 1,
-                method.name
-            ));
-            let trained = method.train(target, name, &budget, seed, &done)?;
-            trained
-                .checkpoint(method.name, name, budget.training_steps)?
-                .write(&models.join(format!("{name}-{}.safetensors", method.name)))?;
-            epsilon = trained.model.schedule.epsilon();
-            let (cell, array) = cell::measure(&trained, method, target, name, &budget, seed)?;
-            cells.push(cell);
-            arrays.push(array);
-            done.push((*method, trained));
-        }
-    }
+    let Measured {
+        cells,
+        arrays,
+        unmeasured,
+        epsilon,
+    } = measure(&methods, &targets, &budget, seed, &models)?;
     let record = SuiteRecord {
         format: FORMAT,
         suite: "analytic",
@@ -208,6 +204,7 @@ pub fn run(arguments: &VerifyArguments) -> Result<()> {
         epsilon,
         controls,
         cells,
+        unmeasured,
         thresholds: thresholds(),
         seconds: start.elapsed().as_secs_f64(),
         provenance: Provenance::now(seed),
@@ -222,11 +219,83 @@ pub fn run(arguments: &VerifyArguments) -> Result<()> {
     print(&text)
 }
 
+/// What a suite found.
+struct Measured {
+    cells: Vec<Cell>,
+    arrays: Vec<CellArrays>,
+    unmeasured: Vec<Unmeasured>,
+    epsilon: f64,
+}
+
+/// Trains and measures every method on every target; checkpoints go into the directory `models`.
+fn measure(
+    methods: &[Method],
+    targets: &[(String, Target)],
+    budget: &Budget,
+    seed: u64,
+    models: &Path,
+) -> Result<Measured> {
+    let (mut cells, mut arrays, mut unmeasured) = (Vec::new(), Vec::new(), Vec::new());
+    let mut epsilon = f64::NAN;
+    let all = targets.len() * methods.len();
+    let mut number = 0;
+    for (name, target) in targets {
+        let mut done: Vec<(Method, Trained)> = Vec::new();
+        for method in methods {
+            number += 1;
+            progress::note(&format!("{number} of {all}: {} on {name}", method.name));
+            let path = models.join(format!("{name}-{}.safetensors", method.name));
+            let measured = method
+                .train(target, name, budget, seed, &done)
+                .and_then(|trained| {
+                    trained
+                        .checkpoint(method.name, name, budget.training_steps)?
+                        .write(&path)?;
+                    let measured = cell::measure(&trained, method, target, name, budget, seed)?;
+                    Ok((trained, measured))
+                });
+            match measured {
+                Ok((trained, (cell, array))) => {
+                    epsilon = trained.model.schedule.epsilon();
+                    cells.push(cell);
+                    arrays.push(array);
+                    done.push((*method, trained));
+                }
+                Err(error) if progress::interrupted() => return Err(error),
+                // One method that diverges says nothing of the others.
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    progress::note(&format!("{} on {name}: {reason}", method.name));
+                    unmeasured.push(Unmeasured {
+                        target: name.clone(),
+                        method: method.name.into(),
+                        reason,
+                    });
+                }
+            }
+        }
+    }
+    if let (true, Some(first)) = (cells.is_empty(), unmeasured.first()) {
+        bail!(
+            "nothing could be measured; {} on {}: {}",
+            first.method,
+            first.target,
+            first.reason
+        );
+    }
+    Ok(Measured {
+        cells,
+        arrays,
+        unmeasured,
+        epsilon,
+    })
+}
+
 fn write(
     record: &SuiteRecord,
     targets: &[(String, Target)],
     arrays: &[CellArrays],
-    out: &std::path::Path,
+    out: &Path,
 ) -> Result<()> {
     let page = page::suite(record, targets, arrays);
     write_atomically(&out.join("verify.html"), page.as_bytes())?;
@@ -300,4 +369,45 @@ fn command(arguments: &VerifyArguments) -> String {
         text += &format!(" --samples {samples}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_that_diverges_does_not_end_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let targets = chosen_targets(&["circle".into()]).unwrap();
+        let budget = Budget::of(BudgetKind::Tiny);
+        let methods = [Method::named("scallop").unwrap()];
+        let wild = Budget {
+            learning_rate: 1e12,
+            training_steps: 400,
+            ..budget.clone()
+        };
+        let error = measure(&methods, &targets, &wild, 1, directory.path())
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("scallop on circle") && error.contains("diverged"),
+            "{error}"
+        );
+        let mut broken = methods[0];
+        broken.settings = &["training.learning_rate=1e12", "training.steps=400"];
+        broken.name = "broken";
+        let found = measure(
+            &[broken, methods[0]],
+            &targets,
+            &budget,
+            1,
+            directory.path(),
+        )
+        .unwrap();
+        assert_eq!((found.cells.len(), found.unmeasured.len()), (1, 1));
+        assert_eq!(found.cells[0].method, "scallop");
+        let missing = &found.unmeasured[0];
+        assert!(missing.method == "broken" && missing.reason.contains("diverged"));
+    }
 }

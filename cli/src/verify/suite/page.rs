@@ -114,10 +114,15 @@ fn matrix(record: &SuiteRecord) -> String {
         }
         rows += "</tr>\n";
     }
+    let missing: String = record
+        .unmeasured
+        .iter()
+        .map(|missing| format!("<br>{}", escape(&missing.sentence())))
+        .collect();
     format!(
         "<section>\n<h2>Verdicts</h2>\n<table class=\"matrix\"><thead><tr><th></th>{head}</tr></thead><tbody>\n{rows}</tbody></table>\n\
          <figcaption>Is the log-density that a method reports the exact one of its own model? Bias ± spread of reported − exact log q in nats, \
-         and the share of the effective samples that weights keep. {}</figcaption>\n</section>",
+         and the share of the effective samples that weights keep. {}{missing}</figcaption>\n</section>",
         escape(&record.thresholds)
     )
 }

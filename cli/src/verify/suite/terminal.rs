@@ -2,8 +2,8 @@
 
 use super::super::terminal::{Ink, paragraph, table};
 use super::super::verdict::with_interval;
-use super::SuiteRecord;
 use super::cell::Cell;
+use super::{SuiteRecord, Unmeasured};
 use crate::progress::duration;
 use crate::report::svg::number;
 
@@ -83,6 +83,9 @@ pub(super) fn suite(record: &SuiteRecord, colours: bool) -> String {
         ];
         text += &table(&heads, &rows, 1, &ink);
     }
+    for missing in &record.unmeasured {
+        text += &format!("\n  {}\n", paragraph(&missing.sentence(), 2));
+    }
     let reading = "bias, spread and rank correlation: reported against exact log q of the model, then against log p of the data, \
                    nats. KL(data‖model): sum over 100 × 100 points of [−2, 2]², the model's density there by inverting its map; \
                    KL(model‖data): mean over the model's samples. there and back: how far the network misses the start of a \
@@ -104,6 +107,16 @@ pub(super) fn targets(record: &SuiteRecord) -> Vec<String> {
         }
     }
     names
+}
+
+impl Unmeasured {
+    /// What is missing, and why.
+    pub(super) fn sentence(&self) -> String {
+        format!(
+            "{} on {} was not measured: {}",
+            self.method, self.target, self.reason
+        )
+    }
 }
 
 /// The verdict in words, with the trap named.

@@ -60,33 +60,47 @@ fn scatter<T: Real, const N: usize>(
     }
 }
 
+/// The energy of all terms of one kind, one per lane; subtracts their gradients from `f`. `term` gets the number of the first of
+/// a vector's terms and gives their energies and gradients.
+#[inline(always)]
+fn each<L: Lanes, const N: usize>(
+    atoms: &[Vec<u32>; N],
+    count: usize,
+    f: &mut [L::Scalar],
+    term: impl Fn(usize) -> (L, [V3<L>; N]),
+) -> f64 {
+    let zero = L::Scalar::from_f64(0.0);
+    let mut energy = WideSum::<L>::default();
+    for first in (0..count).step_by(L::Scalar::VIRTUAL_WIDTH) {
+        let mut gradients: Gradients<L::Scalar, N> = [[[zero; WIDEST]; 3]; N];
+        for number in 0..VirtualSum::<L>::PARTS {
+            let lane = number * L::WIDTH;
+            let (energies, of_atoms) = term(first + lane);
+            energy.sum.add(number, energies);
+            for (to, gradient) in gradients.iter_mut().zip(of_atoms) {
+                put(gradient, to, lane);
+            }
+        }
+        energy.end_block();
+        scatter(&gradients, atoms, first, count, f);
+    }
+    energy.total()
+}
+
 #[inline(always)]
 pub(super) fn bonds<L: Lanes>(
     terms: &Terms<L::Scalar, 2>,
     x: &[L::Scalar],
     f: &mut [L::Scalar],
 ) -> f64 {
-    let zero = L::Scalar::from_f64(0.0);
-    let mut energy = WideSum::<L>::default();
-    let mut first = 0;
-    while first < terms.count {
-        let mut gradients: Gradients<L::Scalar, 2> = [[[zero; WIDEST]; 3]; 2];
-        for number in 0..VirtualSum::<L>::PARTS {
-            let lane = number * L::WIDTH;
-            let from = first + lane;
-            let [i, j] = &terms.atoms;
-            let d = gather::<L>(x, i, from).minus(gather(x, j, from));
-            let (stretching, gradient) =
-                bonded::bond(d, terms.rest.lanes(from), part(&terms.force_constant, from));
-            energy.sum.add(number, stretching);
-            put(gradient, &mut gradients[0], lane);
-            put(gradient.times(L::constant(-1.0)), &mut gradients[1], lane);
-        }
-        energy.end_block();
-        scatter(&gradients, &terms.atoms, first, terms.count, f);
-        first += L::Scalar::VIRTUAL_WIDTH;
-    }
-    energy.total()
+    let [i, j] = &terms.atoms;
+    each(&terms.atoms, terms.count, f, |from| {
+        let d = gather::<L>(x, i, from).minus(gather(x, j, from));
+        let (stretching, gradient) =
+            bonded::bond(d, terms.rest.lanes(from), part(&terms.force_constant, from));
+        let back = gradient.times(L::constant(-1.0));
+        (stretching, [gradient, back])
+    })
 }
 
 #[inline(always)]
@@ -95,38 +109,15 @@ pub(super) fn angles<L: Lanes>(
     x: &[L::Scalar],
     f: &mut [L::Scalar],
 ) -> f64 {
-    let zero = L::Scalar::from_f64(0.0);
-    let mut energy = WideSum::<L>::default();
-    let mut first = 0;
-    while first < terms.count {
-        let mut gradients: Gradients<L::Scalar, 3> = [[[zero; WIDEST]; 3]; 3];
-        for number in 0..VirtualSum::<L>::PARTS {
-            let lane = number * L::WIDTH;
-            let from = first + lane;
-            let [i, j, k] = &terms.atoms;
-            let vertex = gather::<L>(x, j, from);
-            let u = gather::<L>(x, i, from).minus(vertex);
-            let v = gather::<L>(x, k, from).minus(vertex);
-            let (bending, gu, gv) = bonded::angle(
-                u,
-                v,
-                terms.rest.lanes(from),
-                part(&terms.force_constant, from),
-            );
-            energy.sum.add(number, bending);
-            put(gu, &mut gradients[0], lane);
-            put(
-                gu.plus(gv).times(L::constant(-1.0)),
-                &mut gradients[1],
-                lane,
-            );
-            put(gv, &mut gradients[2], lane);
-        }
-        energy.end_block();
-        scatter(&gradients, &terms.atoms, first, terms.count, f);
-        first += L::Scalar::VIRTUAL_WIDTH;
-    }
-    energy.total()
+    let [i, j, k] = &terms.atoms;
+    each(&terms.atoms, terms.count, f, |from| {
+        let vertex = gather::<L>(x, j, from);
+        let u = gather::<L>(x, i, from).minus(vertex);
+        let v = gather::<L>(x, k, from).minus(vertex);
+        let (rest, constant) = (terms.rest.lanes(from), part(&terms.force_constant, from));
+        let (bending, gu, gv) = bonded::angle(u, v, rest, constant);
+        (bending, [gu, gu.plus(gv).times(L::constant(-1.0)), gv])
+    })
 }
 
 #[inline(always)]
@@ -135,36 +126,23 @@ pub(super) fn torsions<L: Lanes>(
     x: &[L::Scalar],
     f: &mut [L::Scalar],
 ) -> f64 {
-    let zero = L::Scalar::from_f64(0.0);
     let width = L::Scalar::VIRTUAL_WIDTH;
-    let mut energy = WideSum::<L>::default();
-    for block in 0..terms.count.div_ceil(width) {
-        let first = block * width;
+    let [i, j, k, l] = &terms.atoms;
+    each(&terms.atoms, terms.count, f, |from| {
+        let (block, lane) = (from / width, from % width);
         let harmonics = &terms.harmonics[terms.starts[block]..terms.starts[block + 1]];
-        let mut gradients: Gradients<L::Scalar, 4> = [[[zero; WIDEST]; 3]; 4];
-        for number in 0..VirtualSum::<L>::PARTS {
-            let lane = number * L::WIDTH;
-            let from = first + lane;
-            let [i, j, k, l] = &terms.atoms;
-            let dihedral = Dihedral::<L>::new([
-                gather(x, i, from),
-                gather(x, j, from),
-                gather(x, k, from),
-                gather(x, l, from),
-            ]);
-            let mut series = Series::new(&dihedral, part(&terms.constant, from));
-            for harmonic in harmonics.chunks_exact(2 * width) {
-                series.add::<true>(part(harmonic, lane), part(harmonic, width + lane));
-            }
-            energy.sum.add(number, series.energy);
-            for (to, gradient) in gradients.iter_mut().zip(dihedral.gradients(series.slope)) {
-                put(gradient, to, lane);
-            }
+        let dihedral = Dihedral::<L>::new([
+            gather(x, i, from),
+            gather(x, j, from),
+            gather(x, k, from),
+            gather(x, l, from),
+        ]);
+        let mut series = Series::new(&dihedral, part(&terms.constant, from));
+        for harmonic in harmonics.chunks_exact(2 * width) {
+            series.add::<true>(part(harmonic, lane), part(harmonic, width + lane));
         }
-        energy.end_block();
-        scatter(&gradients, &terms.atoms, first, terms.count, f);
-    }
-    energy.total()
+        (series.energy, dihedral.gradients(series.slope))
+    })
 }
 
 /// Direct interaction of the pairs three bonds apart.
@@ -175,31 +153,18 @@ pub(super) fn scaled_pairs<L: Lanes>(
     x: &[L::Scalar],
     f: &mut [L::Scalar],
 ) -> f64 {
-    let zero = L::Scalar::from_f64(0.0);
     let (smallest, largest) = (L::splat(smallest_squared_distance), L::constant(1e24));
-    let mut energy = WideSum::<L>::default();
-    let mut first = 0;
-    while first < pairs.count {
-        let mut gradients: Gradients<L::Scalar, 2> = [[[zero; WIDEST]; 3]; 2];
-        for number in 0..VirtualSum::<L>::PARTS {
-            let lane = number * L::WIDTH;
-            let from = first + lane;
-            let [i, j] = &pairs.atoms;
-            let d = gather::<L>(x, i, from).minus(gather(x, j, from));
-            let squared = largest.min(smallest.max(d.dot(d)));
-            let (direct, slope) = direct::<L, true>(
-                pairs.charge.lanes(from),
-                part(&pairs.repulsion, from),
-                part(&pairs.attraction, from),
-                squared.rsqrt(),
-            );
-            energy.sum.add(number, direct);
-            put(d.times(slope), &mut gradients[0], lane);
-            put(d.times(L::zero() - slope), &mut gradients[1], lane);
-        }
-        energy.end_block();
-        scatter(&gradients, &pairs.atoms, first, pairs.count, f);
-        first += L::Scalar::VIRTUAL_WIDTH;
-    }
-    energy.total()
+    let [i, j] = &pairs.atoms;
+    each(&pairs.atoms, pairs.count, f, |from| {
+        let d = gather::<L>(x, i, from).minus(gather(x, j, from));
+        let squared = largest.min(smallest.max(d.dot(d)));
+        let (direct, slope) = direct::<L, true>(
+            pairs.charge.lanes(from),
+            part(&pairs.repulsion, from),
+            part(&pairs.attraction, from),
+            squared.rsqrt(),
+        );
+        let back = d.times(L::zero() - slope);
+        (direct, [d.times(slope), back])
+    })
 }
