@@ -33,8 +33,8 @@ const POOLED: f64 = 4.0;
 const BARRIER: f64 = 1.0;
 /// Most regions, the most populated ones.
 const MOST_REGIONS: usize = 8;
-/// Fewest samples that must hold a mean for it to be judged.
-pub const FEWEST_EFFECTIVE: f64 = 20.0;
+/// Fewest samples that must hold a mean for it to be judged. Ratios have heavy tails: of fewer, the mean lies low and its error does not show it.
+pub const FEWEST_EFFECTIVE: f64 = 100.0;
 
 /// An estimate with its standard error; `null` where it could not be made.
 #[derive(Clone, Copy, Debug, Serialize)]

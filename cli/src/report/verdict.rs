@@ -183,7 +183,10 @@ fn normalisation(summary: &Summary) -> Option<Statement> {
     let is_off = far(&worst.exact) > OFF;
     let mut text = format!(
         "Exact likelihoods integrate to one {} in {} of {total} regions of the reference (largest deviation {} nats",
-        if is_off { "except" } else { "within errors" },
+        match is_off {
+            true => "except".to_owned(),
+            false => format!("within {OFF} standard errors"),
+        },
         match is_off {
             true => judged.iter().filter(|r| far(&r.exact) > OFF).count(),
             false => judged.len(),

@@ -261,10 +261,13 @@ pub(super) fn step_counts(record: &Record) -> Figure {
                 kept.finish("Share of the effective samples that reported weights keep"),
             ),
         ],
-        caption: "Boxes as above. Bars are the share of the effective samples that is left when weights use the reported \
-                  log-density, with its 95 % interval over what was drawn; the dashed lines are thresholds of the verdict. A map trained within \
-                  the steps of its own schedule never learned the longer steps of fewer evaluations."
-            .into(),
+        caption: format!(
+            "Boxes as above. Bars are the share of the effective samples that is left when weights use the reported \
+             log-density, with its 95 % interval over what was drawn; the dashed lines are thresholds of the verdict. Of {} samples \
+             each; the verdict's own {} may hold rarer errors. A map trained within the steps of its own schedule never learned the \
+             longer steps of fewer evaluations.",
+            rows[0].1.samples, m.gap.samples
+        ),
         legend: Vec::new(),
     }
 }

@@ -3,7 +3,7 @@
 use super::assessment::Judgement;
 use super::measure::Arrays;
 use super::statistics::{Comparison, Quantiles};
-use super::terminal::{criterion_rows, observable_rows};
+use super::terminal::{count_rows, criterion_rows, observable_rows};
 use super::verdict::{percent, with_interval};
 use super::{Record, figures};
 use crate::progress::duration;
@@ -189,31 +189,18 @@ fn tables(record: &Record) -> String {
             row("reported − flow", cells(&m.flow.reported_against_flow)),
         ],
     );
-    let counts: Vec<Vec<String>> = m
-        .step_counts
-        .iter()
-        .map(|other| {
-            let name = if other.deployed {
-                format!("{}, as deployed", other.steps)
-            } else {
-                other.steps.to_string()
-            };
-            let mut row = row(name, cells(&other.gap));
-            row.push(format!("{} %", number(100.0 * other.folded)));
-            row
-        })
-        .collect();
     let counts = table(
         "Reported − exact for other numbers of steps, nats",
         &[
             "steps",
+            "samples",
             "bias",
             "spread",
             "rank correlation",
             "weights keep",
             "folded",
         ],
-        &counts,
+        &count_rows(record),
     );
     let steps: Vec<Vec<String>> = m
         .steps

@@ -346,7 +346,7 @@ pub(super) fn observable_rows(assessment: &Assessment) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The deployed schedule, then other numbers of steps.
+/// The deployed schedule with all samples, then numbers of steps with the same samples for each, for the page as well.
 pub(super) fn count_rows(record: &Record) -> Vec<Vec<String>> {
     let m = &record.measurement;
     let deployed = m.steps.len();
@@ -363,12 +363,10 @@ pub(super) fn count_rows(record: &Record) -> Vec<Vec<String>> {
     };
     let share = m.folded_steps as f64 / (m.samples * deployed) as f64;
     let mut rows = vec![row(format!("{deployed}, as deployed"), &m.gap, share)];
-    rows.extend(
-        m.step_counts
-            .iter()
-            .filter(|other| !other.deployed)
-            .map(|other| row(other.steps.to_string(), &other.gap, other.folded)),
-    );
+    // One row with fewer samples would only repeat the first.
+    let compared = m.step_counts.iter().any(|other| !other.deployed);
+    let others = m.step_counts.iter().filter(|_| compared);
+    rows.extend(others.map(|other| row(other.steps.to_string(), &other.gap, other.folded)));
     rows
 }
 
