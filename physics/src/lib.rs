@@ -1,16 +1,13 @@
-//! Peptide topology, the native force field, dynamics, observables and metrics.
+//! Peptide topology, the native force field, dynamics and observables.
 
 pub mod batch;
 pub mod builder;
 pub mod chart;
 pub mod element;
 pub mod energy;
-pub mod ensemble;
 pub mod forcefield;
 pub mod langevin;
 mod linear;
-pub mod mbar;
-pub mod metrics;
 pub mod minimise;
 pub mod observables;
 pub mod pdb;

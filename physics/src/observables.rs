@@ -62,18 +62,6 @@ pub fn signed_volume(center: Point, a: Point, b: Point, c: Point) -> f64 {
     dot(sub(a, center), cross(sub(b, center), sub(c, center)))
 }
 
-/// An angle brought into [−π, π).
-pub fn wrap(angle: f64) -> f64 {
-    use std::f64::consts::{PI, TAU};
-    let wrapped = angle - TAU * ((angle + PI) / TAU).floor();
-    // Rounding can land exactly on the excluded end.
-    if wrapped >= PI {
-        wrapped - TAU
-    } else {
-        wrapped
-    }
-}
-
 /// The atoms bonded to each atom, ascending. Bonds that name an atom out of range are a caller's error and panic.
 pub fn neighbours(n_atoms: usize, bonds: &[[usize; 2]]) -> Vec<Vec<usize>> {
     let mut lists = vec![Vec::new(); n_atoms];
@@ -337,13 +325,5 @@ mod tests {
                 "reversal keeps a dihedral"
             );
         }
-    }
-
-    #[test]
-    fn wrap_is_half_open() {
-        use std::f64::consts::PI;
-        assert_eq!(wrap(PI), -PI);
-        assert!((wrap(7.0) - (7.0 - 2.0 * PI)).abs() < 1e-15);
-        assert!((wrap(-4.0) - (2.0 * PI - 4.0)).abs() < 1e-15);
     }
 }

@@ -7,12 +7,12 @@
 //!
 //! Every replica and every ladder has its own random stream: results depend on the seed, not on threads.
 
-use crate::ensemble::{Ensemble, Layout};
 use crate::langevin::{DynamicsError, Langevin, LangevinSettings, Replicas};
-use crate::mbar::MbarError;
 use crate::observables::dihedrals;
 use crate::system::{GAS_CONSTANT, System};
 use boltzmap_kernels::random::{Stream, StreamPosition};
+use boltzmap_statistics::ensemble::{Ensemble, Layout};
+use boltzmap_statistics::mbar::MbarError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Random numbers of the exchanges; the stream index is the ladder's.

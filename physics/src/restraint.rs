@@ -118,8 +118,9 @@ pub fn restrained_starts(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observables::{chirality, dihedrals, same_configuration, same_peptide_bonds, wrap};
+    use crate::observables::{chirality, dihedrals, same_configuration, same_peptide_bonds};
     use crate::{ForceField, build_sequence};
+    use boltzmap_statistics::angle::wrap;
 
     #[test]
     fn turning_changes_one_dihedral_only() {

@@ -6,16 +6,16 @@
 //! Neighbouring windows may exchange conformations (Sugita, Kitao, Okamoto, J. Chem. Phys. 113, 6042 (2000)). What is slow in one window, such
 //! as the other dihedral on top of a barrier, then relaxes in another on the way.
 
-use crate::ensemble::{Ensemble, Layout, Undetermined};
 use crate::langevin::Replicas;
-use crate::mbar::MbarError;
-use crate::metrics::jackknife::Estimate;
-use crate::metrics::statistical_inefficiency;
-use crate::observables::wrap;
 use crate::replica_exchange::ExchangeCount;
 use crate::restraint::Bias;
 use crate::system::GAS_CONSTANT;
 use boltzmap_kernels::random::Stream;
+use boltzmap_statistics::angle::wrap;
+use boltzmap_statistics::ensemble::{Ensemble, Layout, Undetermined};
+use boltzmap_statistics::jackknife::Estimate;
+use boltzmap_statistics::mbar::MbarError;
+use boltzmap_statistics::statistical_inefficiency;
 use rayon::prelude::*;
 
 /// Random numbers of the exchanges; the stream index is the step.

@@ -232,7 +232,10 @@ fn zmatrix_round_trip_of_coordinates() {
             matrix.to_cartesian(&q, &mut frame);
             matrix.to_internal(&frame, &mut back).unwrap();
             for (a, b) in q.iter().zip(&back) {
-                assert!(observables::wrap(a - b).abs() < 1e-12, "{a} {b}");
+                assert!(
+                    boltzmap_statistics::angle::wrap(a - b).abs() < 1e-12,
+                    "{a} {b}"
+                );
             }
         }
     }

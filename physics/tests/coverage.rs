@@ -2,15 +2,15 @@
 //! estimators that `boltzmap umbrella` and `boltzmap remd` use.
 
 use boltzmap_kernels::random::Stream;
-use boltzmap_physics::ensemble::Undetermined;
-use boltzmap_physics::mbar::{Mbar, MbarErrors};
-use boltzmap_physics::metrics::free_energy::{delta_f_grouped, is_positive_state};
-use boltzmap_physics::metrics::jackknife::{Estimate, ONE_SIGMA};
-use boltzmap_physics::metrics::statistical_inefficiency;
-use boltzmap_physics::observables::wrap;
 use boltzmap_physics::replica_exchange::ReplicaExchangeTrajectory;
 use boltzmap_physics::system::GAS_CONSTANT;
 use boltzmap_physics::umbrella::{Analysis, Windows};
+use boltzmap_statistics::angle::wrap;
+use boltzmap_statistics::ensemble::Undetermined;
+use boltzmap_statistics::free_energy::{delta_f_grouped, is_positive_state};
+use boltzmap_statistics::jackknife::{Estimate, ONE_SIGMA};
+use boltzmap_statistics::mbar::{Mbar, MbarErrors};
+use boltzmap_statistics::statistical_inefficiency;
 use rayon::prelude::*;
 use std::f64::consts::{PI, TAU};
 

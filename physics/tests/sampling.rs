@@ -1,10 +1,11 @@
 //! Dynamics and umbrella sampling against distributions known in closed form.
 
 use boltzmap_physics::langevin::{Langevin, LangevinSettings};
-use boltzmap_physics::metrics::statistical_inefficiency;
-use boltzmap_physics::observables::{dihedrals, wrap};
+use boltzmap_physics::observables::dihedrals;
 use boltzmap_physics::system::{Bond, GAS_CONSTANT, System, Torsion};
 use boltzmap_physics::umbrella::{Analysis, Windows};
+use boltzmap_statistics::angle::wrap;
+use boltzmap_statistics::statistical_inefficiency;
 
 /// Four heavy atoms with stiff bonds at right angles, held by bonds between neighbours and next neighbours, and a torsion: the
 /// dihedral's distribution is exp(−E(φ)/RT) to the stiffness of the bonds.

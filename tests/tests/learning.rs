@@ -11,7 +11,7 @@ use boltzmap_models::schedule::Schedule;
 use boltzmap_models::subspace::Subspace;
 use boltzmap_objectives::method::Method;
 use boltzmap_objectives::oracles::GaussianMixture;
-use boltzmap_physics::metrics;
+use boltzmap_statistics as statistics;
 
 use common::training::{Draws, config, trainer};
 
@@ -112,7 +112,7 @@ fn train_and_judge(seed: u64, steps: u64) -> Quality {
             .map(|(head, exact)| (head - exact).abs())
             .sum::<f64>()
             / n,
-        ess: metrics::ess(&log_weights),
+        ess: statistics::ess(&log_weights),
         mean_weight: (mean, (squares / n / n).sqrt()),
     }
 }

@@ -20,7 +20,7 @@ use boltzmap_objectives::interpolant::Interpolant;
 use boltzmap_objectives::method::{F2d2, Instantiation, Method, ProbeDistribution};
 use boltzmap_objectives::oracles::GaussianMixture;
 use boltzmap_objectives::schedule::WarmupCosine;
-use boltzmap_physics::metrics;
+use boltzmap_statistics as statistics;
 
 use common::training::{Draws, config, optimizer, trainer};
 
@@ -146,7 +146,7 @@ fn judge(states: &[f32], log_q: &[f64], end: f64) -> (f64, f64) {
     let divergence = -log_weights.iter().sum::<f64>() / log_weights.len() as f64;
     log_weights.sort_by(f64::total_cmp);
     log_weights.truncate(log_weights.len() * 99 / 100);
-    (divergence, metrics::ess(&log_weights))
+    (divergence, statistics::ess(&log_weights))
 }
 
 /// An untrained map has KL 1.7 nats and ESS 0.34 (of all weights), and FALCON's head, which nothing trains, is off by 1.1

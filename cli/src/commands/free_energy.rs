@@ -1,9 +1,9 @@
 //! What `remd` and `umbrella` say of free energies between basins of φ: which state is meant, and how sure it is.
 
-use boltzmap_physics::ensemble::Undetermined;
-use boltzmap_physics::metrics::free_energy::is_positive_state;
-use boltzmap_physics::metrics::jackknife::Estimate;
 use boltzmap_physics::observables::chirality;
+use boltzmap_statistics::ensemble::Undetermined;
+use boltzmap_statistics::free_energy::is_positive_state;
+use boltzmap_statistics::jackknife::Estimate;
 use serde_json::{Value, json};
 
 use crate::molecule::Molecule;

@@ -16,7 +16,7 @@ use boltzmap_models::continuous_flow::ContinuousFlow;
 use boltzmap_models::control::Control;
 use boltzmap_models::inverse::{InverseOptions, Inverter};
 use boltzmap_models::schedule::Schedule;
-use boltzmap_physics::metrics;
+use boltzmap_statistics as statistics;
 
 use super::evaluate::mean_and_deviation;
 use super::frames::by_ladder;
@@ -47,11 +47,11 @@ pub struct Coverage {
 /// What frames and samples say together, with errors.
 #[derive(Clone, Copy, Debug)]
 pub struct Foretold {
-    /// [`metrics::ess_from_target`].
+    /// [`statistics::ess_from_target`].
     pub ess: f64,
     /// Its standard error.
     pub ess_error: f64,
-    /// [`metrics::share_seen`].
+    /// [`statistics::share_seen`].
     pub seen: f64,
     /// Its standard error.
     pub seen_error: f64,
@@ -121,7 +121,7 @@ impl Coverage {
     /// The effective sample size and the share of the proposal that the frames see, given the `log_weights` of samples. Errors by a bootstrap
     /// over samples and whole ladders of frames; NaN with one ladder.
     pub fn foretold(&self, log_weights: &[f64], replicates: usize, seed: u64) -> Foretold {
-        let mean = metrics::log_mean_weight(log_weights);
+        let mean = statistics::log_mean_weight(log_weights);
         let weights_of =
             |frames: Vec<usize>| frames.into_iter().map(|i| self.log_weights[i]).collect();
         let groups: Vec<Vec<f64>> = by_ladder(&self.ladders)
@@ -134,13 +134,13 @@ impl Coverage {
             let mut stream = Stream::new(seed, DOMAIN_BOOTSTRAP, replicate as u64);
             let mut pick = |n: usize| stream.below(n as u64) as usize;
             let drawn: Vec<f64> = (0..n).map(|_| log_weights[pick(n)]).collect();
-            let mean = metrics::log_mean_weight(&drawn);
+            let mean = statistics::log_mean_weight(&drawn);
             let frames: Vec<f64> = (0..count)
                 .flat_map(|_| &groups[pick(count)])
                 .copied()
                 .collect();
-            sizes.push(metrics::ess_from_target(mean, &frames));
-            shares.push(metrics::share_seen(mean, &frames));
+            sizes.push(statistics::ess_from_target(mean, &frames));
+            shares.push(statistics::share_seen(mean, &frames));
         }
         // Drawing from few groups with replacement understates their spread by (L − 1)/L; one group has none.
         let few = (count as f64 / (count as f64 - 1.0)).sqrt();
@@ -149,9 +149,9 @@ impl Coverage {
             false => f64::NAN,
         };
         Foretold {
-            ess: metrics::ess_from_target(mean, &self.log_weights),
+            ess: statistics::ess_from_target(mean, &self.log_weights),
             ess_error: error(&sizes),
-            seen: metrics::share_seen(mean, &self.log_weights),
+            seen: statistics::share_seen(mean, &self.log_weights),
             seen_error: error(&shares),
         }
     }

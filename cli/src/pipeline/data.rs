@@ -12,9 +12,9 @@
 use anyhow::{Result, ensure};
 use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::langevin::LangevinSettings;
-use boltzmap_physics::metrics::basins::Basin;
 use boltzmap_physics::minimise::{MinimiseSettings, minimise};
 use boltzmap_physics::replica_exchange::{ReplicaExchange, ReplicaExchangeSettings, RunEnd};
+use boltzmap_statistics::basins::Basin;
 
 use super::Stage;
 use super::frames::{self, Enrichment, ResidueBasin, Share, share, spread};

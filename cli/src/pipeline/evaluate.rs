@@ -10,7 +10,7 @@ pub use reference::ReferenceQuality;
 use std::time::Instant;
 
 use anyhow::Result;
-use boltzmap_physics::metrics::{self, Interval};
+use boltzmap_statistics::{self as statistics, Interval};
 
 use super::Stage;
 use super::coverage::Coverage;
@@ -192,11 +192,11 @@ impl FreeEnergies {
         let (mut by_head, mut difference) = (none, (f64::NAN, f64::NAN));
         if inputs.has_head {
             let head = inputs.head_weights(&inputs.chosen);
-            by_head = metrics::delta_f_interval(&phi, Some(&head), replicates, seed)?;
+            by_head = statistics::delta_f_interval(&phi, Some(&head), replicates, seed)?;
             if inputs.weights_from == "exact" {
                 let in_state: Vec<bool> = phi
                     .iter()
-                    .map(|&phi| metrics::free_energy::is_positive_state(phi))
+                    .map(|&phi| statistics::free_energy::is_positive_state(phi))
                     .collect();
                 difference = free_energy::head_minus_exact(
                     &in_state,
@@ -210,7 +210,7 @@ impl FreeEnergies {
         let reference = as_in_l(inputs.first_phi(&inputs.data.torus));
         let ladders = ladder_groups(&inputs.data.ladder);
         Ok(FreeEnergies {
-            reweighted: metrics::delta_f_interval(
+            reweighted: statistics::delta_f_interval(
                 &phi,
                 Some(&inputs.log_weights),
                 replicates,
@@ -218,7 +218,7 @@ impl FreeEnergies {
             )?,
             by_head,
             head_minus_exact: difference,
-            reference: metrics::delta_f_grouped(&reference, None, &ladders, replicates, seed)?,
+            reference: statistics::delta_f_grouped(&reference, None, &ladders, replicates, seed)?,
         })
     }
 }
@@ -244,7 +244,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     );
     let compared = reference.count().min(samples.count());
     let resampled: Vec<usize> =
-        metrics::resample_systematic(&inputs.log_weights, compared, seed ^ SEED_RESAMPLE)
+        statistics::resample_systematic(&inputs.log_weights, compared, seed ^ SEED_RESAMPLE)
             .unwrap_or_default()
             .into_iter()
             .map(|k| inputs.chosen[k])
@@ -265,7 +265,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     )?;
     let normalisation = audit_normalisation(&inputs, &reference, &second, &held_out, &coverage)?;
     let free_energies = FreeEnergies::measure(&inputs)?;
-    let normalised = metrics::normalised(&inputs.log_weights).unwrap_or_default();
+    let normalised = statistics::normalised(&inputs.log_weights).unwrap_or_default();
     let mut summary = summarise(&inputs, &distances, &coverage, &free_energies, &normalised)?;
     summary.reference = ReferenceQuality::measure(data, molecule, compared);
     summary.normalisation = normalisation;
@@ -286,7 +286,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
         reweighted: profile_band(&weighted_phi, &normalised, &single, replicates, seed),
         proposal: free_energy_profile(&phi, &[], PROFILE_BINS),
     };
-    let log_mean = metrics::log_mean_weight(&inputs.log_weights);
+    let log_mean = statistics::log_mean_weight(&inputs.log_weights);
     let relative = |values: &[f64]| values.iter().map(|v| v - log_mean).collect::<Vec<f64>>();
     let shown = reference.thinned(compared);
     let audited = samples.audited();
@@ -390,7 +390,7 @@ fn summarise(
         samples.log_weights(&samples.log_q_exact, &audited, molecule.thermal_energy);
     let ess_of = |log_weights: &[f64]| match log_weights.is_empty() {
         true => f64::NAN,
-        false => metrics::ess(log_weights),
+        false => statistics::ess(log_weights),
     };
     let ess_by_head = |which: &[usize]| match inputs.has_head {
         true => ess_of(&inputs.head_weights(which)),
@@ -398,7 +398,7 @@ fn summarise(
     };
     let foretold = coverage.foretold(&inputs.log_weights, replicates, config.seed);
     let head = match inputs.has_head {
-        true => metrics::normalised(&inputs.head_weights(&inputs.chosen)).unwrap_or_default(),
+        true => statistics::normalised(&inputs.head_weights(&inputs.chosen)).unwrap_or_default(),
         false => Vec::new(),
     };
     let weighted_torus = inputs.torus_of(&inputs.chosen);
@@ -429,10 +429,10 @@ fn summarise(
         ess_head: ess_by_head(&all),
         ess_head_audited: ess_by_head(&audited),
         ess_exact: ess_of(&exact_weights),
-        ess_exact_clipped: metrics::clip(&exact_weights, CLIPPED).ess,
+        ess_exact_clipped: statistics::clip(&exact_weights, CLIPPED).ess,
         n_traced: coverage.count(),
         n_unreached: coverage.unreached(),
-        heavy_share: coverage.heavy_share(metrics::log_mean_weight(&inputs.log_weights)),
+        heavy_share: coverage.heavy_share(statistics::log_mean_weight(&inputs.log_weights)),
         ess_reference: foretold.ess,
         ess_reference_error: foretold.ess_error,
         proposal_seen: foretold.seen,

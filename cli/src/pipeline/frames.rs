@@ -2,7 +2,7 @@
 //! frames of which rare basins have a least share.
 
 use boltzmap_kernels::random::Stream;
-use boltzmap_physics::metrics::basins::{self, Basin};
+use boltzmap_statistics::basins::{self, Basin};
 
 /// Stream domain of the choice of frames.
 const DOMAIN_FRAMES: u64 = 0x6672_616d_6573;

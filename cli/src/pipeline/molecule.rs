@@ -1,10 +1,10 @@
 //! The molecule of a run, with what its observables need.
 
 use anyhow::{Result, ensure};
-use boltzmap_physics::metrics::free_energy::is_positive_state;
 use boltzmap_physics::observables::{self, Backbone};
 use boltzmap_physics::system::{GAS_CONSTANT, System};
 use boltzmap_physics::topology::Topology;
+use boltzmap_statistics::free_energy::is_positive_state;
 
 use crate::config::Config;
 use crate::molecule;

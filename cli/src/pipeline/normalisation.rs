@@ -8,9 +8,9 @@
 
 use anyhow::Result;
 use boltzmap_kernels::random::Stream;
-use boltzmap_physics::metrics::basins;
-use boltzmap_physics::metrics::gaussian::{Gaussian, LogMean, Scatter};
-use boltzmap_physics::metrics::{self, log_sum_exp, normalised};
+use boltzmap_statistics::basins;
+use boltzmap_statistics::gaussian::{Gaussian, LogMean, Scatter};
+use boltzmap_statistics::{self as statistics, log_sum_exp, normalised};
 use serde::Serialize;
 
 use super::frames::by_ladder;
@@ -382,7 +382,7 @@ pub fn log_mean_over_ladders(values: &[f64], ladders: &[i64]) -> Estimate {
         })
         .sum();
     Estimate {
-        value: metrics::log_mean_weight(values),
+        value: statistics::log_mean_weight(values),
         // A single ladder has nothing to differ from.
         standard_error: match groups.len() {
             1 => f64::NAN,

@@ -25,8 +25,8 @@ use boltzmap_models::guidance::GuidedSampler;
 use boltzmap_models::ode::Tolerances;
 use boltzmap_models::schedule::Schedule;
 use boltzmap_physics::batch::BatchEvaluator;
-use boltzmap_physics::metrics;
 use boltzmap_physics::rotations;
+use boltzmap_statistics as statistics;
 use rayon::prelude::*;
 
 use super::Stage;
@@ -529,7 +529,7 @@ pub fn sample(run: &RunDir, config: &Config) -> Result<()> {
         settings: Some(Stage::Sample.settings(config)),
     };
     let (chosen, log_weights, _) = weights(&samples, molecule.thermal_energy);
-    let normalised = metrics::normalised(&log_weights);
+    let normalised = statistics::normalised(&log_weights);
     ensure!(
         normalised.is_some(),
         "no sample has a positive weight, for none has a finite energy; {}",

@@ -19,7 +19,7 @@
 //! 1 − 0.05/K, so that an interval misses at any look at most one time in twenty. Intervals of m observables share theirs: 1 − 0.05/(K m).
 
 use anyhow::Result;
-use boltzmap_physics::metrics::{binomial_interval, weighted_average};
+use boltzmap_statistics::{binomial_interval, weighted_average};
 use serde::Serialize;
 
 use super::criteria::{BIAS_GOOD, Criterion, Level, not_finite, size, under_the_proposal};

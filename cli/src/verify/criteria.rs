@@ -1,6 +1,6 @@
 //! Quantities of the gap reported − exact log q, as averages under the proposal, and the thresholds that they are judged by.
 
-use boltzmap_physics::metrics::{binomial_cumulative, binomial_interval};
+use boltzmap_statistics::{binomial_cumulative, binomial_interval};
 use serde::Serialize;
 
 use super::statistics::{Estimate, bootstrap, quantile, sorted};

@@ -3,7 +3,7 @@
 //! the largest [`RARE`] of such ratios out, as the verdict does throughout, and the values of all samples stand beside it.
 
 use anyhow::{Context, Result};
-use boltzmap_physics::metrics::{
+use boltzmap_statistics::{
     Difference, difference_of_averages, difference_of_free_energies, effective_sample_size,
     retained_share, weighted_average,
 };

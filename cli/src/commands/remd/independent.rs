@@ -3,8 +3,8 @@
 //! Of every torsion twice, from autocorrelation along the ladders and from how much the ladders' means differ. Of each the least over the
 //! sine and the cosine and, of φ, whether it lies in the state that ΔF is about: the last is slow where the others are not.
 
-use boltzmap_physics::metrics::IndependentValues;
 use boltzmap_physics::replica_exchange::ReplicaExchangeTrajectory;
+use boltzmap_statistics::IndependentValues;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 

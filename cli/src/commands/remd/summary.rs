@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use boltzmap_physics::metrics::jackknife::Estimate;
-use boltzmap_physics::metrics::{self, IndependentValues};
 use boltzmap_physics::observables;
 use boltzmap_physics::replica_exchange::{
     ReplicaExchange, ReplicaExchangeState, ReplicaExchangeTrajectory,
 };
 use boltzmap_physics::system::GAS_CONSTANT;
+use boltzmap_statistics::jackknife::Estimate;
+use boltzmap_statistics::{self as statistics, IndependentValues};
 use serde_json::{Map, Value, json};
 
 use super::Written;
@@ -316,12 +316,12 @@ fn floors(
     let dimension = angles[0].len() / count;
     let torsions = match dimension {
         0 => Value::Null,
-        _ => json!(metrics::t_w2(&angles[0], &angles[1], dimension)?.distance),
+        _ => json!(statistics::t_w2(&angles[0], &angles[1], dimension)?.distance),
     };
     Ok(json!({
         "of": set.name,
         "frames_of_each_half": count,
-        "energy_kt": metrics::e_w2(&energies[0], &energies[1])?,
+        "energy_kt": statistics::e_w2(&energies[0], &energies[1])?,
         "torsions_rad": torsions,
         "torsions": dimension,
     }))

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use boltzmap_physics::batch::BatchEvaluator;
-use boltzmap_physics::metrics;
+use boltzmap_statistics as statistics;
 
 use super::super::frames::spread;
 use super::super::molecule::Molecule;
@@ -77,8 +77,8 @@ impl Compared {
     /// E-W2 (kT) and T-W2 (rad) between two sets.
     fn distances(&self, other: &Compared) -> Result<(f64, f64)> {
         progress::check_interrupt()?;
-        let energy = metrics::e_w2(&self.energy_kt, &other.energy_kt)?;
-        let torus = metrics::t_w2(&self.torus, &other.torus, self.dimension)?;
+        let energy = statistics::e_w2(&self.energy_kt, &other.energy_kt)?;
+        let torus = statistics::t_w2(&self.torus, &other.torus, self.dimension)?;
         Ok((energy, torus.distance))
     }
 }
@@ -108,7 +108,7 @@ impl Distances {
         let (_, torsions) = proposal
             .rows(&inside[..inside.len().min(PROPOSAL_POINTS)])
             .distances(&reference.thinned(PROPOSAL_POINTS))?;
-        let energies = metrics::e_w2(&proposal.rows(inside).energy_kt, &part.energy_kt)?;
+        let energies = statistics::e_w2(&proposal.rows(inside).energy_kt, &part.energy_kt)?;
         Ok(Distances {
             reweighted: proposal.rows(resampled).distances(&part)?,
             proposal: (energies, torsions),

@@ -1,7 +1,7 @@
 //! ΔF and the shares of basins by exact likelihoods, by the head and by the reference.
 
 use boltzmap_kernels::random::Stream;
-use boltzmap_physics::metrics::{self, Interval};
+use boltzmap_statistics::{self as statistics, Interval};
 use serde::Serialize;
 
 use super::super::data::Data;
@@ -34,7 +34,8 @@ pub(super) fn head_minus_exact(
     replicates: usize,
     seed: u64,
 ) -> (f64, f64) {
-    let (Some(exact), Some(head)) = (metrics::normalised(exact), metrics::normalised(head)) else {
+    let (Some(exact), Some(head)) = (statistics::normalised(exact), statistics::normalised(head))
+    else {
         return (f64::NAN, f64::NAN);
     };
     // Masses of the state and of the rest by exact weights, and by the head's.

@@ -1,6 +1,6 @@
 //! How much the reference dynamics knows: independent values of every torsion, and how the replicas exchanged.
 
-use boltzmap_physics::metrics::IndependentValues;
+use boltzmap_statistics::IndependentValues;
 use serde::{Serialize, Serializer};
 
 use super::super::data::Data;

@@ -1,11 +1,17 @@
-//! Metrics of weighted samples. See each module for definitions; energies and free energies here are in units of kT.
+//! Statistics of weighted and of correlated samples: importance weights, distances, free energies and their errors, MBAR.
+//!
+//! Nothing here knows of molecules or networks. Energies and free energies are in units of kT.
 
+pub mod angle;
 pub mod basins;
 pub mod comparison;
+pub mod ensemble;
 pub mod free_energy;
 pub mod gaussian;
 pub mod independent;
 pub mod jackknife;
+mod linear;
+pub mod mbar;
 pub mod transport;
 pub mod wasserstein;
 pub mod weights;

@@ -2,7 +2,7 @@
 
 use std::f64::consts::{PI, TAU};
 
-use crate::observables::wrap;
+use crate::angle::wrap;
 
 /// Cells of the circle.
 const CELLS: usize = 360;

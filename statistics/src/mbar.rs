@@ -2,7 +2,7 @@
 //! from samples of all of them.
 
 use crate::linear::PositiveDefinite;
-use crate::metrics::weights::log_sum_exp;
+use crate::weights::log_sum_exp;
 use boltzmap_kernels::gemm::{GemmShape, gemm};
 use rayon::prelude::*;
 

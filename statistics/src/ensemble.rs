@@ -6,9 +6,9 @@
 //! between states, and with coordinates that nobody watches, all count then, which errors from the correlation time of a watched coordinate
 //! in one state do not see.
 
+use crate::jackknife::{self, Estimate, jackknife};
 use crate::mbar::{Mbar, MbarError, MbarErrors};
-use crate::metrics::jackknife::{self, Estimate, jackknife};
-use crate::metrics::weights::log_sum_exp;
+use crate::weights::log_sum_exp;
 
 /// Overlap of neighbouring states below which their free energies have no connection.
 const LEAST_OVERLAP: f64 = 1e-3;

@@ -179,7 +179,7 @@ pub fn phi_profile(
     bins: usize,
 ) -> Result<Vec<f64>, MetricError> {
     use std::f64::consts::PI;
-    let wrapped: Vec<f64> = phi.iter().map(|&v| crate::observables::wrap(v)).collect();
+    let wrapped: Vec<f64> = phi.iter().map(|&v| crate::angle::wrap(v)).collect();
     let shares = histogram(&wrapped, log_weights, -PI, PI, bins)?;
     let top = shares.iter().copied().fold(0.0, f64::max);
     Ok(shares.iter().map(|s| -(s / top).ln()).collect())
