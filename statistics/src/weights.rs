@@ -106,10 +106,15 @@ const RESAMPLE: u64 = 0x7265_7361;
 /// Systematic resampling: `count` indices in ascending order, index i as often as `count`·w_i rounded up or down.
 ///
 /// One uniform number u places the points (k + u)/count on the cumulated weights: unbiased, and of less variance than multinomial draws.
-/// `None` when no weight is positive or one is NaN or +∞.
-pub fn resample_systematic(log_weights: &[f64], count: usize, seed: u64) -> Option<Vec<usize>> {
+/// `occasion` tells times of resampling with one seed apart. `None` when no weight is positive or one is NaN or +∞.
+pub fn resample_systematic(
+    log_weights: &[f64],
+    count: usize,
+    seed: u64,
+    occasion: u64,
+) -> Option<Vec<usize>> {
     let weights = normalised(log_weights)?;
-    let offset = Stream::new(seed, RESAMPLE, 0).uniform();
+    let offset = Stream::new(seed, RESAMPLE, occasion).uniform();
     let mut indices = Vec::with_capacity(count);
     // Cumulated by index, so that rounding can lose nothing at the end: the last positive weight takes what is left.
     let last = weights.iter().rposition(|&w| w > 0.0)?;
@@ -136,7 +141,7 @@ mod tests {
         let mut mean = vec![0.0; 50];
         let expected: Vec<f64> = normalised(&w).unwrap().iter().map(|w| 200.0 * w).collect();
         for seed in 0..500 {
-            let drawn = resample_systematic(&w, 200, seed).unwrap();
+            let drawn = resample_systematic(&w, 200, seed, 0).unwrap();
             assert_eq!(drawn.len(), 200);
             for i in 0..50 {
                 let count = drawn.iter().filter(|&&k| k == i).count() as f64;
@@ -147,10 +152,13 @@ mod tests {
         // A count has a variance of at most ¼: the mean of 500 is within 0.1 (4.5 standard errors).
         assert!(mean.iter().zip(&expected).all(|(m, e)| (m - e).abs() < 0.1));
         assert_eq!(
-            resample_systematic(&[f64::NEG_INFINITY, 0.0], 3, 1),
+            resample_systematic(&[f64::NEG_INFINITY, 0.0], 3, 1, 0),
             Some(vec![1; 3])
         );
-        assert_eq!(resample_systematic(&[f64::NEG_INFINITY], 3, 1), None);
+        assert_eq!(resample_systematic(&[f64::NEG_INFINITY], 3, 1, 0), None);
+        // Two times of resampling put their points elsewhere.
+        let drawn = [0, 1].map(|occasion| resample_systematic(&w, 30, 1, occasion));
+        assert_ne!(drawn[0], drawn[1]);
     }
 
     #[test]

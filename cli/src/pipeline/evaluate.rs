@@ -244,7 +244,7 @@ pub fn evaluate(run: &RunDir, config: &Config) -> Result<()> {
     );
     let compared = reference.count().min(samples.count());
     let resampled: Vec<usize> =
-        statistics::resample_systematic(&inputs.log_weights, compared, seed ^ SEED_RESAMPLE)
+        statistics::resample_systematic(&inputs.log_weights, compared, seed ^ SEED_RESAMPLE, 0)
             .unwrap_or_default()
             .into_iter()
             .map(|k| inputs.chosen[k])

@@ -1,0 +1,57 @@
+//! What draws samples.
+
+use std::ops::Range;
+
+use crate::control::Control;
+use crate::error::SamplingError;
+use crate::likelihood::LogDensity;
+use crate::target::DensityAndGradient;
+
+/// States drawn by a proposal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draws {
+    /// `[n, T, C]`
+    pub states: Vec<f64>,
+    /// Their log-densities, `[n]`.
+    pub log_density: LogDensity,
+    /// Network evaluations per state, the log-density included; 0 where there is no network.
+    pub evaluations: usize,
+}
+
+/// A normalised distribution of states `[T, C]` that can be drawn from.
+pub trait Proposal: Sync {
+    /// `[T, C]`
+    fn shape(&self) -> [usize; 2];
+
+    /// Draws the samples of the given indices. Sample i is the same whatever else is drawn, and with whatever number of threads.
+    ///
+    /// # Errors
+    /// If the caller cancels, or a number is not finite.
+    fn draw(&self, indices: Range<u64>, control: &Control<'_>) -> Result<Draws, SamplingError>;
+
+    /// log q of states `[n, T, C]` that it need not have drawn; −∞ where it cannot make a state. [`LogDensity::Unknown`] where it has no way to tell.
+    ///
+    /// # Errors
+    /// If the states have another shape, the caller cancels, or something fails that is no property of a state.
+    fn log_density(
+        &self,
+        states: &[f64],
+        control: &Control<'_>,
+    ) -> Result<LogDensity, SamplingError> {
+        let _ = (states, control);
+        Ok(LogDensity::Unknown)
+    }
+
+    /// log q with gradients, where they can be had.
+    ///
+    /// # Errors
+    /// As [`Proposal::log_density`].
+    fn log_density_and_gradient(
+        &self,
+        states: &[f64],
+        control: &Control<'_>,
+    ) -> Result<Option<DensityAndGradient>, SamplingError> {
+        let _ = (states, control);
+        Ok(None)
+    }
+}
