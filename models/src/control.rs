@@ -1,34 +1,11 @@
 //! Progress reports and cancellation of long work.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+pub use boltzmap_sampling::control::{Cancelled, Control};
 
 use crate::error::ModelError;
 
-/// Watches long work: a callback told (samples done, samples in all), and a flag that stops the work when it is set.
-#[derive(Clone, Copy, Default)]
-pub struct Control<'a> {
-    /// Called from the calling thread, or one at a time from workers.
-    pub progress: Option<&'a (dyn Fn(usize, usize) + Sync)>,
-    /// Set it to stop.
-    pub cancel: Option<&'a AtomicBool>,
-}
-
-impl Control<'_> {
-    /// Tells the callback how far the work is.
-    pub fn report(&self, done: usize, total: usize) {
-        if let Some(progress) = self.progress {
-            progress(done, total);
-        }
-    }
-
-    /// Whether to go on.
-    ///
-    /// # Errors
-    /// [`ModelError::Cancelled`] once the flag is set.
-    pub fn check(&self) -> Result<(), ModelError> {
-        match self.cancel {
-            Some(flag) if flag.load(Ordering::Relaxed) => Err(ModelError::Cancelled),
-            _ => Ok(()),
-        }
+impl From<Cancelled> for ModelError {
+    fn from(_: Cancelled) -> Self {
+        ModelError::Cancelled
     }
 }

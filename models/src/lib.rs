@@ -19,7 +19,9 @@ pub mod layers;
 pub mod network;
 pub mod ode;
 pub mod parameters;
+pub mod proposal;
 pub mod schedule;
 pub mod subspace;
 
 pub use error::ModelError;
+pub use proposal::MapProposal;

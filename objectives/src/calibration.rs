@@ -370,7 +370,7 @@ impl Calibration {
             cancel: control.cancel,
         };
         for step in 0..self.config.steps {
-            control.check()?;
+            control.check().map_err(ModelError::from)?;
             if step > 0 && self.config.refresh > 0 && step.is_multiple_of(self.config.refresh) {
                 let n = self.config.trajectories;
                 let first = step / self.config.refresh * n as u64;

@@ -6,18 +6,20 @@
 use std::f64::consts::PI;
 
 use boltzmap_kernels::random::Stream;
+use boltzmap_sampling::SamplingError;
+use boltzmap_sampling::target::{DensityAndGradient, Target, count_states};
 
 use crate::oracles::{GaussianMixture, VelocityAndDiagonal, gaussian_flow_map};
 use crate::trainer::DataSource;
 
-/// Stream domain of the means of [`Target::mixture_32d`].
+/// Stream domain of the means of [`AnalyticTarget::mixture_32d`].
 const DOMAIN_MEANS: u64 = 0x6d65_616e_7300;
 /// Squares of the checkerboard that carry density, and the side of one at scale 1.
 const SQUARES: usize = 8;
 
 /// A distribution of data in d dimensions.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub enum AnalyticTarget {
     /// N(0, diag σ_i²).
     Gaussian {
         /// σ_i, `[d]`.
@@ -32,8 +34,8 @@ pub enum Target {
     },
 }
 
-impl Target {
-    /// Names that [`Target::named`] knows.
+impl AnalyticTarget {
+    /// Names that [`AnalyticTarget::named`] knows.
     pub const NAMES: [&str; 5] = [
         "gaussian-8d",
         "mixture-2d",
@@ -42,22 +44,22 @@ impl Target {
         "checkerboard",
     ];
 
-    /// The target of a name in [`Target::NAMES`].
-    pub fn named(name: &str) -> Option<Target> {
+    /// The target of a name in [`AnalyticTarget::NAMES`].
+    pub fn named(name: &str) -> Option<AnalyticTarget> {
         Some(match name {
-            "gaussian-8d" => Target::gaussian(8, 0.3, 1.5),
-            "mixture-2d" => Target::mixture_2d(),
-            "mixture-32d" => Target::mixture_32d(),
-            "circle" => Target::circle(),
-            "checkerboard" => Target::checkerboard(1.0),
+            "gaussian-8d" => AnalyticTarget::gaussian(8, 0.3, 1.5),
+            "mixture-2d" => AnalyticTarget::mixture_2d(),
+            "mixture-32d" => AnalyticTarget::mixture_32d(),
+            "circle" => AnalyticTarget::circle(),
+            "checkerboard" => AnalyticTarget::checkerboard(1.0),
             _ => return None,
         })
     }
 
     /// N(0, diag σ_i²) with σ in geometric progression from `smallest` to `largest`.
-    pub fn gaussian(dimension: usize, smallest: f64, largest: f64) -> Target {
+    pub fn gaussian(dimension: usize, smallest: f64, largest: f64) -> AnalyticTarget {
         let last = dimension.saturating_sub(1).max(1) as f64;
-        Target::Gaussian {
+        AnalyticTarget::Gaussian {
             standard_deviations: (0..dimension)
                 .map(|i| smallest * (largest / smallest).powf(i as f64 / last))
                 .collect(),
@@ -65,8 +67,8 @@ impl Target {
     }
 
     /// Three components in the plane, those of the check points that [`crate::oracles`] is tested with.
-    pub fn mixture_2d() -> Target {
-        Target::Mixture(GaussianMixture {
+    pub fn mixture_2d() -> AnalyticTarget {
+        AnalyticTarget::Mixture(GaussianMixture {
             weights: vec![0.5, 0.3, 0.2],
             means: vec![vec![1.5, 0.3], vec![-0.7, 1.1], vec![0.2, -1.4]],
             standard_deviations: vec![0.3; 3],
@@ -74,13 +76,13 @@ impl Target {
     }
 
     /// Four components in 32 dimensions: means drawn once from N(0, 0.5²), widths from 0.5 to 0.8.
-    pub fn mixture_32d() -> Target {
+    pub fn mixture_32d() -> AnalyticTarget {
         let mean = |k: u64| {
             let mut mean = vec![0.0; 32];
             Stream::new(0, DOMAIN_MEANS, k).fill_standard_normal(&mut mean);
             mean.iter().map(|value: &f64| 0.5 * value).collect()
         };
-        Target::Mixture(GaussianMixture {
+        AnalyticTarget::Mixture(GaussianMixture {
             weights: vec![0.4, 0.3, 0.2, 0.1],
             means: (0..4).map(mean).collect(),
             standard_deviations: vec![0.5, 0.6, 0.7, 0.8],
@@ -88,8 +90,8 @@ impl Target {
     }
 
     /// Eight Gaussians with σ = 0.1 on the unit circle.
-    pub fn circle() -> Target {
-        Target::Mixture(GaussianMixture {
+    pub fn circle() -> AnalyticTarget {
+        AnalyticTarget::Mixture(GaussianMixture {
             weights: vec![0.125; 8],
             means: (0..8)
                 .map(|k| {
@@ -103,25 +105,25 @@ impl Target {
 
     /// The checkerboard over [−2, 2]² times `scale`. The sampler that F2D2 took over from FFJORD is scale 2; divergences
     /// between densities do not depend on it.
-    pub fn checkerboard(scale: f64) -> Target {
-        Target::Checkerboard { scale }
+    pub fn checkerboard(scale: f64) -> AnalyticTarget {
+        AnalyticTarget::Checkerboard { scale }
     }
 
     /// d
     pub fn dimension(&self) -> usize {
         match self {
-            Target::Gaussian {
+            AnalyticTarget::Gaussian {
                 standard_deviations,
             } => standard_deviations.len(),
-            Target::Mixture(mixture) => mixture.dimension(),
-            Target::Checkerboard { .. } => 2,
+            AnalyticTarget::Mixture(mixture) => mixture.dimension(),
+            AnalyticTarget::Checkerboard { .. } => 2,
         }
     }
 
     /// Draws one point `[d]`.
     pub fn sample(&self, stream: &mut Stream, x: &mut [f64]) {
         match self {
-            Target::Gaussian {
+            AnalyticTarget::Gaussian {
                 standard_deviations,
             } => {
                 stream.fill_standard_normal(x);
@@ -129,7 +131,7 @@ impl Target {
                     .zip(standard_deviations)
                     .for_each(|(x, sigma)| *x *= sigma);
             }
-            Target::Mixture(mixture) => {
+            AnalyticTarget::Mixture(mixture) => {
                 let mut left = stream.uniform();
                 let last = mixture.weights.len() - 1;
                 let mut k = 0;
@@ -142,7 +144,7 @@ impl Target {
                     .zip(&mixture.means[k])
                     .for_each(|(x, mean)| *x = mean + mixture.standard_deviations[k] * *x);
             }
-            Target::Checkerboard { scale } => {
+            AnalyticTarget::Checkerboard { scale } => {
                 let corner = corners()[stream.below(SQUARES as u64) as usize];
                 for (x, corner) in x.iter_mut().zip(corner) {
                     *x = scale * (corner + stream.uniform());
@@ -154,7 +156,7 @@ impl Target {
     /// log p_t(x), the density of x_t at time t in [0, 1]; −∞ off the support.
     pub fn log_density(&self, x: &[f64], t: f64) -> f64 {
         match self {
-            Target::Gaussian {
+            AnalyticTarget::Gaussian {
                 standard_deviations,
             } => x
                 .iter()
@@ -164,8 +166,8 @@ impl Target {
                     -0.5 * (x * x / variance + (2.0 * PI * variance).ln())
                 })
                 .sum(),
-            Target::Mixture(mixture) => mixture.log_density(x, t),
-            Target::Checkerboard { scale } => {
+            AnalyticTarget::Mixture(mixture) => mixture.log_density(x, t),
+            AnalyticTarget::Checkerboard { scale } => {
                 let terms = corners().map(|corner| {
                     (0..2)
                         .map(|i| log_density_of_interval(x[i], scale * corner[i], *scale, t))
@@ -181,10 +183,46 @@ impl Target {
         }
     }
 
+    /// ∇ log p_t(x); 0 off the support, and nothing on the edges of the checkerboard at t = 1, where log p jumps.
+    pub fn score(&self, x: &[f64], t: f64) -> Vec<f64> {
+        match self {
+            AnalyticTarget::Gaussian {
+                standard_deviations,
+            } => x
+                .iter()
+                .zip(standard_deviations)
+                .map(|(x, sigma)| -x / variance(*sigma, t))
+                .collect(),
+            AnalyticTarget::Mixture(mixture) => mixture.score(x, t),
+            AnalyticTarget::Checkerboard { scale } => {
+                let squares = corners().map(|corner| {
+                    [0, 1].map(|i| {
+                        let low = scale * corner[i];
+                        let log_density = log_density_of_interval(x[i], low, *scale, t);
+                        (log_density, slope_of_interval(x[i], low, *scale, t))
+                    })
+                });
+                let terms = squares.map(|square| square[0].0 + square[1].0);
+                let largest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                if largest == f64::NEG_INFINITY {
+                    return vec![0.0; 2];
+                }
+                let shares = terms.map(|term| (term - largest).exp());
+                let total: f64 = shares.iter().sum();
+                let mean = |i: usize| {
+                    let slopes = squares.iter().zip(shares);
+                    let held = slopes.filter(|(_, share)| *share > 0.0);
+                    held.map(|(square, share)| share * square[i].1).sum::<f64>() / total
+                };
+                vec![mean(0), mean(1)]
+            }
+        }
+    }
+
     /// v(x, t) and diag ∂v/∂x, for Gaussians and mixtures.
     pub fn velocity(&self, x: &[f64], t: f64) -> Option<VelocityAndDiagonal> {
         match self {
-            Target::Gaussian {
+            AnalyticTarget::Gaussian {
                 standard_deviations,
             } => {
                 // v_i = x_i (tσ_i² − (1−t))/s_i², linear in x.
@@ -201,14 +239,14 @@ impl Target {
                     diagonal,
                 })
             }
-            Target::Mixture(mixture) => Some(mixture.velocity(x, t)),
-            Target::Checkerboard { .. } => None,
+            AnalyticTarget::Mixture(mixture) => Some(mixture.velocity(x, t)),
+            AnalyticTarget::Checkerboard { .. } => None,
         }
     }
 
     /// The exact flow map X_{s,t}(x) with its log-determinant, for Gaussians.
     pub fn flow_map(&self, x: &[f64], s: f64, t: f64) -> Option<(Vec<f64>, f64)> {
-        let Target::Gaussian {
+        let AnalyticTarget::Gaussian {
             standard_deviations,
         } = self
         else {
@@ -256,6 +294,21 @@ fn log_density_of_interval(x: f64, low: f64, length: f64, t: f64) -> f64 {
     log_normal_mass(lower, upper) - (t * length).ln()
 }
 
+/// The derivative of [`log_density_of_interval`] in x: (φ(a) − φ(b))/((1−t)(Φ(a) − Φ(b))).
+fn slope_of_interval(x: f64, low: f64, length: f64, t: f64) -> f64 {
+    if t == 0.0 {
+        return -x;
+    }
+    if t == 1.0 {
+        return 0.0;
+    }
+    let upper = (x - t * low) / (1.0 - t);
+    let lower = (x - t * (low + length)) / (1.0 - t);
+    let mass = log_normal_mass(lower, upper);
+    let relative = |z: f64| (-0.5 * (z * z + (2.0 * PI).ln()) - mass).exp();
+    (relative(upper) - relative(lower)) / (1.0 - t)
+}
+
 /// ln(Φ(upper) − Φ(lower)) for lower < upper, to about 13 digits however far out the interval lies.
 fn log_normal_mass(lower: f64, upper: f64) -> f64 {
     if lower > 0.0 {
@@ -290,10 +343,47 @@ fn log_normal_tail(z: f64) -> f64 {
     log_density - fraction.ln()
 }
 
+/// A target at one time, over states `[1, d]`.
+#[derive(Clone, Debug)]
+pub struct TimedTarget {
+    /// The distribution at time 1.
+    pub target: AnalyticTarget,
+    /// t
+    pub time: f64,
+}
+
+impl Target for TimedTarget {
+    fn shape(&self) -> [usize; 2] {
+        [1, self.target.dimension()]
+    }
+
+    fn log_density(&self, states: &[f64]) -> Result<Vec<f64>, SamplingError> {
+        let d = self.target.dimension();
+        count_states(states, d)?;
+        let points = states.chunks_exact(d);
+        Ok(points
+            .map(|x| self.target.log_density(x, self.time))
+            .collect())
+    }
+
+    fn log_density_and_gradient(
+        &self,
+        states: &[f64],
+    ) -> Result<DensityAndGradient, SamplingError> {
+        let points = states.chunks_exact(self.target.dimension());
+        Ok(DensityAndGradient {
+            log_density: self.log_density(states)?,
+            gradients: points
+                .flat_map(|x| self.target.score(x, self.time))
+                .collect(),
+        })
+    }
+}
+
 /// Fresh samples for every draw: training that never sees a point twice.
 pub struct TargetSource {
     /// The distribution.
-    pub target: Target,
+    pub target: AnalyticTarget,
 }
 
 impl DataSource for TargetSource {
@@ -314,10 +404,13 @@ impl DataSource for TargetSource {
 mod tests {
     use super::*;
 
-    fn all() -> impl Iterator<Item = (&'static str, Target)> {
-        Target::NAMES
-            .into_iter()
-            .map(|name| (name, Target::named(name).expect("a name of the list")))
+    fn all() -> impl Iterator<Item = (&'static str, AnalyticTarget)> {
+        AnalyticTarget::NAMES.into_iter().map(|name| {
+            (
+                name,
+                AnalyticTarget::named(name).expect("a name of the list"),
+            )
+        })
     }
 
     #[test]
@@ -344,6 +437,42 @@ mod tests {
         assert_eq!(log_normal_mass(7.0, 9.0), log_normal_mass(-9.0, -7.0));
         let whole = log_normal_mass(-1.0, 1.0);
         assert!((whole - 0.682_689_492_137_086_f64.ln()).abs() < 1e-13);
+    }
+
+    #[test]
+    fn scores_are_the_slopes_of_the_densities() {
+        for (name, target) in all() {
+            let d = target.dimension();
+            for (i, t) in [0.0, 0.4, 0.9, 0.99, 1.0].into_iter().enumerate() {
+                let mut x = vec![0.0; d];
+                target.sample(&mut Stream::new(8, 0, i as u64), &mut x);
+                let timed = TimedTarget {
+                    target: target.clone(),
+                    time: t,
+                };
+                let found = timed.log_density_and_gradient(&x).unwrap();
+                for k in 0..d {
+                    let h = 1e-5;
+                    let at = |shift: f64| {
+                        let mut x = x.clone();
+                        x[k] += shift;
+                        target.log_density(&x, t)
+                    };
+                    let slope = (at(h) - at(-h)) / (2.0 * h);
+                    let allowed = 1e-6 * (1.0 + slope.abs()).powi(2);
+                    let score = found.gradients[k];
+                    assert!(
+                        (score - slope).abs() < allowed,
+                        "{name} {t}: {score} {slope}"
+                    );
+                }
+            }
+        }
+        // Far out, where both Gaussian tails vanish.
+        let board = AnalyticTarget::checkerboard(1.0);
+        let far = board.score(&[300.0, 0.5], 0.9);
+        assert!((far[0] + (300.0 - 0.9 * 2.0) / 0.01).abs() < 1.0, "{far:?}");
+        assert_eq!(board.score(&[5.0, 0.5], 1.0), [0.0, 0.0]);
     }
 
     #[test]
@@ -385,7 +514,7 @@ mod tests {
             let spread = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / n as f64;
             let error = 5.0 * (spread / n as f64).sqrt() + 1e-9;
             let (expected_mean, expected_second, entropy) = match &target {
-                Target::Gaussian {
+                AnalyticTarget::Gaussian {
                     standard_deviations: s,
                 } => {
                     let entropy = s.iter().map(|s| (s * (2.0 * PI).sqrt()).ln() + 0.5).sum();
@@ -395,7 +524,7 @@ mod tests {
                         Some(entropy),
                     )
                 }
-                Target::Mixture(m) => {
+                AnalyticTarget::Mixture(m) => {
                     let over = |f: &dyn Fn(usize, usize) -> f64| -> Vec<f64> {
                         (0..d)
                             .map(|i| (0..m.weights.len()).map(|k| m.weights[k] * f(k, i)).sum())
@@ -409,7 +538,9 @@ mod tests {
                         .then(|| 8f64.ln() + 2.0 * (0.1 * (2.0 * PI).sqrt()).ln() + 1.0);
                     (over(&|k, i| m.means[k][i]), over(&square), entropy)
                 }
-                Target::Checkerboard { .. } => (vec![0.0; 2], vec![4.0 / 3.0; 2], Some(8f64.ln())),
+                AnalyticTarget::Checkerboard { .. } => {
+                    (vec![0.0; 2], vec![4.0 / 3.0; 2], Some(8f64.ln()))
+                }
             };
             if let Some(entropy) = entropy {
                 assert!(
@@ -428,7 +559,7 @@ mod tests {
 
     #[test]
     fn gaussian_velocity_and_map_obey_their_equations() {
-        let target = Target::gaussian(3, 0.3, 1.5);
+        let target = AnalyticTarget::gaussian(3, 0.3, 1.5);
         let (x, h) = ([0.4, -1.1, 0.7], 1e-6);
         for (s, t) in [(0.0, 0.5), (0.2, 0.9)] {
             let (moved, log_det) = target.flow_map(&x, s, t).unwrap();
@@ -445,7 +576,7 @@ mod tests {
             assert!((change + log_det).abs() < 1e-12);
         }
         assert!(
-            Target::checkerboard(1.0)
+            AnalyticTarget::checkerboard(1.0)
                 .velocity(&[0.0, 0.0], 0.5)
                 .is_none()
         );
@@ -453,7 +584,10 @@ mod tests {
 
     #[test]
     fn scale_of_the_checkerboard_only_rescales() {
-        let (one, two) = (Target::checkerboard(1.0), Target::checkerboard(2.0));
+        let (one, two) = (
+            AnalyticTarget::checkerboard(1.0),
+            AnalyticTarget::checkerboard(2.0),
+        );
         for x in [[0.5, 0.5], [-1.5, -1.5], [0.5, 1.5], [1.2, -0.3]] {
             let expected = one.log_density(&x, 1.0) - 4f64.ln();
             assert_eq!(two.log_density(&[2.0 * x[0], 2.0 * x[1]], 1.0), expected);

@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use boltzmap_models::checkpoint::Checkpoint;
-use boltzmap_objectives::targets::Target;
+use boltzmap_objectives::targets::AnalyticTarget;
 use boltzmap_physics::batch::BatchEvaluator;
 
 use crate::config::Config;
@@ -89,7 +89,7 @@ pub enum Weigher {
     /// A molecule in its force field.
     Molecule(Box<Conformations>),
     /// A closed form at time 1 − ε.
-    Analytic(Target, f64),
+    Analytic(AnalyticTarget, f64),
 }
 
 impl Weigher {
@@ -123,7 +123,7 @@ impl Weigher {
         }
         let named = metadata.get("target").and_then(|name| name.as_str());
         Ok(named
-            .and_then(Target::named)
+            .and_then(AnalyticTarget::named)
             .map(|target| Weigher::Analytic(target, 1.0 - epsilon)))
     }
 
@@ -211,7 +211,7 @@ impl Conformations {
 }
 
 /// A closed form at points `[n, d]`: the free energy of its parts, its means, and its mean log-density.
-pub fn analytic(target: &Target, points: &[f64], time: f64) -> Weighed {
+pub fn analytic(target: &AnalyticTarget, points: &[f64], time: f64) -> Weighed {
     let d = target.dimension();
     let log_density: Vec<f64> = points
         .chunks_exact(d)
@@ -232,10 +232,10 @@ pub fn analytic(target: &Target, points: &[f64], time: f64) -> Weighed {
 
 /// The parts that a target falls into: components of a mixture, by the largest share in the density; squares of the checkerboard;
 /// the two halves of a Gaussian and its outer twentieth along the widest axis.
-fn parts(target: &Target, points: &[f64], time: f64) -> Vec<Observable> {
+fn parts(target: &AnalyticTarget, points: &[f64], time: f64) -> Vec<Observable> {
     let d = target.dimension();
     match target {
-        Target::Mixture(mixture) => {
+        AnalyticTarget::Mixture(mixture) => {
             let nearest: Vec<usize> = points
                 .chunks_exact(d)
                 .map(|x| {
@@ -246,7 +246,7 @@ fn parts(target: &Target, points: &[f64], time: f64) -> Vec<Observable> {
                 .collect();
             states(&nearest, mixture.weights.len(), "component")
         }
-        Target::Checkerboard { scale } => {
+        AnalyticTarget::Checkerboard { scale } => {
             let square: Vec<usize> = points
                 .chunks_exact(2)
                 .map(|x| {
@@ -258,7 +258,7 @@ fn parts(target: &Target, points: &[f64], time: f64) -> Vec<Observable> {
                 .collect();
             states(&square, 8, "square")
         }
-        Target::Gaussian {
+        AnalyticTarget::Gaussian {
             standard_deviations,
         } => {
             let last = d - 1;
@@ -299,7 +299,7 @@ mod tests {
             ("checkerboard", vec![0.125; 8]),
             ("gaussian-8d", vec![0.5, 0.05]),
         ] {
-            let target = Target::named(name).unwrap();
+            let target = AnalyticTarget::named(name).unwrap();
             let (d, n) = (target.dimension(), 20_000);
             let mut points = vec![0.0; n * d];
             for (i, x) in points.chunks_exact_mut(d).enumerate() {

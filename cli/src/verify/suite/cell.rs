@@ -9,7 +9,7 @@ use boltzmap_models::control::Control;
 use boltzmap_models::deploy::{ExactSampler, FewStepSampler};
 use boltzmap_models::inverse::{InverseOptions, Inverter};
 use boltzmap_models::ode::Tolerances;
-use boltzmap_objectives::targets::Target;
+use boltzmap_objectives::targets::AnalyticTarget;
 use serde::Serialize;
 
 use super::super::assessment::{Assessment, Judgement, Looks, assess};
@@ -123,7 +123,7 @@ struct Drawn {
 pub fn measure(
     trained: &Trained,
     method: &Method,
-    target: &Target,
+    target: &AnalyticTarget,
     name: &str,
     budget: &Budget,
     seed: u64,
@@ -366,7 +366,7 @@ fn on_grid(trained: &Trained) -> Result<Vec<f64>> {
 }
 
 /// Sums over the grid.
-pub fn grid_record(target: &Target, log_q: &[f64], end: f64) -> GridRecord {
+pub fn grid_record(target: &AnalyticTarget, log_q: &[f64], end: f64) -> GridRecord {
     let cell = (2.0 * HALF_WIDTH / GRID as f64).powi(2);
     let mut record = GridRecord {
         divergence: 0.0,
@@ -398,8 +398,8 @@ mod tests {
     fn divergence_of_two_gaussians_on_the_grid() {
         // KL(N(0, a²) ‖ N(0, b²)) per dimension: ln(b/a) + a²/(2b²) − ½.
         let (a, b) = (0.3, 0.36);
-        let data = Target::gaussian(2, a, a);
-        let model = Target::gaussian(2, b, b);
+        let data = AnalyticTarget::gaussian(2, a, a);
+        let model = AnalyticTarget::gaussian(2, b, b);
         let log_q: Vec<f64> = grid_points().map(|x| model.log_density(&x, 1.0)).collect();
         let found = grid_record(&data, &log_q, 1.0);
         let expected = 2.0 * ((b / a).ln() + a * a / (2.0 * b * b) - 0.5);

@@ -7,7 +7,7 @@ use boltzmap_models::deploy::FewStepSampler;
 use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::parameters::Parameters;
 use boltzmap_models::schedule::Schedule;
-use boltzmap_objectives::targets::Target;
+use boltzmap_objectives::targets::AnalyticTarget;
 use serde::Serialize;
 
 use super::super::Watch;
@@ -95,7 +95,7 @@ pub fn bias_head(map: &FlowMap, parameters: &mut Parameters<f32>, end: f64, bias
 /// If a number is not finite or Ctrl-C was pressed.
 pub fn run(budget: &Budget, seed: u64) -> Result<Vec<Control>> {
     let (map, exact_head, schedule) = closed_form(4, budget)?;
-    let unit = Target::gaussian(4, 1.0, 1.0);
+    let unit = AnalyticTarget::gaussian(4, 1.0, 1.0);
     let mut biased = exact_head.clone();
     bias_head(&map, &mut biased, 1.0 - schedule.epsilon(), BIAS);
     let mut stream = Stream::new(seed, DOMAIN_ERROR, 0);
@@ -112,7 +112,7 @@ pub fn run(budget: &Budget, seed: u64) -> Result<Vec<Control>> {
         *q += LOCAL_ERROR;
     }
 
-    let mixture = Target::mixture_2d();
+    let mixture = AnalyticTarget::mixture_2d();
     let (plane, parameters, schedule_2d) = closed_form(2, budget)?;
     let mut telescoping = Input::of(&plane, &parameters, &schedule_2d, &mixture, seed)?;
     telescoping.reported = telescoping.data.clone();
@@ -177,7 +177,7 @@ impl Input {
         map: &FlowMap,
         parameters: &Parameters<f32>,
         schedule: &Schedule,
-        target: &Target,
+        target: &AnalyticTarget,
         seed: u64,
     ) -> Result<Input> {
         let noise = noise(map, seed, SAMPLES);

@@ -1,6 +1,6 @@
 //! The figures of the suite's page.
 
-use boltzmap_objectives::targets::Target;
+use boltzmap_objectives::targets::AnalyticTarget;
 
 use super::super::plots::{histogram, range, with_zero};
 use super::super::statistics::{Quantiles, sorted};
@@ -207,7 +207,7 @@ fn heat(id: &str, log_density: &[f64], most: f64, description: &str) -> String {
 /// The densities of the data and of every method's model, where there is a plane.
 pub(super) fn densities(
     record: &SuiteRecord,
-    targets: &[(String, Target)],
+    targets: &[(String, AnalyticTarget)],
     arrays: &[CellArrays],
 ) -> Vec<(String, Figure)> {
     let end = 1.0 - record.epsilon;

@@ -13,7 +13,7 @@ use boltzmap_models::subspace::Subspace;
 use boltzmap_objectives::calibration::Calibration;
 use boltzmap_objectives::divergence::DivergenceWatch;
 use boltzmap_objectives::optimizer::AdamW;
-use boltzmap_objectives::targets::{Target, TargetSource};
+use boltzmap_objectives::targets::{AnalyticTarget, TargetSource};
 use boltzmap_objectives::trainer::{LEADING_LOSS, Trainer};
 
 use super::super::Watch;
@@ -139,7 +139,7 @@ impl Method {
     /// If Ctrl-C was pressed, the training or the calibration diverges, or a determinant of the calibration is not finite.
     pub fn train(
         &self,
-        target: &Target,
+        target: &AnalyticTarget,
         name: &str,
         budget: &Budget,
         seed: u64,
@@ -191,7 +191,12 @@ impl Method {
 }
 
 /// The moving average of a training on fresh samples.
-fn fit(map: &FlowMap, config: &Config, target: &Target, part: &str) -> Result<Parameters<f32>> {
+fn fit(
+    map: &FlowMap,
+    config: &Config,
+    target: &AnalyticTarget,
+    part: &str,
+) -> Result<Parameters<f32>> {
     let settings = train::trainer_config(config)?;
     let initial = Parameters::<f32>::initialize(map.layout(), config.seed);
     let optimizer = AdamW::new(settings.optimizer, initial.flat());

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use boltzmap_objectives::targets::Target;
+use boltzmap_objectives::targets::AnalyticTarget;
 use serde::Serialize;
 
 use super::verdict::thresholds;
@@ -230,7 +230,7 @@ struct Measured {
 /// Trains and measures every method on every target; checkpoints go into the directory `models`.
 fn measure(
     methods: &[Method],
-    targets: &[(String, Target)],
+    targets: &[(String, AnalyticTarget)],
     budget: &Budget,
     seed: u64,
     models: &Path,
@@ -293,7 +293,7 @@ fn measure(
 
 fn write(
     record: &SuiteRecord,
-    targets: &[(String, Target)],
+    targets: &[(String, AnalyticTarget)],
     arrays: &[CellArrays],
     out: &Path,
 ) -> Result<()> {
@@ -322,17 +322,17 @@ fn chosen_methods(names: &[String]) -> Result<Vec<Method>> {
         .collect()
 }
 
-fn chosen_targets(names: &[String]) -> Result<Vec<(String, Target)>> {
-    let all = Target::NAMES.map(str::to_owned);
+fn chosen_targets(names: &[String]) -> Result<Vec<(String, AnalyticTarget)>> {
+    let all = AnalyticTarget::NAMES.map(str::to_owned);
     let names = if names.is_empty() { &all[..] } else { names };
     unique("--targets", names)?;
     names
         .iter()
         .map(|name| {
-            let target = Target::named(name).with_context(|| {
+            let target = AnalyticTarget::named(name).with_context(|| {
                 format!(
                     "there is no target '{name}'; choose among {}",
-                    Target::NAMES.join(", ")
+                    AnalyticTarget::NAMES.join(", ")
                 )
             })?;
             Ok((name.clone(), target))

@@ -1,6 +1,6 @@
 //! `verify.html` of the suite.
 
-use boltzmap_objectives::targets::Target;
+use boltzmap_objectives::targets::AnalyticTarget;
 
 use super::super::page::{class, footer, frame, mark};
 use super::super::statistics::Comparison;
@@ -15,7 +15,7 @@ use crate::report::svg::{escape, number};
 /// The page.
 pub(super) fn suite(
     record: &SuiteRecord,
-    chosen: &[(String, Target)],
+    chosen: &[(String, AnalyticTarget)],
     arrays: &[CellArrays],
 ) -> String {
     let under = format!(
