@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use boltzmap_sampling::Control;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thiserror::Error;
 
@@ -222,6 +223,30 @@ pub fn duration(seconds: f64) -> String {
     } else {
         format!("{:.1} h", seconds / 3600.0)
     }
+}
+
+/// Runs long work with a bar and Ctrl-C.
+pub fn with_progress<R, E: Into<anyhow::Error>>(
+    stage: &str,
+    total: usize,
+    work: impl FnOnce(&Control<'_>) -> Result<R, E>,
+) -> Result<R> {
+    let bar = std::sync::Mutex::new(Progress::new(stage, total as u64, 0));
+    let report = |done: usize, _total: usize| {
+        if let Ok(mut bar) = bar.lock() {
+            bar.set(done as u64, String::new);
+        }
+    };
+    let control = Control {
+        progress: Some(&report),
+        cancel: Some(interrupt_flag()),
+    };
+    let result = work(&control);
+    check_interrupt()?;
+    if let Ok(bar) = bar.into_inner() {
+        bar.finish("");
+    }
+    result.map_err(Into::into)
 }
 
 #[cfg(test)]

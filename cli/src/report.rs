@@ -271,7 +271,7 @@ mod tests {
                 exact_tangents_per_step: 60,
                 folded_steps: 0,
                 n_audited,
-                weights_from: "exact".into(),
+                likelihood: boltzmap_sampling::Likelihood::Exact,
                 ess_head: 0.061,
                 ess_head_audited: 0.07,
                 ess_exact: 0.0321,

@@ -4,9 +4,8 @@
 //! A map ends at time 1 − ε, where data of unit variance has another scale a ([`MapProposal::with_scale`]). States of a proposal are
 //! the map's divided by a, so log q of them is that of the map's plus d ln a.
 
-use std::ops::Range;
-
 use boltzmap_kernels::real::Real;
+use boltzmap_sampling::target::count_states;
 use boltzmap_sampling::{Control, Draws, LogDensity, Proposal, SamplingError};
 
 use crate::continuous_flow::{ContinuousFlow, Integrator};
@@ -27,14 +26,26 @@ impl From<ModelError> for SamplingError {
     }
 }
 
+/// States whose density is asked for that are worked on together, between two looks at the cancel flag.
+const CHUNK: usize = 64;
+
+/// Whether the density of guided samples, which costs more than they do, is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Density {
+    /// Left unknown.
+    Left,
+    /// Exactly.
+    Exact,
+}
+
 /// What carries noise to states, and tells their log-density.
 enum Deployment<T: Real> {
     /// log q by the head.
-    Reported(FewStepSampler<T>),
+    Reported(Box<FewStepSampler<T>>),
     /// log q by exact determinants, and of other states by inverting the steps.
-    Exact(ExactSampler<T>, Box<Inverter<T>>),
-    /// The steps from noise that was moved first, exactly.
-    Guided(GuidedSampler<T>),
+    Exact(Box<ExactSampler<T>>, Box<Inverter<T>>),
+    /// The steps from noise that was moved first.
+    Guided(Box<GuidedSampler<T>>, Density),
     /// The continuous flow.
     Continuous(Box<ContinuousFlow<T>>, f64),
 }
@@ -78,7 +89,12 @@ impl<T: Real> MapProposal<T> {
             Some(head) => FewStepSampler::with_head(map, parameters, head, schedule),
             None => FewStepSampler::new(map, parameters, schedule),
         };
-        Self::new(map, schedule, Deployment::Reported(sampler), stream)
+        Self::new(
+            map,
+            schedule,
+            Deployment::Reported(Box::new(sampler)),
+            stream,
+        )
     }
 
     /// The few-step map with exact log-densities: d tangents of every step for each sample. Where the map folds, a state has several preimages and
@@ -91,13 +107,13 @@ impl<T: Real> MapProposal<T> {
     ) -> Self {
         let options = InverseOptions::of_precision::<T>();
         let deployment = Deployment::Exact(
-            ExactSampler::new(map, parameters, schedule),
+            Box::new(ExactSampler::new(map, parameters, schedule)),
             Box::new(Inverter::new(map, parameters, schedule, options)),
         );
         Self::new(map, schedule, deployment, stream)
     }
 
-    /// The map of guided noise, of strength η, with exact log-densities of what it draws.
+    /// The map of guided noise, of strength η.
     ///
     /// # Errors
     /// If η is not finite.
@@ -106,13 +122,14 @@ impl<T: Real> MapProposal<T> {
         parameters: &Parameters<T>,
         schedule: &Schedule,
         strength: f64,
+        density: Density,
         stream: [u64; 2],
     ) -> Result<Self, ModelError> {
         let sampler = GuidedSampler::new(map, parameters, schedule, strength)?;
         Ok(Self::new(
             map,
             schedule,
-            Deployment::Guided(sampler),
+            Deployment::Guided(Box::new(sampler), density),
             stream,
         ))
     }
@@ -194,12 +211,11 @@ impl<T: Real> Proposal for MapProposal<T> {
         [self.map.tokens(), self.map.channels()]
     }
 
-    fn draw(&self, indices: Range<u64>, control: &Control<'_>) -> Result<Draws, SamplingError> {
-        let n = indices.end.saturating_sub(indices.start) as usize;
+    fn draw(&self, indices: &[u64], control: &Control<'_>) -> Result<Draws, SamplingError> {
         let [tokens, channels] = self.shape();
         let subspace = self.map.subspace();
-        let noise: Vec<T> =
-            subspace.noise(tokens, channels, self.seed, self.domain, indices.start, n);
+        let noise: Vec<T> = subspace.noise_of(tokens, channels, self.seed, self.domain, indices);
+        let mut folds = 0;
         let (states, log_density, evaluations) = match &self.deployment {
             Deployment::Reported(sampler) => {
                 let drawn = sampler.transport(&noise, control)?;
@@ -208,14 +224,20 @@ impl<T: Real> Proposal for MapProposal<T> {
             }
             Deployment::Exact(sampler, _) => {
                 let drawn = sampler.exact_log_density(&noise, control)?;
+                folds = drawn.folded_steps;
                 let exact = LogDensity::Exact(self.scaled(drawn.log_density_exact));
                 (drawn.states, exact, self.schedule.steps())
             }
-            Deployment::Guided(sampler) => {
+            Deployment::Guided(sampler, Density::Left) => {
+                let drawn = sampler.transport(&noise, control)?;
+                (drawn.states, LogDensity::Unknown, drawn.evaluations)
+            }
+            Deployment::Guided(sampler, Density::Exact) => {
                 let drawn = sampler.exact_log_density(&noise, control)?;
+                folds = drawn.folded_steps;
                 let exact = LogDensity::Exact(self.scaled(drawn.log_density));
-                // All steps for the gradient, and all steps again.
-                (drawn.states, exact, 2 * self.schedule.steps())
+                // All steps forward for the gradient and backwards, and all steps again.
+                (drawn.states, exact, 3 * self.schedule.steps())
             }
             Deployment::Continuous(flow, tolerance) => {
                 let drawn = flow.transport(&noise, control)?;
@@ -233,6 +255,7 @@ impl<T: Real> Proposal for MapProposal<T> {
                 .collect(),
             log_density,
             evaluations,
+            folds,
         })
     }
 
@@ -242,17 +265,47 @@ impl<T: Real> Proposal for MapProposal<T> {
         states: &[f64],
         control: &Control<'_>,
     ) -> Result<LogDensity, SamplingError> {
+        let size = self.map.state_size();
+        let n = count_states(states, size)?;
         let own: Vec<T> = states.iter().map(|x| T::from_f64(x * self.scale)).collect();
+        let quiet = Control {
+            progress: None,
+            cancel: control.cancel,
+        };
+        let mut values = Vec::with_capacity(n);
+        for chunk in own.chunks(CHUNK * size) {
+            values.extend(match &self.deployment {
+                Deployment::Exact(_, inverter) => self.trace_back(inverter, chunk, &quiet)?,
+                Deployment::Continuous(flow, _) => integrate_back(flow, chunk, size, &quiet)?,
+                Deployment::Reported(_) | Deployment::Guided(..) => return Ok(LogDensity::Unknown),
+            });
+            control.report(values.len(), n);
+        }
+        let values = self.scaled(values);
         Ok(match &self.deployment {
-            Deployment::Exact(_, inverter) => {
-                let found = self.trace_back(inverter, &own, control)?;
-                LogDensity::Exact(self.scaled(found))
-            }
-            Deployment::Continuous(flow, tolerance) => LogDensity::Integrated {
-                values: self.scaled(flow.log_density(&own, control)?.log_density),
+            Deployment::Continuous(_, tolerance) => LogDensity::Integrated {
+                values,
                 tolerance: *tolerance,
             },
-            Deployment::Reported(_) | Deployment::Guided(_) => LogDensity::Unknown,
+            _ => LogDensity::Exact(values),
         })
+    }
+}
+
+/// log q of states by integrating backwards. Where that fails for some of them, each goes alone, and has no density where it fails again.
+fn integrate_back<T: Real>(
+    flow: &ContinuousFlow<T>,
+    states: &[T],
+    size: usize,
+    control: &Control<'_>,
+) -> Result<Vec<f64>, ModelError> {
+    match flow.log_density(states, control) {
+        Ok(traced) => Ok(traced.log_density),
+        Err(ModelError::Cancelled) => Err(ModelError::Cancelled),
+        Err(_) if states.len() == size => Ok(vec![f64::NEG_INFINITY]),
+        Err(_) => states
+            .chunks(size)
+            .map(|state| Ok(integrate_back(flow, state, size, control)?[0]))
+            .collect(),
     }
 }

@@ -3,6 +3,7 @@
 use boltzmap_autodiff::builder::Var;
 use boltzmap_kernels::random::Stream;
 use boltzmap_kernels::real::Real;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Which states `[T, C]` are reachable.
@@ -102,11 +103,26 @@ impl Subspace {
         first: u64,
         n: usize,
     ) -> Vec<T> {
-        let mut noise = vec![T::zero(); n * tokens * channels];
-        for (i, state) in noise.chunks_exact_mut(tokens * channels).enumerate() {
-            Stream::new(seed, domain, first + i as u64).fill_standard_normal(state);
-        }
-        self.project_states(&mut noise, tokens, channels);
+        let indices: Vec<u64> = (first..first + n as u64).collect();
+        self.noise_of(tokens, channels, seed, domain, &indices)
+    }
+
+    /// The same of any samples: sample i comes from stream `(seed, domain, i)`.
+    pub fn noise_of<T: Real>(
+        self,
+        tokens: usize,
+        channels: usize,
+        seed: u64,
+        domain: u64,
+        indices: &[u64],
+    ) -> Vec<T> {
+        let size = tokens * channels;
+        let mut noise = vec![T::zero(); indices.len() * size];
+        let states = noise.par_chunks_exact_mut(size).zip(indices);
+        states.for_each(|(state, &index)| {
+            Stream::new(seed, domain, index).fill_standard_normal(state);
+            self.project_states(state, tokens, channels);
+        });
         noise
     }
 

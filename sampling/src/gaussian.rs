@@ -1,9 +1,7 @@
 //! A Gaussian with independent coordinates: the simplest proposal, and a target whose answers are known.
 
-use std::f64::consts::TAU;
-use std::ops::Range;
-
 use boltzmap_kernels::random::Stream;
+use std::f64::consts::TAU;
 
 use crate::control::Control;
 use crate::error::SamplingError;
@@ -113,11 +111,11 @@ impl Proposal for DiagonalGaussian {
         self.shape
     }
 
-    fn draw(&self, indices: Range<u64>, control: &Control<'_>) -> Result<Draws, SamplingError> {
+    fn draw(&self, indices: &[u64], control: &Control<'_>) -> Result<Draws, SamplingError> {
         control.check()?;
         let size = self.means.len();
-        let mut states = Vec::with_capacity(size * indices.clone().count());
-        for index in indices {
+        let mut states = Vec::with_capacity(size * indices.len());
+        for &index in indices {
             let mut state = vec![0.0; size];
             Stream::new(self.seed, DOMAIN_DRAWS, index).fill_standard_normal(&mut state);
             let moved = state.iter().zip(self.coordinates());
@@ -127,6 +125,7 @@ impl Proposal for DiagonalGaussian {
             log_density: LogDensity::Exact(Target::log_density(self, &states)?),
             states,
             evaluations: 0,
+            folds: 0,
         })
     }
 

@@ -1,7 +1,5 @@
 //! Importance sampling: states of a proposal, weighted to a target.
 
-use std::ops::Range;
-
 use boltzmap_statistics as statistics;
 
 use crate::control::Control;
@@ -86,7 +84,7 @@ pub(crate) fn log_ratios(log_p: &[f64], log_q: &[f64]) -> Result<Vec<f64>, Sampl
 pub fn importance_sampling(
     proposal: &dyn Proposal,
     target: &dyn Target,
-    indices: Range<u64>,
+    indices: &[u64],
     trust: Trust,
     control: &Control<'_>,
 ) -> Result<Weighted, SamplingError> {
@@ -117,9 +115,10 @@ mod tests {
         let proposal = DiagonalGaussian::standard([1, 3], 5);
         let target = DiagonalGaussian::new([1, 3], vec![m; 3], vec![s; 3], 0).unwrap();
         let n = 200_000;
+        let indices: Vec<u64> = (0..n).collect();
         let control = Control::default();
         let found =
-            importance_sampling(&proposal, &target, 0..n, Trust::Audited, &control).unwrap();
+            importance_sampling(&proposal, &target, &indices, Trust::Audited, &control).unwrap();
         // E_q[w²] of one coordinate: 1/(s √(2 − s²)) exp(m²/(2 − s²)).
         let second = (m * m / (2.0 - s * s)).exp() / (s * (2.0 - s * s).sqrt());
         let expected = second.powi(-3);
@@ -133,7 +132,7 @@ mod tests {
         assert!(found.log_normalisation().abs() < 4.0 * error);
         assert_eq!(found.likelihood, Likelihood::Exact);
         // Samples are the same whatever else is drawn.
-        let part = proposal.draw(7..9, &control).unwrap();
+        let part = proposal.draw(&[7, 8], &control).unwrap();
         assert_eq!(part.states, found.states[21..27]);
     }
 
@@ -145,7 +144,7 @@ mod tests {
             Proposal::shape(&self.0)
         }
 
-        fn draw(&self, indices: Range<u64>, control: &Control<'_>) -> Result<Draws, SamplingError> {
+        fn draw(&self, indices: &[u64], control: &Control<'_>) -> Result<Draws, SamplingError> {
             let draws = self.0.draw(indices, control)?;
             let values = draws.log_density.trusted(Trust::Audited)?.to_vec();
             Ok(Draws {
@@ -160,7 +159,7 @@ mod tests {
         let gaussian = DiagonalGaussian::standard([2, 1], 1);
         let talker = Talker(gaussian.clone());
         let control = Control::default();
-        let weigh = |trust| importance_sampling(&talker, &gaussian, 0..10, trust, &control);
+        let weigh = |trust| importance_sampling(&talker, &gaussian, &[0, 1, 2, 3], trust, &control);
         let refused = weigh(Trust::Audited).unwrap_err();
         assert!(matches!(
             refused,
@@ -170,7 +169,7 @@ mod tests {
         assert_eq!(found.likelihood, Likelihood::Reported);
         assert!(found.log_weights.iter().all(|w| *w == 0.0));
         let other = DiagonalGaussian::standard([1, 2], 1);
-        let refused = importance_sampling(&gaussian, &other, 0..1, Trust::Audited, &control);
+        let refused = importance_sampling(&gaussian, &other, &[0], Trust::Audited, &control);
         assert!(matches!(refused, Err(SamplingError::Shape { .. })));
     }
 

@@ -1,7 +1,5 @@
 //! What draws samples.
 
-use std::ops::Range;
-
 use crate::control::Control;
 use crate::error::SamplingError;
 use crate::likelihood::LogDensity;
@@ -16,6 +14,9 @@ pub struct Draws {
     pub log_density: LogDensity,
     /// Network evaluations per state, the log-density included; 0 where there is no network.
     pub evaluations: usize,
+    /// How often, over all states, a map that made them folded space over, so that it is not injective and what the change of
+    /// variables tells is a lower bound of the density. Counted where the determinants are computed.
+    pub folds: usize,
 }
 
 /// A normalised distribution of states `[T, C]` that can be drawn from.
@@ -27,7 +28,7 @@ pub trait Proposal: Sync {
     ///
     /// # Errors
     /// If the caller cancels, or a number is not finite.
-    fn draw(&self, indices: Range<u64>, control: &Control<'_>) -> Result<Draws, SamplingError>;
+    fn draw(&self, indices: &[u64], control: &Control<'_>) -> Result<Draws, SamplingError>;
 
     /// log q of states `[n, T, C]` that it need not have drawn; −∞ where it cannot make a state. [`LogDensity::Unknown`] where it has no way to tell.
     ///

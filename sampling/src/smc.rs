@@ -206,7 +206,8 @@ pub fn sequential_monte_carlo(
     check(settings)?;
     let size = same_shape(proposal, target)?;
     let n = settings.particles;
-    let draws = proposal.draw(0..n as u64, control)?;
+    let indices: Vec<u64> = (0..n as u64).collect();
+    let draws = proposal.draw(&indices, control)?;
     count_states(&draws.states, size)?;
     let likelihood = draws.log_density.likelihood();
     let mut log_q = draws.log_density.trusted(settings.trust)?.to_vec();

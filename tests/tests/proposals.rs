@@ -53,7 +53,7 @@ fn states_that_were_drawn_have_the_density_of_states_that_are_brought() {
             (&exact, Likelihood::Exact, 1e-9),
             (&flow, Likelihood::Integrated { tolerance: 1e-9 }, 1e-6),
         ] {
-            let draws = proposal.draw(5..12, &control).unwrap();
+            let draws = proposal.draw(&[5, 6, 7, 8, 9, 10, 11], &control).unwrap();
             assert_eq!(draws.log_density.likelihood(), kind);
             let brought = proposal.log_density(&draws.states, &control).unwrap();
             assert_eq!(brought.likelihood(), kind);
@@ -63,7 +63,7 @@ fn states_that_were_drawn_have_the_density_of_states_that_are_brought() {
             }
             // Alone as in company.
             let size: usize = proposal.shape().iter().product();
-            let alone = proposal.draw(7..8, &control).unwrap();
+            let alone = proposal.draw(&[7], &control).unwrap();
             for (a, b) in alone.states.iter().zip(&draws.states[2 * size..3 * size]) {
                 // Blocks of the continuous flow share their steps.
                 assert!(
@@ -78,7 +78,7 @@ fn states_that_were_drawn_have_the_density_of_states_that_are_brought() {
         }
         // The scale of the states, and of log q with it.
         let plain = MapProposal::exact(&map, &parameters, &schedule(), STREAM);
-        let (large, small) = (plain.draw(0..2, &control), exact.draw(0..2, &control));
+        let (large, small) = (plain.draw(&[0, 1], &control), exact.draw(&[0, 1], &control));
         let (large, small) = (large.unwrap(), small.unwrap());
         assert!((large.states[0] - scale * small.states[0]).abs() < 1e-14);
         let of = |draws: &boltzmap_sampling::Draws| {
@@ -95,7 +95,7 @@ fn a_head_reports_and_cannot_be_asked_about_other_states() {
     let map = mlp(2, 2, Subspace::Full);
     let parameters = gentle_parameters(&map, 3);
     let proposal = MapProposal::reported(&map, &parameters, None, &schedule(), STREAM);
-    let draws = proposal.draw(0..6, &control).unwrap();
+    let draws = proposal.draw(&[0, 1, 2, 3, 4, 5], &control).unwrap();
     let noise: Vec<f64> = map.subspace().noise(2, 2, STREAM[0], STREAM[1], 0, 6);
     let direct = FewStepSampler::new(&map, &parameters, &schedule())
         .transport(&noise, &control)
@@ -111,7 +111,7 @@ fn a_head_reports_and_cannot_be_asked_about_other_states() {
         target: AnalyticTarget::gaussian(4, 0.5, 1.0),
         time: 1.0,
     };
-    let refused = importance_sampling(&proposal, &target, 0..6, Trust::Audited, &control);
+    let refused = importance_sampling(&proposal, &target, &[0], Trust::Audited, &control);
     assert!(matches!(refused, Err(SamplingError::Shape { .. })));
 }
 
@@ -128,7 +128,9 @@ fn weights_of_a_map_integrate_to_one_and_particles_arrive() {
         time: 1.0,
     };
     let n = 4000;
-    let weighted = importance_sampling(&proposal, &target, 0..n, Trust::Audited, &control).unwrap();
+    let indices: Vec<u64> = (0..n).collect();
+    let weighted =
+        importance_sampling(&proposal, &target, &indices, Trust::Audited, &control).unwrap();
     let ess = weighted.ess();
     let error = ((1.0 / ess - 1.0) / n as f64).sqrt();
     assert!(

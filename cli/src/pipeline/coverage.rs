@@ -7,28 +7,20 @@
 //!
 //! The frames come from ladders that serve nothing else; settings that are chosen by what they show must be judged on a run of another seed.
 
-use std::ops::Range;
-
 use anyhow::Result;
 use boltzmap_kernels::random::Stream;
-use boltzmap_models::ModelError;
-use boltzmap_models::continuous_flow::ContinuousFlow;
-use boltzmap_models::control::Control;
-use boltzmap_models::inverse::{InverseOptions, Inverter};
-use boltzmap_models::schedule::Schedule;
+use boltzmap_sampling::Trust;
 use boltzmap_statistics as statistics;
 
 use super::evaluate::mean_and_deviation;
 use super::frames::by_ladder;
-use super::model::{self, Model};
+use super::model::Model;
 use super::molecule::Molecule;
-use super::sample::{self, Samples, with_progress};
-use super::train;
+use super::proposals::{Proposals, density_constant, end_scale};
+use super::samples::Samples;
 use crate::config::Config;
-use crate::progress;
+use crate::progress::{self, with_progress};
 
-/// Frames traced back together.
-const CHUNK: usize = 64;
 /// Weight, in units of the mean, from which on a frame is called heavy: there the proposal has less than a hundredth of the target's mass.
 const HEAVY: f64 = 100.0;
 
@@ -93,11 +85,14 @@ impl Coverage {
             .copied()
             .collect();
         let encoded = model.coordinates.encode(&chosen)?;
-        let scale = sample::end_scale(config)?;
-        let states: Vec<f32> = encoded.state.iter().map(|v| (v * scale) as f32).collect();
-        let density = trace_back(model, config, &states)?;
-        let constant =
-            sample::density_constant(&model.flow_map, scale, samples.count(), samples.draws);
+        let scale = end_scale(config)?;
+        let states: Vec<f64> = encoded.state.iter().map(|v| v * scale).collect();
+        let proposals = Proposals::new(model, config)?;
+        let traced = with_progress("reference", n, |control| {
+            proposals.audited().log_density(&states, control)
+        })?;
+        let density = traced.trusted(Trust::Audited)?;
+        let constant = density_constant(&model.flow_map, scale, samples.count(), samples.draws);
         let log_weights = (0..n)
             .map(|k| {
                 let log_q = density[k] + encoded.log_det[k] - encoded.log_share[k] + constant;
@@ -167,98 +162,5 @@ impl Coverage {
         let limit = log_mean_weight + HEAVY.ln();
         let heavy = self.log_weights.iter().filter(|w| **w > limit);
         heavy.count() as f64 / self.count() as f64
-    }
-}
-
-/// The way back from states to noise.
-enum Way {
-    /// Through the steps of the few-step map.
-    Steps(Box<Inverter<f32>>),
-    /// Along the continuous flow.
-    Flow(Box<ContinuousFlow<f32>>),
-}
-
-/// log q of the map's final states `[n, T, C]`, `[n]`; NaN where no noise leads to one.
-fn trace_back(model: &Model, config: &Config, states: &[f32]) -> Result<Vec<f64>> {
-    let schedule = model::schedule(config)?;
-    let size = model.flow_map.state_size();
-    let n = states.len() / size;
-    let way = if train::method(config).is_continuous() {
-        Way::Flow(Box::new(sample::continuous_flow(model, config, &schedule)?))
-    } else {
-        let options = InverseOptions::of_precision::<f32>();
-        let inverter = Inverter::new(&model.flow_map, &model.parameters, &schedule, options);
-        Way::Steps(Box::new(inverter))
-    };
-    with_progress("reference", n, |control| {
-        let quiet = Control {
-            progress: None,
-            cancel: control.cancel,
-        };
-        let mut log_density = Vec::with_capacity(n);
-        for first in (0..n).step_by(CHUNK) {
-            let of = |range: Range<usize>| &states[range.start * size..range.end * size];
-            let chunk = first..n.min(first + CHUNK);
-            log_density.extend(match &way {
-                Way::Flow(flow) => integrate(flow, chunk, &of, &quiet)?,
-                Way::Steps(inverter) => invert(inverter, model, &schedule, of(chunk), &quiet)?,
-            });
-            control.report(log_density.len(), n);
-        }
-        Ok(log_density)
-    })
-}
-
-/// Through the steps of the map.
-fn invert(
-    inverter: &Inverter<f32>,
-    model: &Model,
-    schedule: &Schedule,
-    states: &[f32],
-    control: &Control,
-) -> Result<Vec<f64>, ModelError> {
-    let map = &model.flow_map;
-    let n = states.len() / map.state_size();
-    let mut states = states.to_vec();
-    let mut log_density = vec![0.0; n];
-    for times in schedule.times().windows(2).rev() {
-        let (s, t) = (vec![times[0]; n], vec![times[1]; n]);
-        let step = inverter.step(&states, &s, &t, control)?;
-        states = step.states;
-        let size = map.state_size();
-        for (i, state) in states.chunks_exact_mut(size).enumerate() {
-            if step.converged[i] {
-                log_density[i] -= step.log_det[i];
-            } else {
-                // Lost; what stands there in the steps to come is a state that every map can invert.
-                log_density[i] = f64::NAN;
-                state.fill(0.0);
-            }
-        }
-    }
-    let base = map
-        .subspace()
-        .gaussian_log_density(&states, map.tokens(), map.channels());
-    log_density
-        .iter_mut()
-        .zip(base)
-        .for_each(|(q, base)| *q += base);
-    Ok(log_density)
-}
-
-/// Through the continuous flow. Where it fails for some of the states, each goes alone.
-fn integrate<'s>(
-    flow: &ContinuousFlow<f32>,
-    range: Range<usize>,
-    of: &impl Fn(Range<usize>) -> &'s [f32],
-    control: &Control,
-) -> Result<Vec<f64>, ModelError> {
-    match flow.log_density(of(range.clone()), control) {
-        Ok(traced) => Ok(traced.log_density),
-        Err(ModelError::Cancelled) => Err(ModelError::Cancelled),
-        Err(_) if range.len() == 1 => Ok(vec![f64::NAN]),
-        Err(_) => range
-            .map(|i| Ok(integrate(flow, i..i + 1, of, control)?[0]))
-            .collect(),
     }
 }

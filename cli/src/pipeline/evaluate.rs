@@ -10,6 +10,7 @@ pub use reference::ReferenceQuality;
 use std::time::Instant;
 
 use anyhow::Result;
+use boltzmap_sampling::Likelihood;
 use boltzmap_statistics::{self as statistics, Interval};
 
 use super::Stage;
@@ -18,7 +19,8 @@ use super::data::Data;
 use super::model::{self, Model};
 use super::molecule::Molecule;
 use super::normalisation::{self, Estimate, Normalisation};
-use super::sample::{self, Samples};
+use super::proposals::{has_head, model_of};
+use super::samples::{self, Samples};
 use super::settings;
 use crate::config::Config;
 use crate::progress;
@@ -83,8 +85,8 @@ struct Inputs<'i> {
     chosen: Vec<usize>,
     /// Their log-weights.
     log_weights: Vec<f64>,
-    /// Which log q they use: "exact" or "head".
-    weights_from: &'static str,
+    /// What they rest on.
+    likelihood: Likelihood,
     /// Whether there are likelihoods by a head.
     has_head: bool,
     /// φ₁, ψ₁, … of all samples, rad.
@@ -96,13 +98,12 @@ impl<'i> Inputs<'i> {
         let molecule = Molecule::new(config)?;
         let data = Data::read(run, &molecule)?;
         let samples = Samples::read(run, &molecule)?;
-        let model = sample::model_of(run, config, &molecule)?;
+        let model = model_of(run, config, &molecule)?;
         settings::check_data(run, config)?;
         settings::check_samples(run, config, &samples)?;
-        let (chosen, log_weights, weights_from) =
-            sample::weights(&samples, molecule.thermal_energy);
+        let (chosen, log_weights, likelihood) = samples::weights(&samples, molecule.thermal_energy);
         Ok(Inputs {
-            has_head: sample::has_head(&model, config),
+            has_head: has_head(&model, config),
             torus: molecule.torus(&samples.positions),
             config,
             molecule,
@@ -111,7 +112,7 @@ impl<'i> Inputs<'i> {
             model,
             chosen,
             log_weights,
-            weights_from,
+            likelihood,
         })
     }
 
@@ -193,7 +194,7 @@ impl FreeEnergies {
         if inputs.has_head {
             let head = inputs.head_weights(&inputs.chosen);
             by_head = statistics::delta_f_interval(&phi, Some(&head), replicates, seed)?;
-            if inputs.weights_from == "exact" {
+            if inputs.likelihood.is_audited() {
                 let in_state: Vec<bool> = phi
                     .iter()
                     .map(|&phi| statistics::free_energy::is_positive_state(phi))
@@ -425,7 +426,7 @@ fn summarise(
         exact_tangents_per_step: model.flow_map.dimension(),
         n_audited: audited.len(),
         folded_steps: samples.folded_steps,
-        weights_from: inputs.weights_from.into(),
+        likelihood: inputs.likelihood,
         ess_head: ess_by_head(&all),
         ess_head_audited: ess_by_head(&audited),
         ess_exact: ess_of(&exact_weights),

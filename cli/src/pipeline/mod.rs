@@ -7,7 +7,9 @@ pub mod frames;
 pub mod model;
 pub mod molecule;
 pub mod normalisation;
+pub mod proposals;
 pub mod sample;
+pub mod samples;
 pub mod settings;
 pub mod train;
 

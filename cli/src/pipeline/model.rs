@@ -310,6 +310,21 @@ impl ModelMetadata {
     }
 }
 
+/// Refuses the coordinates of a molecule with another number of atoms.
+pub fn require_atoms(coordinates: &Coordinates, molecule: &Molecule, path: &Path) -> Result<()> {
+    let held = match coordinates {
+        Coordinates::Internal(chart) => chart.matrix().n_atoms(),
+        Coordinates::Cartesian(chart) => chart.state_shape()[0],
+    };
+    ensure!(
+        held == molecule.n_atoms(),
+        "{} was trained on another molecule, of {held} atoms where the configuration's has {}; train again",
+        path.display(),
+        molecule.n_atoms()
+    );
+    Ok(())
+}
+
 /// The parameters of a calibrated head, where a checkpoint holds one.
 pub fn calibrated_head(checkpoint: &Checkpoint, map: &FlowMap) -> Result<Option<Parameters<f32>>> {
     let held = checkpoint

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::frames::by_ladder;
 use super::model::{Coordinates, Model};
 use super::molecule::Molecule;
-use super::sample::Samples;
+use super::samples::Samples;
 
 /// Stream domain of the draws that tell how much of a Gaussian lies in the domain.
 const DOMAIN_INSIDE: u64 = 0x696e_7369_6465;

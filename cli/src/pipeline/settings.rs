@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 
 use super::Stage;
 use super::model::ModelMetadata;
-use super::sample::Samples;
+use super::samples::Samples;
 use crate::card;
 use crate::config::{Chart, Config, MethodKind, NetworkKind};
 use crate::progress;

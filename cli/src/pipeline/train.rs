@@ -20,9 +20,9 @@ use boltzmap_objectives::trainer::{LEADING_LOSS, StepMetrics, Trainer};
 
 use super::Stage;
 use super::data::Data;
+use super::model::require_atoms;
 use super::model::{self, Change, Coordinates, Failure, Frames, ModelMetadata};
 use super::molecule::Molecule;
-use super::sample::require_atoms;
 use super::settings;
 use crate::card;
 use crate::config::{Chart, Config};

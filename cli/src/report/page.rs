@@ -247,7 +247,7 @@ fn metrics(s: &Summary) -> String {
         ]),
         row(&[
             "weights of the averages",
-            &format!("{} likelihood", s.weights_from),
+            &format!("likelihoods {}", s.likelihood),
         ]),
     ];
     if let Some(calibration) = &s.calibration {

@@ -1,6 +1,7 @@
 //! The numbers of a run: `summary.json`.
 
 use boltzmap_objectives::calibration::CalibrationReport;
+use boltzmap_sampling::Likelihood;
 use serde::{Serialize, Serializer};
 
 use crate::pipeline::evaluate::{BasinShares, ReferenceQuality};
@@ -39,8 +40,8 @@ pub struct Summary {
     /// Steps of audited samples at which the determinant was not positive: there the map folds space
     /// over, and its change of variables gives a lower bound of the density.
     pub folded_steps: usize,
-    /// Which log q the weights of the reported averages use: "exact" or "head".
-    pub weights_from: String,
+    /// What the weights of the reported averages rest on: exact or integrated likelihoods, or what the head reports.
+    pub likelihood: Likelihood,
     /// Kish effective sample size over n, weights by the head's likelihood, all samples.
     pub ess_head: f64,
     /// The same on the audited samples by the head's likelihood.

@@ -478,9 +478,9 @@ fn free_energy(summary: &Summary) -> Statement {
 
 /// Why nothing is proven by an agreement of samples and reference, if it is not.
 fn too_few(summary: &Summary) -> Option<String> {
-    let (ess, samples) = match summary.weights_from.as_str() {
-        "exact" => (summary.ess_exact, summary.n_audited),
-        _ => (summary.ess_head, summary.n_samples),
+    let (ess, samples) = match summary.likelihood.is_audited() {
+        true => (summary.ess_exact, summary.n_audited),
+        false => (summary.ess_head, summary.n_samples),
     };
     let worth = ess * samples as f64;
     // What was not measured is not enough either.

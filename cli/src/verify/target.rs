@@ -10,9 +10,9 @@ use boltzmap_objectives::targets::AnalyticTarget;
 use boltzmap_physics::batch::BatchEvaluator;
 
 use crate::config::Config;
+use crate::pipeline::model::require_atoms;
 use crate::pipeline::model::{Coordinates, ModelMetadata};
 use crate::pipeline::molecule::Molecule;
-use crate::pipeline::sample::require_atoms;
 use crate::pipeline::train;
 
 /// Coordinates of an analytic target whose means are compared.

@@ -112,7 +112,7 @@ fn falcon_has_exact_likelihoods_only() {
     prepare(&root, &["training.method=\"falcon\""]);
     let summary = stages(&root);
     trained_parts(&root, &["flow_matching", "mean_flow", "cycle"]);
-    without_head(&root, &summary);
+    without_head(&root, &summary, "exact");
     assert_eq!(summary["nfe"], 2);
     assert_eq!(summary["method"], "falcon");
     // Calibration gives it a head, from the head that nothing has trained.
@@ -147,7 +147,7 @@ fn flow_matching_is_sampled_by_the_continuous_flow() {
         prepare(&root, &["training.method=\"flow_matching\"", &tolerance]);
         let summary = stages(&root);
         trained_parts(&root, &["flow_matching"]);
-        without_head(&root, &summary);
+        without_head(&root, &summary, "integrated");
         assert_eq!(summary["folded_steps"], 0);
         evaluations.push(summary["nfe"].as_u64().unwrap());
     }
@@ -174,7 +174,7 @@ fn another_path_and_solver_give_another_flow() {
         ];
         prepare(&root, &[&method, settings].concat());
         let summary = stages(&root);
-        without_head(&root, &summary);
+        without_head(&root, &summary, "integrated");
         let file = NpzFile::open(&root.join("samples.npz")).unwrap();
         states.push(
             file.array::<f64>("log_q_exact", &[Some(50)])
@@ -208,7 +208,7 @@ fn guided_samples_have_exact_likelihoods_of_their_own() {
         if likelihoods.is_empty() {
             assert_eq!(summary["likelihood_head"], true);
         } else {
-            without_head(&root, &summary);
+            without_head(&root, &summary, "exact");
             // Two steps forwards, again for the gradient, and backwards.
             assert_eq!(summary["nfe"], 6);
         }
@@ -224,7 +224,7 @@ fn guided_samples_have_exact_likelihoods_of_their_own() {
 
 /// Every sample has an exact likelihood, and whatever a head would say is null.
 #[track_caller]
-fn without_head(root: &Path, summary: &serde_json::Value) {
+fn without_head(root: &Path, summary: &serde_json::Value, kind: &str) {
     assert_eq!(summary["likelihood_head"], false);
     for number in [
         "ess_head",
@@ -236,7 +236,7 @@ fn without_head(root: &Path, summary: &serde_json::Value) {
     }
     assert!(summary["ess_exact"].is_number());
     assert_eq!(summary["n_audited"], 50);
-    assert_eq!(summary["weights_from"], "exact");
+    assert_eq!(summary["likelihood"]["kind"], kind);
     let file = NpzFile::open(&root.join("samples.npz")).unwrap();
     let values = |name: &str| file.array::<f64>(name, &[Some(50)]).unwrap().values;
     assert!(values("log_q_exact").iter().all(|q| q.is_finite()));

@@ -8,7 +8,7 @@ use boltzmap_cli::npz::NpzFile;
 use boltzmap_cli::pipeline::coverage::Coverage;
 use boltzmap_cli::pipeline::model::Model;
 use boltzmap_cli::pipeline::molecule::Molecule;
-use boltzmap_cli::pipeline::sample::Samples;
+use boltzmap_cli::pipeline::samples::Samples;
 use boltzmap_cli::run_dir::RunDir;
 use npyz::WriterBuilder;
 
@@ -504,9 +504,7 @@ fn other_molecules_charts_and_networks_run() {
         // Without an audit there is no exact likelihood to report.
         let audited = !settings.contains(&"audit.samples=0");
         assert_eq!(summary["ess_exact"].is_number(), audited, "{summary}");
-        assert_eq!(
-            summary["weights_from"],
-            if audited { "exact" } else { "head" }
-        );
+        let likelihood = if audited { "exact" } else { "reported" };
+        assert_eq!(summary["likelihood"]["kind"], likelihood);
     }
 }

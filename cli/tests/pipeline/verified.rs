@@ -2,7 +2,8 @@
 
 use boltzmap_cli::pipeline::model::Model;
 use boltzmap_cli::pipeline::molecule::Molecule;
-use boltzmap_cli::pipeline::sample::{Samples, end_scale};
+use boltzmap_cli::pipeline::proposals::end_scale;
+use boltzmap_cli::pipeline::samples::Samples;
 use boltzmap_cli::run_dir::RunDir;
 use boltzmap_cli::verify::subject::Subject;
 use boltzmap_cli::verify::target::Kind;

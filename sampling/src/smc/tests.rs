@@ -71,11 +71,7 @@ impl Proposal for Silent {
         Proposal::shape(&self.0)
     }
 
-    fn draw(
-        &self,
-        indices: std::ops::Range<u64>,
-        control: &Control<'_>,
-    ) -> Result<Draws, SamplingError> {
+    fn draw(&self, indices: &[u64], control: &Control<'_>) -> Result<Draws, SamplingError> {
         self.0.draw(indices, control)
     }
 
@@ -188,7 +184,10 @@ fn moves_leave_the_target_as_it_is() {
             trust: Trust::Audited,
             lambda: 1.0,
         };
-        let mut states = target.draw(0..n, &control).unwrap().states;
+        let mut states = target
+            .draw(&(0..n).collect::<Vec<u64>>(), &control)
+            .unwrap()
+            .states;
         let mut point = bridge.at(&states).unwrap();
         let mut streams: Vec<Stream> = (0..n).map(|i| Stream::new(2, 3, i)).collect();
         let mut acceptance = 0.0;

@@ -8,10 +8,9 @@ use boltzmap_objectives::calibration::{Calibration, CalibrationError, Calibratio
 
 use super::super::Stage;
 use super::super::model::{self, AVERAGE_PREFIX, HEAD_PREFIX, ModelMetadata};
-use super::super::sample::with_progress;
 use super::{Diverged, calibration_config, calibration_diverged};
 use crate::config::Config;
-use crate::progress::{self, Progress};
+use crate::progress::{self, Progress, with_progress};
 use crate::run_dir::RunDir;
 
 /// Fits a divergence head of its own to the finished map, unless the checkpoint says that this was done. It starts anew when
