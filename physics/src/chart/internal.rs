@@ -39,10 +39,10 @@ pub struct SymmetricRotor {
     /// Their tokens; the first carries ψ, the others δ₁ and δ₂.
     tokens: [usize; 3],
     /// Start of the window of ψ.
-    window: f64,
+    pub(super) window: f64,
     /// How far the window reaches beyond its edges, h ≤ π/3, rad.
     #[serde(default)]
-    overlap: f64,
+    pub(super) overlap: f64,
 }
 
 /// Options of [`InternalChart::fit`].
@@ -70,11 +70,11 @@ impl Default for InternalOptions {
 /// Internal coordinates, cut, folded and standardised: the state is `[tokens = atoms − 2, channels = 3]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InternalChart {
-    matrix: ZMatrix,
-    rotors: Vec<SymmetricRotor>,
+    pub(super) matrix: ZMatrix,
+    pub(super) rotors: Vec<SymmetricRotor>,
     /// Start of the window of the dihedral of each token (`[tokens]`, token 0 has none).
     windows: Vec<f64>,
-    standardiser: Standardiser,
+    pub(super) standardiser: Standardiser,
 }
 
 impl InternalChart {
@@ -402,6 +402,29 @@ impl SymmetricRotor {
         } else {
             1.0
         }
+    }
+
+    /// ∂ ln c/∂ψ of the share c at the image ψ.
+    pub(super) fn log_share_slope(&self, psi: f64) -> f64 {
+        // ln sin² u with u = π/4 (1 + x/h)
+        let slope = |x: f64| {
+            let argument = FRAC_PI_4 * (1.0 + x / self.overlap);
+            2.0 * FRAC_PI_4 / self.overlap / argument.tan()
+        };
+        let from_start = psi - self.window;
+        let from_end = from_start - THIRD;
+        if from_start < self.overlap {
+            slope(from_start)
+        } else if from_end > -self.overlap {
+            -slope(-from_end)
+        } else {
+            0.0
+        }
+    }
+
+    /// Indices of ψ, δ₁ and δ₂ among the coordinates.
+    pub(super) fn coordinates(&self) -> [usize; 3] {
+        self.tokens.map(|token| 3 * token + 2)
     }
 
     /// The image of ψ in the window without its overlaps, as a number of thirds of a turn, and that image.

@@ -2,6 +2,7 @@
 
 use super::ChartError;
 use crate::linear::symmetric_eigen;
+use boltzmap_kernels::real::Real;
 use serde::{Deserialize, Serialize};
 
 /// Which affine map brings the coordinates to zero mean and unit variance.
@@ -138,6 +139,24 @@ impl Standardiser {
     /// The fitted standard deviations, `[d]`.
     pub fn std(&self) -> &[f64] {
         &self.std
+    }
+
+    /// C^{1/2}, row-major `[d, d]` and symmetric, where the whitening is full.
+    pub(super) fn colour(&self) -> Option<&[f64]> {
+        self.matrices.as_ref().map(|(_, colour)| colour.as_slice())
+    }
+
+    /// Coordinate `i` of q alone, from y.
+    pub(super) fn coordinate<T: Real>(&self, y: &[T], i: usize) -> f64 {
+        let d = self.mean.len();
+        let coloured = match self.colour() {
+            None => y[i].as_f64(),
+            Some(colour) => {
+                let row = &colour[i * d..(i + 1) * d];
+                row.iter().zip(y).map(|(c, y)| c * y.as_f64()).sum()
+            }
+        };
+        self.mean[i] + self.std[i] * coloured
     }
 
     /// q to y.
