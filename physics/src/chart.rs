@@ -8,7 +8,7 @@
 
 pub mod cartesian;
 pub mod internal;
-mod pull_back;
+pub mod pull_back;
 pub mod standardise;
 pub mod zmatrix;
 
