@@ -8,6 +8,7 @@
 
 pub mod cartesian;
 pub mod internal;
+mod panels;
 pub mod pull_back;
 pub mod standardise;
 pub mod zmatrix;

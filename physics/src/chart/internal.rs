@@ -200,16 +200,15 @@ impl InternalChart {
         let width = 3 * self.matrix.n_atoms();
         let n = check_shape("the array of states", state.len(), d)?;
         let mut positions = vec![0.0; n * width];
-        let numbers: Vec<(f64, f64, bool)> = state
-            .par_chunks_exact(d)
+        let state: Vec<f64> = state.iter().map(|&y| y.into()).collect();
+        let mut coordinates = vec![0.0; state.len()];
+        self.standardiser.invert_all(&state, &mut coordinates);
+        let numbers: Vec<(f64, f64, bool)> = coordinates
+            .par_chunks_exact_mut(d)
             .zip(positions.par_chunks_exact_mut(width))
             .map_init(
-                || (vec![0.0; d], vec![0.0; d], vec![0.0; width]),
-                |(y, q, frame), (source, out)| {
-                    for (y, s) in y.iter_mut().zip(source) {
-                        *y = (*s).into();
-                    }
-                    self.standardiser.invert(y, q);
+                || vec![0.0; width],
+                |frame, (q, out)| {
                     let inside = self.contains(q);
                     let (log_det, log_share) = if inside {
                         let log_det = self.matrix.log_det(q) + self.standardiser.log_det();

@@ -30,6 +30,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
+use super::panels::{PANEL, Panels};
 use super::{CartesianChart, ChartError, Decoded, InternalChart, check_shape};
 use crate::batch::{load_tile, store_tile};
 use boltzmap_kernels::real::Real;
@@ -39,9 +40,6 @@ use rayon::prelude::*;
 
 /// Conformations one task works on, a multiple of every number of lanes.
 const CHUNK: usize = 32;
-
-/// Rows of the whitening matrix that are multiplied at a time: enough sums beside each other to hide the latency of multiply-adds.
-const PANEL: usize = 8;
 
 impl InternalChart {
     /// ∇_y f(x(y)) `[n, tokens, 3]`, per unit of state, from states `[n, tokens, 3]`, their decoded conformations and ∂f/∂x
@@ -229,8 +227,8 @@ fn clear_outside<T: Real>(in_domain: &[bool], pulled: &mut [T]) {
 enum Colouring<T> {
     /// Standard deviations, `[d]`.
     Diagonal(Vec<T>),
-    /// C^{1/2} std in panels of [`PANEL`] rows, `[panel, d, PANEL]`, filled up with zeros.
-    Full(Vec<T>),
+    /// C^{1/2} std
+    Full(Panels<T>),
 }
 
 impl<T: Real> Colouring<T> {
@@ -240,16 +238,9 @@ impl<T: Real> Colouring<T> {
         let d = std.len();
         match standardiser.colour() {
             None => Self::Diagonal(std.iter().map(|&s| T::from_f64(s)).collect()),
-            Some(colour) => {
-                let mut panels = vec![T::from_f64(0.0); d.div_ceil(PANEL) * d * PANEL];
-                for (i, row) in colour.chunks_exact(d).enumerate() {
-                    let panel = &mut panels[i / PANEL * d * PANEL..];
-                    for (j, (c, s)) in row.iter().zip(std).enumerate() {
-                        panel[j * PANEL + i % PANEL] = T::from_f64(c * s);
-                    }
-                }
-                Self::Full(panels)
-            }
+            Some(colour) => Self::Full(Panels::new(d, |i, j| {
+                T::from_f64(colour[i * d + j] * std[j])
+            })),
         }
     }
 
@@ -262,18 +253,7 @@ impl<T: Real> Colouring<T> {
                     *y = q * L::splat(s);
                 }
             }
-            Self::Full(panels) => {
-                let each = panels.chunks_exact(q.len() * PANEL);
-                for (panel, y) in each.zip(y.chunks_exact_mut(PANEL)) {
-                    let mut sums = [L::zero(); PANEL];
-                    for (column, &q) in panel.chunks_exact(PANEL).zip(q) {
-                        for k in 0..PANEL {
-                            sums[k] = L::splat(column[k]).mul_add(q, sums[k]);
-                        }
-                    }
-                    y.copy_from_slice(&sums);
-                }
-            }
+            Self::Full(panels) => panels.multiply::<L, true>(q, y),
         }
     }
 }
