@@ -16,6 +16,9 @@
 //! let gradient = chart.pull_back_log_density(&states, &decoded, &score)?;
 //! ```
 //!
+//! States outside the domain get zero, whatever their forces are. Where a state is not finite its positions are not either, and an evaluator
+//! of energies refuses them: leave such states out before.
+//!
 //! # Precision and layout
 //!
 //! States and gradients are `f32` or `f64`, one conformation per vector lane: sweeping over atoms in reverse is straight arithmetic on
