@@ -29,12 +29,23 @@ fn rows_limit_file_and_comparison() {
         "alanine-dipeptide energies",
         "alanine-dipeptide dynamics",
         "alanine-dipeptide single",
+        "alanine-dipeptide target-gradient",
+        "time / energies",
+        "pull back",
         "limit per second",
     ] {
         assert!(table.contains(words), "{words} in {table}");
     }
     let mut record = Record::read(&path).unwrap();
-    assert_eq!(record.rows.len(), 3);
+    assert_eq!(record.rows.len(), 4);
+    let gradient = record
+        .rows
+        .iter()
+        .find(|row| row.task == Task::TargetGradient);
+    let stages = &gradient.unwrap().stages;
+    let shares: f64 = stages.iter().map(|stage| stage.share).sum();
+    assert!((shares - 1.0).abs() < 1e-12 && stages.iter().all(|stage| stage.share > 0.0));
+    assert!(record.rows[0].stages.is_empty());
     let limit = record.rows[0].limit.clone().unwrap();
     // More than ten thousand, fewer than a hundred thousand vector operations for 231 pairs and the bonded terms.
     assert!((1e4..1e5).contains(&limit.instructions()), "{limit:?}");

@@ -4,9 +4,12 @@
 //! log q(y) = log q(x) − log_det(encode) and log q(x) = log q(y) − log_det(decode). Densities of x live on the mean-free
 //! subspace (3·atoms − 3 dimensions, orthonormal coordinates, nm); for a chart of internal coordinates the orientation is
 //! uniformly distributed (Haar measure), so that the densities of different charts are comparable numbers.
+//! `pull_back` and `pull_back_log_density` turn gradients in positions into gradients in states.
 
 pub mod cartesian;
 pub mod internal;
+mod panels;
+pub mod pull_back;
 pub mod standardise;
 pub mod zmatrix;
 

@@ -501,6 +501,21 @@ fn canonicalisation_leaves_the_energy_invariant() {
 }
 
 #[test]
+fn a_state_decodes_to_the_same_bits_alone_and_among_others() {
+    for whitening in [Whitening::Diagonal, Whitening::Full] {
+        let molecule = ala2();
+        let chart = fitted(&molecule, whitening, true);
+        let state = chart.encode(&jittered(&molecule, 45)).unwrap().state;
+        let together = chart.decode(&state).unwrap();
+        for (k, alone) in state.chunks_exact(chart.dimension()).enumerate() {
+            let alone = chart.decode(alone).unwrap();
+            assert_eq!(alone.positions, together.positions[66 * k..66 * (k + 1)]);
+            assert_eq!(alone.log_det[0], together.log_det[k]);
+        }
+    }
+}
+
+#[test]
 fn states_outside_the_domain_are_flagged() {
     let molecule = ala2();
     let chart = fitted(&molecule, Whitening::Diagonal, true);

@@ -20,7 +20,7 @@ pub struct BenchArguments {
 pub enum BenchCommand {
     /// Networks of real size: forward, training steps, derivatives, determinants
     Engine(EngineBenchArguments),
-    /// Energies, forces and dynamics of peptides, beside OpenMM
+    /// Energies, forces, dynamics and gradients in states of peptides, beside OpenMM
     Physics(PhysicsBenchArguments),
     /// Peak memory of one task in bytes; `engine` starts it in a process of its own
     #[command(hide = true)]
@@ -52,7 +52,9 @@ pub enum OpenMmBaseline {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Tasks: energies (with forces, f32, many conformations a call), dynamics (steps of Langevin dynamics of all replicas, f32), single
-(energy and forces of one conformation after the other, f64, one thread; beside OpenMM's Reference platform).
+(energy and forces of one conformation after the other, f64, one thread; beside OpenMM's Reference platform), target-gradient (of the
+log-density of states of internal coordinates: decoding, forces, pull-back, f32, many a call; no other side; a second table shows its
+time over that of energies, and what it is spent on).
 
 OpenMM evaluates the same conformations through its Python interface, one per call, on its Reference and CPU platforms, in one process
 and in two at the same time. A side whose energies differ by more than 0.002 kJ/mol, or whose forces by more than 1e-4 of the largest,

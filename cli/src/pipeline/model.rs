@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::real::Real;
 use boltzmap_models::checkpoint::Checkpoint;
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
 use boltzmap_models::network::{DitConfig, EgnnConfig, MlpConfig, NetworkConfig};
@@ -93,6 +94,24 @@ impl Coordinates {
         Ok(match self {
             Coordinates::Internal(chart) => chart.decode(states)?,
             Coordinates::Cartesian(chart) => chart.decode(states)?,
+        })
+    }
+
+    /// ∇_y [ln p(x(y)) + ln|dx/dy| + ln c] of decoded states from ∂(ln p)/∂x, which for Boltzmann's distribution are the forces over kT;
+    /// zero for states outside the domain. See [`InternalChart::pull_back_log_density`].
+    pub fn pull_back_log_density<T: Real>(
+        &self,
+        states: &[T],
+        decoded: &Decoded,
+        gradient: &[T],
+    ) -> Result<Vec<T>> {
+        Ok(match self {
+            Coordinates::Internal(chart) => {
+                chart.pull_back_log_density(states, decoded, gradient)?
+            }
+            Coordinates::Cartesian(chart) => {
+                chart.pull_back_log_density(states, decoded, gradient)?
+            }
         })
     }
 }

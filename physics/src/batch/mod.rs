@@ -36,6 +36,7 @@ pub(crate) use bias::Restraints;
 pub use counting::{Operations, operations};
 pub use single::SingleEvaluator;
 pub(crate) use tile::{load_tile, store_tile};
+pub(crate) use vector::V3;
 
 /// Why a batch cannot be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,15 +3,15 @@
 use boltzmap_kernels::simd::Lanes;
 
 #[derive(Clone, Copy)]
-pub(super) struct V3<L> {
-    pub(super) x: L,
-    pub(super) y: L,
-    pub(super) z: L,
+pub(crate) struct V3<L> {
+    pub(crate) x: L,
+    pub(crate) y: L,
+    pub(crate) z: L,
 }
 
 impl<L: Lanes> V3<L> {
     #[inline(always)]
-    pub(super) fn load(from: &[L], atom: usize) -> Self {
+    pub(crate) fn load(from: &[L], atom: usize) -> Self {
         let at = &from[3 * atom..3 * atom + 3];
         Self {
             x: at[0],
@@ -21,7 +21,7 @@ impl<L: Lanes> V3<L> {
     }
 
     #[inline(always)]
-    pub(super) fn minus(self, o: Self) -> Self {
+    pub(crate) fn minus(self, o: Self) -> Self {
         Self {
             x: self.x - o.x,
             y: self.y - o.y,
@@ -30,7 +30,7 @@ impl<L: Lanes> V3<L> {
     }
 
     #[inline(always)]
-    pub(super) fn plus(self, o: Self) -> Self {
+    pub(crate) fn plus(self, o: Self) -> Self {
         Self {
             x: self.x + o.x,
             y: self.y + o.y,
@@ -39,7 +39,7 @@ impl<L: Lanes> V3<L> {
     }
 
     #[inline(always)]
-    pub(super) fn times(self, s: L) -> Self {
+    pub(crate) fn times(self, s: L) -> Self {
         Self {
             x: self.x * s,
             y: self.y * s,
@@ -48,12 +48,12 @@ impl<L: Lanes> V3<L> {
     }
 
     #[inline(always)]
-    pub(super) fn dot(self, o: Self) -> L {
+    pub(crate) fn dot(self, o: Self) -> L {
         self.x.mul_add(o.x, self.y.mul_add(o.y, self.z * o.z))
     }
 
     #[inline(always)]
-    pub(super) fn cross(self, o: Self) -> Self {
+    pub(crate) fn cross(self, o: Self) -> Self {
         Self {
             x: self.y * o.z - self.z * o.y,
             y: self.z * o.x - self.x * o.z,
@@ -62,7 +62,7 @@ impl<L: Lanes> V3<L> {
     }
 
     #[inline(always)]
-    pub(super) fn add_to(self, to: &mut [L], atom: usize) {
+    pub(crate) fn add_to(self, to: &mut [L], atom: usize) {
         let at = &mut to[3 * atom..3 * atom + 3];
         at[0] = at[0] + self.x;
         at[1] = at[1] + self.y;
@@ -70,7 +70,7 @@ impl<L: Lanes> V3<L> {
     }
 
     #[inline(always)]
-    pub(super) fn subtract_from(self, to: &mut [L], atom: usize) {
+    pub(crate) fn subtract_from(self, to: &mut [L], atom: usize) {
         let at = &mut to[3 * atom..3 * atom + 3];
         at[0] = at[0] - self.x;
         at[1] = at[1] - self.y;

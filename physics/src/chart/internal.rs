@@ -39,10 +39,10 @@ pub struct SymmetricRotor {
     /// Their tokens; the first carries ψ, the others δ₁ and δ₂.
     tokens: [usize; 3],
     /// Start of the window of ψ.
-    window: f64,
+    pub(super) window: f64,
     /// How far the window reaches beyond its edges, h ≤ π/3, rad.
     #[serde(default)]
-    overlap: f64,
+    pub(super) overlap: f64,
 }
 
 /// Options of [`InternalChart::fit`].
@@ -70,11 +70,11 @@ impl Default for InternalOptions {
 /// Internal coordinates, cut, folded and standardised: the state is `[tokens = atoms − 2, channels = 3]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InternalChart {
-    matrix: ZMatrix,
-    rotors: Vec<SymmetricRotor>,
+    pub(super) matrix: ZMatrix,
+    pub(super) rotors: Vec<SymmetricRotor>,
     /// Start of the window of the dihedral of each token (`[tokens]`, token 0 has none).
     windows: Vec<f64>,
-    standardiser: Standardiser,
+    pub(super) standardiser: Standardiser,
 }
 
 impl InternalChart {
@@ -200,16 +200,15 @@ impl InternalChart {
         let width = 3 * self.matrix.n_atoms();
         let n = check_shape("the array of states", state.len(), d)?;
         let mut positions = vec![0.0; n * width];
-        let numbers: Vec<(f64, f64, bool)> = state
-            .par_chunks_exact(d)
+        let state: Vec<f64> = state.iter().map(|&y| y.into()).collect();
+        let mut coordinates = vec![0.0; state.len()];
+        self.standardiser.invert_all(&state, &mut coordinates);
+        let numbers: Vec<(f64, f64, bool)> = coordinates
+            .par_chunks_exact_mut(d)
             .zip(positions.par_chunks_exact_mut(width))
             .map_init(
-                || (vec![0.0; d], vec![0.0; d], vec![0.0; width]),
-                |(y, q, frame), (source, out)| {
-                    for (y, s) in y.iter_mut().zip(source) {
-                        *y = (*s).into();
-                    }
-                    self.standardiser.invert(y, q);
+                || vec![0.0; width],
+                |frame, (q, out)| {
                     let inside = self.contains(q);
                     let (log_det, log_share) = if inside {
                         let log_det = self.matrix.log_det(q) + self.standardiser.log_det();
@@ -402,6 +401,29 @@ impl SymmetricRotor {
         } else {
             1.0
         }
+    }
+
+    /// ∂ ln c/∂ψ of the share c at the image ψ.
+    pub(super) fn log_share_slope(&self, psi: f64) -> f64 {
+        // ln sin² u with u = π/4 (1 + x/h)
+        let slope = |x: f64| {
+            let argument = FRAC_PI_4 * (1.0 + x / self.overlap);
+            2.0 * FRAC_PI_4 / self.overlap / argument.tan()
+        };
+        let from_start = psi - self.window;
+        let from_end = from_start - THIRD;
+        if from_start < self.overlap {
+            slope(from_start)
+        } else if from_end > -self.overlap {
+            -slope(-from_end)
+        } else {
+            0.0
+        }
+    }
+
+    /// Indices of ψ, δ₁ and δ₂ among the coordinates.
+    pub(super) fn coordinates(&self) -> [usize; 3] {
+        self.tokens.map(|token| 3 * token + 2)
     }
 
     /// The image of ψ in the window without its overlaps, as a number of thirds of a turn, and that image.

@@ -1,7 +1,12 @@
 //! Affine standardisation fitted on data, and where to cut a circle.
 
 use super::ChartError;
+use super::panels::{PANEL, Panels};
+use crate::batch::{load_tile, store_tile};
 use crate::linear::symmetric_eigen;
+use boltzmap_kernels::real::Real;
+use boltzmap_kernels::simd::{Kernel, Lanes, Simd, dispatch};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Which affine map brings the coordinates to zero mean and unit variance.
@@ -140,6 +145,24 @@ impl Standardiser {
         &self.std
     }
 
+    /// C^{1/2}, row-major `[d, d]` and symmetric, where the whitening is full.
+    pub(super) fn colour(&self) -> Option<&[f64]> {
+        self.matrices.as_ref().map(|(_, colour)| colour.as_slice())
+    }
+
+    /// Coordinate `i` of q alone, from y.
+    pub(super) fn coordinate<T: Real>(&self, y: &[T], i: usize) -> f64 {
+        let d = self.mean.len();
+        let coloured = match self.colour() {
+            None => y[i].as_f64(),
+            Some(colour) => {
+                let row = &colour[i * d..(i + 1) * d];
+                row.iter().zip(y).map(|(c, y)| c * y.as_f64()).sum()
+            }
+        };
+        self.mean[i] + self.std[i] * coloured
+    }
+
     /// q to y.
     pub fn apply(&self, q: &[f64], y: &mut [f64]) {
         let d = self.mean.len();
@@ -173,8 +196,66 @@ impl Standardiser {
                 }
             }
         }
-        for i in 0..d {
-            q[i] = self.mean[i] + self.std[i] * q[i];
+        self.scale_and_shift(q);
+    }
+
+    /// [`Self::invert`] of many states `[n, d]`, to the same bits.
+    pub(super) fn invert_all(&self, y: &[f64], q: &mut [f64]) {
+        let d = self.mean.len();
+        match &self.matrices {
+            // Laying the matrix out takes about as long as multiplying it with a state.
+            Some((_, colour)) if y.len() > FEW * d => {
+                let panels = Panels::new(d, |i, j| colour[j * d + i]);
+                y.par_chunks(CHUNK * d)
+                    .zip(q.par_chunks_mut(CHUNK * d))
+                    .for_each(|(y, q)| {
+                        let panels = &panels;
+                        dispatch(ColourChunk { d, panels, y, q });
+                        q.chunks_exact_mut(d).for_each(|q| self.scale_and_shift(q));
+                    });
+            }
+            _ => y
+                .par_chunks_exact(d)
+                .zip(q.par_chunks_exact_mut(d))
+                .for_each(|(y, q)| self.invert(y, q)),
+        }
+    }
+
+    /// mean + std q
+    fn scale_and_shift(&self, q: &mut [f64]) {
+        for ((q, mean), std) in q.iter_mut().zip(&self.mean).zip(&self.std) {
+            *q = mean + std * *q;
+        }
+    }
+}
+
+/// States one task works on, a multiple of every number of lanes.
+const CHUNK: usize = 32;
+/// States up to which [`Standardiser::invert_all`] takes them one at a time.
+const FEW: usize = 4;
+
+/// C^{1/2} y of one task's states `[n, d]`, tile by tile.
+struct ColourChunk<'a> {
+    d: usize,
+    panels: &'a Panels<f64>,
+    y: &'a [f64],
+    q: &'a mut [f64],
+}
+
+impl Kernel for ColourChunk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self { d, panels, y, q } = self;
+        let rows = S::F64::WIDTH * d;
+        let mut state = vec![S::F64::zero(); d];
+        let mut coloured = vec![S::F64::zero(); d.next_multiple_of(PANEL)];
+        for (y, q) in y.chunks(rows).zip(q.chunks_mut(rows)) {
+            load_tile(y, &mut state);
+            // Unfused, as one state at a time is multiplied without the instruction set's multiply-add.
+            panels.multiply::<_, false>(&state, &mut coloured);
+            store_tile(&coloured[..d], q);
         }
     }
 }
@@ -307,6 +388,15 @@ mod tests {
             fitted.invert(y, &mut back);
             for i in 0..d {
                 assert!((back[i] - q[i]).abs() < 1e-12 * (1.0 + q[i].abs()));
+            }
+        }
+        // 45: one whole task and one of a full tile and a partial one.
+        for n in [0, 1, 45] {
+            let mut all = vec![0.0; n * d];
+            fitted.invert_all(&y[..n * d], &mut all);
+            for (q, y) in all.chunks_exact(d).zip(y.chunks_exact(d)) {
+                fitted.invert(y, &mut back);
+                assert_eq!(q, back, "the same bits one by one and together");
             }
         }
         for i in 0..d {

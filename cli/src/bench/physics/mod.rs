@@ -2,12 +2,13 @@
 //!
 //! Both sides get the same conformations, and nothing is timed before energies and forces agree. Then the sides take turns, one sample
 //! each, round after round. OpenMM is called as its users call it, one configuration at a time through its Python interface, on each
-//! platform that needs no GPU, in one process and in two at the same time. `benches/README.md` describes the protocol.
+//! platform that needs no GPU, in one process and in two at the same time. The gradient in states has no other side. `benches/README.md` describes the protocol.
 
 pub mod openmm;
 pub mod peak;
 pub mod record;
 pub mod table;
+mod target;
 pub mod workload;
 
 use std::path::PathBuf;
@@ -29,6 +30,13 @@ use openmm::{OpenMm, Results, VARIANTS};
 use record::{FORMAT, KIND, Limit, Record, Row, Side, Task};
 use workload::{Prepared, REPLICAS, TIMESTEP_FS, WORKLOADS, Workload};
 
+/// The order of tasks: the gradient right after the energies that it is set beside.
+const TASKS: [Task; 4] = [
+    Task::Energies,
+    Task::TargetGradient,
+    Task::Dynamics,
+    Task::Single,
+];
 /// Conformations whose energies and forces are compared.
 const COMPARED: usize = 32;
 /// Largest accepted difference of an energy in single precision, kJ/mol. OpenMM's CPU platform is itself off by up to 6·10⁻⁴.
@@ -161,12 +169,15 @@ fn measure(plan: &Plan) -> Result<Record> {
         ));
         let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
         let mut sides = start(plan, workload, &prepared, directory.path(), &mut record)?;
-        for task in [Task::Energies, Task::Dynamics, Task::Single] {
+        for task in TASKS {
             if plan.wants(task) {
                 let row = match task {
                     Task::Energies => energies(plan, workload, &prepared, &mut sides, &pool)?,
                     Task::Dynamics => dynamics(plan, workload, &prepared, &mut sides, &pool)?,
                     Task::Single => single(plan, workload, &prepared, &mut sides)?,
+                    Task::TargetGradient => {
+                        target::target_gradient(plan, workload, &prepared, &pool)?
+                    }
                 };
                 note(&format!(
                     "{} {}: {} {}",
@@ -411,6 +422,7 @@ fn energies(
         conformations: n,
         ours,
         limit: Some(Limit::new(&counts, peak::lanes(), rates, rate)),
+        stages: Vec::new(),
         sides: sides.into_iter().map(|(side, _)| side).collect(),
     })
 }
@@ -461,6 +473,7 @@ fn dynamics(
         conformations: replicas,
         ours,
         limit: None,
+        stages: Vec::new(),
         sides: sides.into_iter().map(|(side, _)| side).collect(),
     })
 }
@@ -509,6 +522,7 @@ fn single(
         conformations: 1,
         ours,
         limit: None,
+        stages: Vec::new(),
         sides: sides.into_iter().map(|(side, _)| side).collect(),
     })
 }

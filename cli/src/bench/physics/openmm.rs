@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use boltzmap_physics::pdb;
 use serde_json::json;
 
@@ -152,6 +152,7 @@ impl OpenMm {
         let operation = match task {
             Task::Energies | Task::Single => "energies",
             Task::Dynamics => "steps",
+            Task::TargetGradient => bail!("OpenMM has no states to take gradients in"),
         };
         let request = json!({"op": operation, "count": count});
         for process in &mut self.processes {

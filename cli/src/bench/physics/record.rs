@@ -26,6 +26,8 @@ pub enum Task {
     Dynamics,
     /// Energy and forces of one conformation after the other in f64, on one thread.
     Single,
+    /// Gradients of the log-density of many states of internal coordinates in f32.
+    TargetGradient,
 }
 
 impl Task {
@@ -35,6 +37,7 @@ impl Task {
             Task::Energies => "energies",
             Task::Dynamics => "dynamics",
             Task::Single => "single",
+            Task::TargetGradient => "target-gradient",
         }
     }
 
@@ -43,6 +46,7 @@ impl Task {
         match self {
             Task::Energies | Task::Single => "evaluations",
             Task::Dynamics => "steps",
+            Task::TargetGradient => "gradients",
         }
     }
 }
@@ -83,8 +87,20 @@ pub struct Row {
     pub ours: Series,
     /// The arithmetic of one tile and how fast the processor is at it (energies only).
     pub limit: Option<Limit>,
+    /// What a gradient's time is spent on (target-gradient only).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
     /// The other sides.
     pub sides: Vec<Side>,
+}
+
+/// A part of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// What is done.
+    pub name: String,
+    /// Its part of our time, of 1.
+    pub share: f64,
 }
 
 /// What the arithmetic alone would allow.
@@ -227,6 +243,7 @@ pub(super) mod tests {
                     rates: vec![7e9],
                     rate: 7e9,
                 }),
+                stages: Vec::new(),
                 sides: vec![
                     side("Reference", 1, Some(theirs)),
                     side("CPU", 1, Some(10.0 * theirs)),

@@ -17,6 +17,11 @@ pub fn text(record: &Record) -> String {
         text.push('\n');
         text += &limits;
     }
+    let gradients = gradients(record);
+    if !gradients.is_empty() {
+        text.push('\n');
+        text += &gradients;
+    }
     text.push('\n');
     text += &notes(record);
     text
@@ -39,6 +44,7 @@ fn target(row: &Row) -> Option<f64> {
         Task::Energies => targets.energies,
         Task::Dynamics => targets.dynamics,
         Task::Single => targets.single,
+        Task::TargetGradient => return None,
     })
 }
 
@@ -104,6 +110,35 @@ fn limits(record: &Record) -> String {
            multiply-adds that this processor did in the same rounds.\n"
 }
 
+/// What a gradient in states costs beside energies with forces; empty where none was timed.
+fn gradients(record: &Record) -> String {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for row in record.rows.iter().filter(|row| !row.stages.is_empty()) {
+        if rows.is_empty() {
+            let stages = row.stages.iter().map(|stage| stage.name.clone());
+            let header = ["gradient in states", "time / energies"].map(str::to_owned);
+            rows.push(header.into_iter().chain(stages).collect());
+        }
+        let energies = record
+            .rows
+            .iter()
+            .find(|other| other.workload == row.workload && other.task == Task::Energies);
+        let mut cells = vec![
+            row.workload.clone(),
+            or_dash(energies, |energies| {
+                format!("{:.2}", row.ours.median / energies.ours.median)
+            }),
+        ];
+        let shares = row.stages.iter();
+        cells.extend(shares.map(|stage| format!("{:.0} %", 100.0 * stage.share)));
+        rows.push(cells);
+    }
+    match rows.is_empty() {
+        true => String::new(),
+        false => markdown(&rows),
+    }
+}
+
 fn notes(record: &Record) -> String {
     let mut text = String::new();
     for row in &record.rows {
@@ -129,6 +164,7 @@ fn notes(record: &Record) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Stage;
     use super::super::record::tests::example;
     use super::*;
 
@@ -146,6 +182,32 @@ mod tests {
             "CUDA: not timed: no such platform",
             "agree within 1e-4 kJ/mol",
             "nothing",
+        ] {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+    }
+    #[test]
+    fn a_gradient_stands_beside_the_energies() {
+        let mut record = example(1e-6, 4e-5);
+        let mut row = example(3e-6, 4e-5).rows.remove(0);
+        row.task = Task::TargetGradient;
+        row.sides.clear();
+        row.limit = None;
+        row.stages = [("decode", 0.6), ("forces", 0.3), ("pull back", 0.1)]
+            .map(|(name, share)| Stage {
+                name: name.into(),
+                share,
+            })
+            .into();
+        record.rows.push(row);
+        let text = text(&record);
+        for words in [
+            "alanine-dipeptide target-gradient",
+            "333 k",
+            "time / energies",
+            "3.00",
+            "60 %",
+            "10 %",
         ] {
             assert!(text.contains(words), "{words} in {text}");
         }
