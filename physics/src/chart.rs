@@ -7,6 +7,7 @@
 //! `pull_back` and `pull_back_log_density` turn gradients in positions into gradients in states.
 
 pub mod cartesian;
+mod coordinates;
 pub mod internal;
 mod panels;
 pub mod pull_back;
@@ -14,6 +15,7 @@ pub mod standardise;
 pub mod zmatrix;
 
 pub use cartesian::CartesianChart;
+pub use coordinates::Coordinates;
 pub use internal::{InternalChart, InternalOptions, SymmetricRotor};
 pub use standardise::Whitening;
 pub use zmatrix::ZMatrix;

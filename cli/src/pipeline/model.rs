@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use boltzmap_kernels::random::Stream;
-use boltzmap_kernels::real::Real;
 use boltzmap_models::checkpoint::Checkpoint;
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
 use boltzmap_models::network::{DitConfig, EgnnConfig, MlpConfig, NetworkConfig};
@@ -15,7 +14,7 @@ use boltzmap_objectives::calibration::CalibrationReport;
 use boltzmap_objectives::divergence::{Divergence, DivergenceWatch};
 use boltzmap_objectives::trainer::DataSource;
 use boltzmap_physics::chart::{
-    CartesianChart, Decoded, Encoded, InternalChart, InternalOptions, Whitening, ZMatrix,
+    CartesianChart, Coordinates, InternalChart, InternalOptions, Whitening, ZMatrix,
 };
 use boltzmap_physics::rotations;
 use serde::{Deserialize, Serialize};
@@ -27,92 +26,38 @@ use crate::config::{Chart, Config, NetworkKind, ScheduleKind};
 /// Frequencies of the Fourier features of each time; the highest is 2⁴π, which keeps d/dt smooth.
 const TIME_FREQUENCIES: usize = 5;
 
-/// The coordinates that the flow map acts on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Coordinates {
-    /// Bonds, angles and torsions.
-    Internal(InternalChart),
-    /// Mean-free positions over one scale.
-    Cartesian(CartesianChart),
+/// Fits the coordinates of a configuration to training frames `[n, atoms, 3]`, nm.
+pub fn fit_coordinates(
+    config: &Config,
+    molecule: &Molecule,
+    frames: &[f32],
+) -> Result<Coordinates> {
+    let n_atoms = molecule.n_atoms();
+    Ok(match config.coordinates.chart {
+        Chart::Cartesian => Coordinates::Cartesian(CartesianChart::fit(n_atoms, frames)?),
+        Chart::Internal => {
+            let matrix =
+                ZMatrix::build(n_atoms, &molecule.topology.bonds, &molecule.atomic_numbers)?;
+            let options = InternalOptions {
+                whitening: if config.coordinates.whiten {
+                    Whitening::Full
+                } else {
+                    Whitening::Diagonal
+                },
+                fold_rotors: config.coordinates.canonical_methyls,
+                rotor_overlap: config.coordinates.methyl_overlap.to_radians(),
+            };
+            let numbers = &molecule.atomic_numbers;
+            Coordinates::Internal(InternalChart::fit(matrix, numbers, options, frames)?)
+        }
+    })
 }
 
-impl Coordinates {
-    /// Fits the coordinates of a configuration to training frames `[n, atoms, 3]`, nm.
-    pub fn fit(config: &Config, molecule: &Molecule, frames: &[f32]) -> Result<Coordinates> {
-        let n_atoms = molecule.n_atoms();
-        Ok(match config.coordinates.chart {
-            Chart::Cartesian => Coordinates::Cartesian(CartesianChart::fit(n_atoms, frames)?),
-            Chart::Internal => {
-                let matrix =
-                    ZMatrix::build(n_atoms, &molecule.topology.bonds, &molecule.atomic_numbers)?;
-                let options = InternalOptions {
-                    whitening: if config.coordinates.whiten {
-                        Whitening::Full
-                    } else {
-                        Whitening::Diagonal
-                    },
-                    fold_rotors: config.coordinates.canonical_methyls,
-                    rotor_overlap: config.coordinates.methyl_overlap.to_radians(),
-                };
-                Coordinates::Internal(InternalChart::fit(
-                    matrix,
-                    &molecule.atomic_numbers,
-                    options,
-                    frames,
-                )?)
-            }
-        })
-    }
-
-    /// Tokens and channels of a state.
-    pub fn state_shape(&self) -> [usize; 2] {
-        match self {
-            Coordinates::Internal(chart) => chart.state_shape(),
-            Coordinates::Cartesian(chart) => chart.state_shape(),
-        }
-    }
-
-    /// The subspace on which states live.
-    pub fn subspace(&self) -> Subspace {
-        match self {
-            Coordinates::Internal(_) => Subspace::Full,
-            Coordinates::Cartesian(_) => Subspace::MeanFree,
-        }
-    }
-
-    /// Positions `[n, atoms, 3]`, nm, to states.
-    pub fn encode(&self, positions: &[f32]) -> Result<Encoded> {
-        Ok(match self {
-            Coordinates::Internal(chart) => chart.encode(positions)?,
-            Coordinates::Cartesian(chart) => chart.encode(positions)?,
-        })
-    }
-
-    /// States to mean-free positions with log|dx/dy|.
-    pub fn decode(&self, states: &[f64]) -> Result<Decoded> {
-        Ok(match self {
-            Coordinates::Internal(chart) => chart.decode(states)?,
-            Coordinates::Cartesian(chart) => chart.decode(states)?,
-        })
-    }
-
-    /// ∇_y [ln p(x(y)) + ln|dx/dy| + ln c] of decoded states from ∂(ln p)/∂x, which for Boltzmann's distribution are the forces over kT;
-    /// zero for states outside the domain. See [`InternalChart::pull_back_log_density`].
-    pub fn pull_back_log_density<T: Real>(
-        &self,
-        states: &[T],
-        decoded: &Decoded,
-        gradient: &[T],
-    ) -> Result<Vec<T>> {
-        Ok(match self {
-            Coordinates::Internal(chart) => {
-                chart.pull_back_log_density(states, decoded, gradient)?
-            }
-            Coordinates::Cartesian(chart) => {
-                chart.pull_back_log_density(states, decoded, gradient)?
-            }
-        })
+/// The subspace on which states live.
+pub fn subspace(coordinates: &Coordinates) -> Subspace {
+    match coordinates.is_mean_free() {
+        true => Subspace::MeanFree,
+        false => Subspace::Full,
     }
 }
 
@@ -155,7 +100,7 @@ pub fn flow_map_config(
         }),
     };
     FlowMapConfig {
-        subspace: coordinates.subspace(),
+        subspace: subspace(coordinates),
         network,
     }
 }
@@ -331,10 +276,7 @@ impl ModelMetadata {
 
 /// Refuses the coordinates of a molecule with another number of atoms.
 pub fn require_atoms(coordinates: &Coordinates, molecule: &Molecule, path: &Path) -> Result<()> {
-    let held = match coordinates {
-        Coordinates::Internal(chart) => chart.matrix().n_atoms(),
-        Coordinates::Cartesian(chart) => chart.state_shape()[0],
-    };
+    let held = coordinates.n_atoms();
     ensure!(
         held == molecule.n_atoms(),
         "{} was trained on another molecule, of {held} atoms where the configuration's has {}; train again",

@@ -1,6 +1,8 @@
 //! The molecule of a run, with what its observables need.
 
 use anyhow::{Result, ensure};
+use boltzmap_physics::MolecularTarget;
+use boltzmap_physics::chart::Coordinates;
 use boltzmap_physics::observables::{self, Backbone};
 use boltzmap_physics::system::{GAS_CONSTANT, System};
 use boltzmap_physics::topology::Topology;
@@ -128,6 +130,18 @@ impl Molecule {
             true => format!("-2 < {name} < 0 rad"),
             false => format!("0 < {name} < 2 rad"),
         }
+    }
+
+    /// Boltzmann's distribution over the states of coordinates.
+    ///
+    /// # Errors
+    /// If the coordinates are those of another molecule.
+    pub fn target(&self, coordinates: Coordinates) -> Result<MolecularTarget> {
+        let target = MolecularTarget::new(coordinates, &self.system, self.thermal_energy)?;
+        Ok(match self.fixed_peptide_bonds {
+            true => target.with_fixed_peptide_bonds(&self.positions, &self.backbone),
+            false => target,
+        })
     }
 
     /// Whether one frame `[atoms, 3]` belongs to the target's ensemble.

@@ -8,13 +8,14 @@
 
 use anyhow::Result;
 use boltzmap_kernels::random::Stream;
+use boltzmap_physics::chart::Coordinates;
 use boltzmap_statistics::basins;
 use boltzmap_statistics::gaussian::{Gaussian, LogMean, Scatter};
 use boltzmap_statistics::{self as statistics, log_sum_exp, normalised};
 use serde::Serialize;
 
 use super::frames::by_ladder;
-use super::model::{Coordinates, Model};
+use super::model::Model;
 use super::molecule::Molecule;
 use super::samples::Samples;
 

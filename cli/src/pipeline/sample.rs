@@ -16,13 +16,14 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use boltzmap_kernels::random::Stream;
 use boltzmap_physics::batch::BatchEvaluator;
+use boltzmap_physics::chart::Coordinates;
 use boltzmap_physics::rotations;
 use boltzmap_sampling::{Control, Likelihood, LogDensity, Proposal, Trust};
 use boltzmap_statistics as statistics;
 use rayon::prelude::*;
 
 use super::Stage;
-use super::model::{Coordinates, Model};
+use super::model::Model;
 use super::molecule::Molecule;
 use super::proposals::{Proposals, density_constant, end_scale, has_head, model_of};
 use super::samples::{Samples, require_checkpoint, weights};

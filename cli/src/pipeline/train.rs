@@ -17,11 +17,12 @@ use boltzmap_models::parameters::Parameters;
 use boltzmap_objectives::divergence::{Divergence, DivergenceWatch, Symptom};
 use boltzmap_objectives::optimizer::AdamW;
 use boltzmap_objectives::trainer::{LEADING_LOSS, StepMetrics, Trainer};
+use boltzmap_physics::chart::Coordinates;
 
 use super::Stage;
 use super::data::Data;
 use super::model::require_atoms;
-use super::model::{self, Change, Coordinates, Failure, Frames, ModelMetadata};
+use super::model::{self, Change, Failure, Frames, ModelMetadata};
 use super::molecule::Molecule;
 use super::settings;
 use crate::card;
@@ -95,7 +96,7 @@ fn coordinates(
     held: Option<&Held>,
 ) -> Result<Coordinates> {
     let Some(Held { metadata, .. }) = held else {
-        return Coordinates::fit(config, molecule, &data.train);
+        return model::fit_coordinates(config, molecule, &data.train);
     };
     require_atoms(&metadata.coordinates, molecule, &run.checkpoint())?;
     let same = match metadata.coordinates {

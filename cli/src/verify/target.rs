@@ -4,14 +4,14 @@
 //! conformation, and no weight outside the chart's domain and the target's peptide bonds. A model of the analytic suite names
 //! a distribution with a closed form.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use boltzmap_models::checkpoint::Checkpoint;
 use boltzmap_objectives::targets::AnalyticTarget;
-use boltzmap_physics::batch::BatchEvaluator;
+use boltzmap_physics::MolecularTarget;
 
 use crate::config::Config;
+use crate::pipeline::model::ModelMetadata;
 use crate::pipeline::model::require_atoms;
-use crate::pipeline::model::{Coordinates, ModelMetadata};
 use crate::pipeline::molecule::Molecule;
 use crate::pipeline::train;
 
@@ -78,10 +78,7 @@ impl Weighed {
 /// A molecule with the chart of a trained map.
 pub struct Conformations {
     molecule: Molecule,
-    coordinates: Coordinates,
-    evaluator: BatchEvaluator<f64>,
-    /// Standard deviation of unit-variance data at the end of the schedule, by which final states are divided.
-    scale: f64,
+    target: MolecularTarget,
 }
 
 /// Where weights come from.
@@ -114,11 +111,10 @@ impl Weigher {
                 &[0.0, 1.0],
                 1.0 - epsilon,
             );
+            let target = molecule.target(coordinates)?;
             return Ok(Some(Weigher::Molecule(Box::new(Conformations {
-                evaluator: BatchEvaluator::new(&molecule.system),
-                scale: parts[0].hypot(parts[1]),
+                target: target.with_scale(parts[0].hypot(parts[1])),
                 molecule,
-                coordinates,
             }))));
         }
         let named = metadata.get("target").and_then(|name| name.as_str());
@@ -145,34 +141,16 @@ impl Weigher {
 impl Conformations {
     fn weigh(&self, states: &[f32]) -> Result<Weighed> {
         let molecule = &self.molecule;
-        let scaled: Vec<f64> = states.iter().map(|&v| f64::from(v) / self.scale).collect();
-        let decoded = self.coordinates.decode(&scaled)?;
+        let wide: Vec<f64> = states.iter().map(|&v| f64::from(v)).collect();
+        let found = self.target.conformations(&wide)?;
         let width = 3 * molecule.n_atoms();
-        let frame = |i: usize| &decoded.positions[i * width..(i + 1) * width];
-        let n = decoded.in_domain.len();
-        let inside: Vec<usize> = (0..n)
-            .filter(|&i| decoded.in_domain[i] && molecule.in_target(frame(i)))
-            .collect();
-        let positions: Vec<f64> = inside.iter().flat_map(|&i| frame(i)).copied().collect();
-        let energies = self
-            .evaluator
-            .energies(&positions)
-            .context("cannot compute the energies of the samples")?;
         let dimension = molecule.torus_dimension;
-        let angles = molecule.torus(&positions);
-        let mut log_density = vec![f64::NEG_INFINITY; n];
-        let mut energy_kt = vec![0.0; n];
-        let mut torus = vec![0.0; n * dimension];
-        for (k, &i) in inside.iter().enumerate() {
-            let energy = energies[k] / molecule.thermal_energy;
-            let value = decoded.log_det[i] + decoded.log_share[i] - energy;
-            // Atoms on top of each other have no weight.
-            if value.is_finite() {
-                log_density[i] = value;
-                energy_kt[i] = energy;
+        let mut torus = vec![0.0; found.log_density.len() * dimension];
+        for (i, torus) in torus.chunks_exact_mut(dimension).enumerate() {
+            if found.log_density[i] > f64::NEG_INFINITY {
+                let frame = &found.decoded.positions[i * width..(i + 1) * width];
+                torus.copy_from_slice(&molecule.torus(frame));
             }
-            torus[i * dimension..(i + 1) * dimension]
-                .copy_from_slice(&angles[k * dimension..(k + 1) * dimension]);
         }
         let mut observables = Vec::new();
         let angle = |column: usize| -> Vec<f64> {
@@ -193,7 +171,7 @@ impl Conformations {
             let name = molecule.state(residue, &format!("φ{}", index(residue)));
             observables.push(Observable::state(name, inside.collect()));
         }
-        observables.push(Observable::average("energy", "kT", energy_kt));
+        observables.push(Observable::average("energy", "kT", found.energy_kt));
         for column in 0..dimension {
             let name = ["φ", "ψ"][column % 2];
             let name = format!("{name}{}", index(column / 2));
@@ -204,7 +182,7 @@ impl Conformations {
             observables.push(Observable::average(format!("sin {name}"), "", sines));
         }
         Ok(Weighed {
-            log_density,
+            log_density: found.log_density,
             observables,
         })
     }
