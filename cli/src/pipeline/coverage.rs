@@ -15,7 +15,6 @@ use boltzmap_models::ModelError;
 use boltzmap_models::continuous_flow::ContinuousFlow;
 use boltzmap_models::control::Control;
 use boltzmap_models::inverse::{InverseOptions, Inverter};
-use boltzmap_models::schedule::Schedule;
 use boltzmap_physics::metrics;
 
 use super::evaluate::mean_and_deviation;
@@ -27,7 +26,7 @@ use super::train;
 use crate::config::Config;
 use crate::progress;
 
-/// Frames traced back together.
+/// Frames traced back together along the continuous flow.
 const CHUNK: usize = 64;
 /// Weight, in units of the mean, from which on a frame is called heavy: there the proposal has less than a hundredth of the target's mass.
 const HEAVY: f64 = 100.0;
@@ -170,26 +169,19 @@ impl Coverage {
     }
 }
 
-/// The way back from states to noise.
-enum Way {
-    /// Through the steps of the few-step map.
-    Steps(Box<Inverter<f32>>),
-    /// Along the continuous flow.
-    Flow(Box<ContinuousFlow<f32>>),
-}
-
 /// log q of the map's final states `[n, T, C]`, `[n]`; NaN where no noise leads to one.
 fn trace_back(model: &Model, config: &Config, states: &[f32]) -> Result<Vec<f64>> {
     let schedule = model::schedule(config)?;
     let size = model.flow_map.state_size();
     let n = states.len() / size;
-    let way = if train::method(config).is_continuous() {
-        Way::Flow(Box::new(sample::continuous_flow(model, config, &schedule)?))
-    } else {
+    if !train::method(config).is_continuous() {
         let options = InverseOptions::of_precision::<f32>();
         let inverter = Inverter::new(&model.flow_map, &model.parameters, &schedule, options);
-        Way::Steps(Box::new(inverter))
-    };
+        return with_progress("reference", n, |control| {
+            invert(&inverter, model, states, control)
+        });
+    }
+    let flow = sample::continuous_flow(model, config, &schedule)?;
     with_progress("reference", n, |control| {
         let quiet = Control {
             progress: None,
@@ -199,10 +191,7 @@ fn trace_back(model: &Model, config: &Config, states: &[f32]) -> Result<Vec<f64>
         for first in (0..n).step_by(CHUNK) {
             let of = |range: Range<usize>| &states[range.start * size..range.end * size];
             let chunk = first..n.min(first + CHUNK);
-            log_density.extend(match &way {
-                Way::Flow(flow) => integrate(flow, chunk, &of, &quiet)?,
-                Way::Steps(inverter) => invert(inverter, model, &schedule, of(chunk), &quiet)?,
-            });
+            log_density.extend(integrate(&flow, chunk, &of, &quiet)?);
             control.report(log_density.len(), n);
         }
         Ok(log_density)
@@ -213,29 +202,25 @@ fn trace_back(model: &Model, config: &Config, states: &[f32]) -> Result<Vec<f64>
 fn invert(
     inverter: &Inverter<f32>,
     model: &Model,
-    schedule: &Schedule,
     states: &[f32],
     control: &Control,
 ) -> Result<Vec<f64>, ModelError> {
     let map = &model.flow_map;
-    let n = states.len() / map.state_size();
+    let size = map.state_size();
     let mut states = states.to_vec();
-    let mut log_density = vec![0.0; n];
-    for times in schedule.times().windows(2).rev() {
-        let (s, t) = (vec![times[0]; n], vec![times[1]; n]);
-        let step = inverter.step(&states, &s, &t, control)?;
-        states = step.states;
-        let size = map.state_size();
+    let mut log_density = vec![0.0; states.len() / size];
+    inverter.walk(&mut states, control, |leg, states, step| {
         for (i, state) in states.chunks_exact_mut(size).enumerate() {
             if step.converged[i] {
-                log_density[i] -= step.log_det[i];
+                log_density[leg.first + i] -= step.log_det[i];
             } else {
                 // Lost; what stands there in the steps to come is a state that every map can invert.
-                log_density[i] = f64::NAN;
+                log_density[leg.first + i] = f64::NAN;
                 state.fill(0.0);
             }
         }
-    }
+        Ok(())
+    })?;
     let base = map
         .subspace()
         .gaussian_log_density(&states, map.tokens(), map.channels());
