@@ -167,10 +167,8 @@ impl Calibration {
         };
         let count = map.layout().count();
         let wrt: Vec<usize> = (0..count).collect();
-        let gradient = grad(
-            &calibration_loss(&map.fields_program(config.block), shape),
-            &wrt,
-        );
+        let loss = calibration_loss(&map.fields_program(config.block), shape);
+        let gradient = grad(loss.program(), &wrt);
         let roles = |per_block: usize| {
             let mut roles = vec![InputRole::Shared; count];
             roles.extend(vec![InputRole::PerBlock { axis: 0 }; per_block]);
@@ -182,7 +180,7 @@ impl Calibration {
             map: map.clone(),
             schedule: schedule.clone(),
             sampler: ExactSampler::new(map, parameters, schedule),
-            gradient: Batched::compile(&gradient, roles(4), summed),
+            gradient: Batched::compile(&gradient, roles(loss.inputs().len()), summed),
             step: Batched::compile(&map.step_program(BLOCK), roles(3), per_block),
             head: parameters.clone(),
             optimizer: AdamW::new(config.optimizer, parameters.flat()),
