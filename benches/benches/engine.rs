@@ -101,7 +101,7 @@ fn training(criterion: &mut Criterion) {
     };
     let state = AdamW::new(optimizer, parameters.flat());
     let source = Normals(map.state_size());
-    let mut trainer = Trainer::new(&map, parameters, state, config);
+    let mut trainer = Trainer::new(&map, parameters, state, config).unwrap();
     let mut group = criterion.benchmark_group("DiT 64 wide, 3 layers, 20 tokens");
     group.sample_size(20);
     group.bench_function(

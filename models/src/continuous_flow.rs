@@ -6,12 +6,13 @@ use boltzmap_kernels::real::Real;
 use rayon::prelude::*;
 
 use crate::control::Control;
-use crate::deploy::{count_states, require_finite};
+use crate::deploy::count_states;
 use crate::divergence::{Divergence, Estimate, ExactTrace};
 use crate::error::ModelError;
 use crate::flow_map::FlowMap;
 use crate::ode::{Statistics, Tableau, Tolerances, integrate_adaptive, integrate_fixed};
 use crate::parameters::Parameters;
+use crate::walk::require_finite;
 
 /// How to integrate.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -205,7 +206,7 @@ impl<T: Real, D: Divergence<T>> ContinuousFlow<T, D> {
     ) -> Result<(FlowSamples<T>, Vec<Estimate>), ModelError> {
         let n = count_states(&self.map, "the states", states)?;
         let (size, block) = (self.map.state_size(), self.divergence.block());
-        require_finite("the state", states, size, 0)?;
+        require_finite("the state", states, size)?;
         let blocks: Vec<usize> = (0..n).step_by(block).collect();
         let done = std::sync::Mutex::new(0);
         let results: Result<Vec<_>, ModelError> = blocks

@@ -10,6 +10,7 @@ use crate::flow_map::FlowMap;
 use crate::jacobians::{input_roles, step_jacobian};
 use crate::parameters::Parameters;
 use crate::schedule::Schedule;
+use crate::walk::{Leg, Walk, require_finite};
 
 /// States per block of the sampler: large enough for tall products, small enough for the cache.
 const SAMPLER_BLOCK: usize = 16;
@@ -110,22 +111,6 @@ pub(crate) fn count_states<T>(
     Ok(states.len() / size)
 }
 
-/// Refuses numbers that are not finite, naming the first sample.
-pub(crate) fn require_finite<T: Real>(
-    what: &'static str,
-    values: &[T],
-    per_sample: usize,
-    first: usize,
-) -> Result<(), ModelError> {
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(at) => Err(ModelError::NotFinite {
-            what,
-            sample: first + at / per_sample,
-        }),
-        None => Ok(()),
-    }
-}
-
 impl<T: Real> FewStepSampler<T> {
     /// Compiles the step.
     pub fn new(map: &FlowMap, parameters: &Parameters<T>, schedule: &Schedule) -> Self {
@@ -181,7 +166,7 @@ impl<T: Real> FewStepSampler<T> {
     /// # Errors
     /// If the array is not a whole number of states, the caller cancels, or a result is not finite.
     pub fn transport(&self, noise: &[T], control: &Control) -> Result<Samples<T>, ModelError> {
-        let n = count_states(&self.map, "the base noise", noise)?;
+        count_states(&self.map, "the base noise", noise)?;
         let size = self.map.state_size();
         let mut states = noise.to_vec();
         let mut log_density =
@@ -189,41 +174,30 @@ impl<T: Real> FewStepSampler<T> {
                 .subspace()
                 .gaussian_log_density(noise, self.map.tokens(), self.map.channels());
         let chunk = SAMPLER_BLOCK * BLOCKS_PER_REPORT;
-        let (mut next, mut log_det) = (vec![T::zero(); chunk * size], vec![T::zero(); chunk]);
-        for start in (0..n).step_by(chunk) {
-            let count = chunk.min(n - start);
-            for times in self.schedule.times().windows(2) {
-                control.check()?;
-                let (s, t) = (
-                    vec![T::from_f64(times[0]); count],
-                    vec![T::from_f64(times[1]); count],
-                );
-                let current = &mut states[start * size..(start + count) * size];
-                let mut inputs = self.parameters.slices();
-                inputs.extend(self.head.iter().flat_map(Parameters::slices));
-                inputs.extend([&*current, &s, &t]);
-                let (next, log_det) = (&mut next[..count * size], &mut log_det[..count]);
-                self.step
-                    .run(count, &inputs, &mut [&mut *next, &mut *log_det]);
-                current.copy_from_slice(next);
-                for (total, log_det) in log_density[start..].iter_mut().zip(log_det) {
-                    *total -= Real::as_f64(*log_det);
-                }
+        let mut next = vec![T::zero(); chunk * size];
+        let [mut log_det, mut s, mut t] = [(); 3].map(|()| vec![T::zero(); chunk]);
+        let mut parameters = self.parameters.slices();
+        parameters.extend(self.head.iter().flat_map(Parameters::slices));
+        let walk = Walk {
+            schedule: &self.schedule,
+            size,
+            chunk,
+        };
+        walk.forwards(&mut states, control, |leg, states| {
+            let n = leg.count;
+            s[..n].fill(T::from_f64(leg.s));
+            t[..n].fill(T::from_f64(leg.t));
+            let mut inputs = parameters.clone();
+            inputs.extend([&*states, &s[..n], &t[..n]]);
+            let (next, log_det) = (&mut next[..n * size], &mut log_det[..n]);
+            self.step.run(n, &inputs, &mut [&mut *next, &mut *log_det]);
+            states.copy_from_slice(next);
+            for (total, log_det) in log_density[leg.first..].iter_mut().zip(log_det) {
+                *total -= Real::as_f64(*log_det);
             }
-            require_finite(
-                "the state",
-                &states[start * size..(start + count) * size],
-                size,
-                start,
-            )?;
-            require_finite(
-                "the log-density",
-                &log_density[start..start + count],
-                1,
-                start,
-            )?;
-            control.report(start + count, n);
-        }
+            Ok(())
+        })?;
+        require_finite("the log-density", &log_density, 1)?;
         Ok(Samples {
             states,
             log_density,
@@ -270,7 +244,7 @@ impl<T: Real> ExactSampler<T> {
         self.step.run(n, &inputs, &mut [&mut states, &mut log_det]);
         let determinants = self.jacobian.log_abs_det(n, &inputs, None);
         let log_det_exact: Vec<f64> = determinants.iter().map(|d| d.0).collect();
-        require_finite("the log-determinant of a step", &log_det_exact, 1, 0)?;
+        require_finite("the log-determinant of a step", &log_det_exact, 1)?;
         Ok(ExactStep {
             states,
             log_det_head: log_det.iter().map(|&v| Real::as_f64(v)).collect(),
@@ -289,7 +263,7 @@ impl<T: Real> ExactSampler<T> {
         control: &Control,
     ) -> Result<ExactSamples<T>, ModelError> {
         let n = count_states(&self.map, "the base noise", noise)?;
-        let (size, steps) = (self.map.state_size(), self.schedule.steps());
+        let steps = self.schedule.steps();
         let base =
             self.map
                 .subspace()
@@ -301,40 +275,42 @@ impl<T: Real> ExactSampler<T> {
             step_gaps: vec![0.0; n * steps],
             folded_steps: 0,
         };
-        let chunk = JACOBIAN_BLOCK * BLOCKS_PER_REPORT;
-        for start in (0..n).step_by(chunk) {
-            let count = chunk.min(n - start);
-            for (k, times) in self.schedule.times().windows(2).enumerate() {
-                control.check()?;
-                let (s, t) = (
-                    vec![T::from_f64(times[0]); count],
-                    vec![T::from_f64(times[1]); count],
-                );
-                let current = &mut result.states[start * size..(start + count) * size];
-                let step = self.step(current, &s, &t).map_err(|error| match error {
-                    ModelError::NotFinite { what, sample } => ModelError::NotFinite {
-                        what,
-                        sample: sample + start,
-                    },
-                    other => other,
-                })?;
-                current.copy_from_slice(&step.states);
-                for i in 0..count {
-                    result.log_density_head[start + i] -= step.log_det_head[i];
-                    result.log_density_exact[start + i] -= step.log_det_exact[i];
-                    result.step_gaps[(start + i) * steps + k] =
-                        step.log_det_exact[i] - step.log_det_head[i];
-                }
-                result.folded_steps += step.signs.iter().filter(|sign| **sign <= 0.0).count();
+        self.walk(&mut result.states, control, |leg, _, step| {
+            for i in 0..leg.count {
+                let at = leg.first + i;
+                result.log_density_head[at] -= step.log_det_head[i];
+                result.log_density_exact[at] -= step.log_det_exact[i];
+                result.step_gaps[at * steps + leg.step] =
+                    step.log_det_exact[i] - step.log_det_head[i];
             }
-            require_finite(
-                "the state",
-                &result.states[start * size..(start + count) * size],
-                size,
-                start,
-            )?;
-            control.report(start + count, n);
-        }
+            result.folded_steps += step.signs.iter().filter(|sign| **sign <= 0.0).count();
+        })?;
         Ok(result)
+    }
+
+    /// Takes base noise `[n, T, C]` through all steps, in place. After each, `visit` is told the leg, the chunk's states
+    /// before the step and what the step made of them.
+    ///
+    /// # Errors
+    /// If the array is not a whole number of states, the caller cancels, or a result is not finite.
+    pub fn walk(
+        &self,
+        states: &mut [T],
+        control: &Control,
+        mut visit: impl FnMut(Leg, &[T], &ExactStep<T>),
+    ) -> Result<(), ModelError> {
+        count_states(&self.map, "the base noise", states)?;
+        let walk = Walk {
+            schedule: &self.schedule,
+            size: self.map.state_size(),
+            chunk: JACOBIAN_BLOCK * BLOCKS_PER_REPORT,
+        };
+        walk.forwards(states, control, |leg, states| {
+            let [s, t] = [leg.s, leg.t].map(|time| vec![T::from_f64(time); leg.count]);
+            let step = self.step(states, &s, &t)?;
+            visit(leg, states, &step);
+            states.copy_from_slice(&step.states);
+            Ok(())
+        })
     }
 }

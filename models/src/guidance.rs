@@ -22,12 +22,13 @@ use boltzmap_autodiff::jacobian::Jacobian;
 use boltzmap_kernels::real::Real;
 
 use crate::control::Control;
-use crate::deploy::{ExactSampler, FewStepSampler, count_states, require_finite};
+use crate::deploy::{ExactSampler, FewStepSampler, count_states};
 use crate::error::ModelError;
 use crate::flow_map::FlowMap;
 use crate::jacobians::{input_roles, jacobian};
 use crate::parameters::Parameters;
 use crate::schedule::Schedule;
+use crate::walk::require_finite;
 
 /// States per block: every step of a block is kept for the backward pass.
 const BLOCK: usize = 4;
@@ -89,11 +90,9 @@ fn log_density_program(map: &FlowMap, schedule: &Schedule, batch: usize) -> Prog
     let constant = 0.5 * map.dimension() as f64 * (2.0 * std::f64::consts::PI).ln();
     let mut log_density = noise.square().sum(&[1, 2]) * -0.5 - constant; // [B]
     let mut state = noise;
-    for times in schedule.times().windows(2) {
-        let (s, t) = (
-            b.constant(times[0], &[batch]),
-            b.constant(times[1], &[batch]),
-        );
+    // Traced, not walked: all steps become one program, which is differentiated as a whole.
+    for (s, t) in schedule.intervals() {
+        let (s, t) = (b.constant(s, &[batch]), b.constant(t, &[batch]));
         let step = map.step(&p, state, s, t);
         log_density = log_density - step.log_det;
         state = step.state;
@@ -156,7 +155,7 @@ impl<T: Real> GuidedSampler<T> {
     pub fn guide(&self, noise: &[T], control: &Control) -> Result<GuidedNoise<T>, ModelError> {
         let n = count_states(&self.map, "the base noise", noise)?;
         let size = self.map.state_size();
-        require_finite("the state", noise, size, 0)?;
+        require_finite("the state", noise, size)?;
         let mut result = GuidedNoise {
             noise: vec![T::zero(); n * size],
             log_density_before: Vec::with_capacity(n),
@@ -178,7 +177,8 @@ impl<T: Real> GuidedSampler<T> {
                     &mut log_density,
                 ],
             );
-            require_finite("the gradient", &result.gradients[range], size, first)?;
+            require_finite("the gradient", &result.gradients[range], size)
+                .map_err(|error| error.of_later_sample(first))?;
             let values = log_density.iter().map(|&v| Real::as_f64(v));
             result.log_density_before.extend(values);
         }
@@ -237,7 +237,6 @@ impl<T: Real> GuidedSampler<T> {
             "the log-determinant of the guidance",
             &result.update_log_det,
             1,
-            0,
         )?;
         let base = |noise: &[T]| {
             self.map

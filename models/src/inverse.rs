@@ -14,12 +14,13 @@ use boltzmap_kernels::real::Real;
 use rayon::prelude::*;
 
 use crate::control::Control;
-use crate::deploy::{count_states, require_finite};
+use crate::deploy::count_states;
 use crate::error::ModelError;
 use crate::flow_map::{FlowMap, reference_variance};
 use crate::jacobians::{input_roles, step_jacobian};
 use crate::parameters::Parameters;
 use crate::schedule::Schedule;
+use crate::walk::{Leg, Walk, require_finite};
 
 /// States per block of plain evaluations.
 const BLOCK: usize = 16;
@@ -143,8 +144,6 @@ impl<T: Real> Inverter<T> {
     /// that the iteration finds: [`ModelError::NotInverted`].
     pub fn invert(&self, states: &[T], control: &Control) -> Result<Inverse<T>, ModelError> {
         let n = count_states(&self.map, "the states", states)?;
-        let size = self.map.state_size();
-        self.require_states(states)?;
         let mut result = Inverse {
             noise: states.to_vec(),
             log_density: vec![0.0; n],
@@ -152,29 +151,17 @@ impl<T: Real> Inverter<T> {
             residuals: vec![0.0; n],
             folded_steps: 0,
         };
-        for first in (0..n).step_by(CHUNK) {
-            let count = CHUNK.min(n - first);
-            let range = first * size..(first + count) * size;
-            for times in self.schedule.times().windows(2).rev() {
-                let (s, t) = (vec![times[0]; count], vec![times[1]; count]);
-                let step = self
-                    .chunk(&result.noise[range.clone()], &s, &t, control)
-                    .and_then(|step| {
-                        step.require_converged(&s, &t)?;
-                        Ok(step)
-                    })
-                    .map_err(|error| error.of_later_sample(first))?;
-                result.noise[range.clone()].copy_from_slice(&step.states);
-                for i in 0..count {
-                    let at = first + i;
-                    result.log_density[at] -= step.log_det[i];
-                    result.errors[at] = step.errors[i] + step.inverse_norms[i] * result.errors[at];
-                    result.residuals[at] = result.residuals[at].max(step.residuals[i]);
-                }
-                result.folded_steps += step.signs.iter().filter(|sign| **sign <= 0.0).count();
+        self.walk(&mut result.noise, control, |leg, _, step| {
+            step.require_converged(&vec![leg.s; leg.count], &vec![leg.t; leg.count])?;
+            for i in 0..leg.count {
+                let at = leg.first + i;
+                result.log_density[at] -= step.log_det[i];
+                result.errors[at] = step.errors[i] + step.inverse_norms[i] * result.errors[at];
+                result.residuals[at] = result.residuals[at].max(step.residuals[i]);
             }
-            control.report(first + count, n);
-        }
+            result.folded_steps += step.signs.iter().filter(|sign| **sign <= 0.0).count();
+            Ok(())
+        })?;
         let base = self.map.subspace().gaussian_log_density(
             &result.noise,
             self.map.tokens(),
@@ -184,6 +171,33 @@ impl<T: Real> Inverter<T> {
             *log_density += base;
         }
         Ok(result)
+    }
+
+    /// Traces states `[n, T, C]` at time 1 − ε back through all steps, in place. After each, `visit` is told the leg, the
+    /// chunk's states at s, which it may replace, and how they were found. A state that does not converge is marked
+    /// there and goes on from the best point found, unless `visit` makes an error of it.
+    ///
+    /// # Errors
+    /// If the array is not a whole number of finite states on the subspace, the caller cancels, or `visit` fails.
+    pub fn walk(
+        &self,
+        states: &mut [T],
+        control: &Control,
+        mut visit: impl FnMut(Leg, &mut [T], &StepInverse<T>) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        count_states(&self.map, "the states", states)?;
+        self.require_states(states)?;
+        let walk = Walk {
+            schedule: &self.schedule,
+            size: self.map.state_size(),
+            chunk: CHUNK,
+        };
+        walk.backwards(states, control, |leg, states| {
+            let (s, t) = (vec![leg.s; leg.count], vec![leg.t; leg.count]);
+            let step = self.chunk(states, &s, &t, control)?;
+            states.copy_from_slice(&step.states);
+            visit(leg, states, &step)
+        })
     }
 
     /// The x with X_{s,t}(x) = y for states y `[n, T, C]` and times s, t `[n]`. A state that does not converge is marked
@@ -243,7 +257,7 @@ impl<T: Real> Inverter<T> {
     /// Refuses states that are not finite or do not lie on the subspace, where they have no density.
     fn require_states(&self, states: &[T]) -> Result<(), ModelError> {
         let size = self.map.state_size();
-        require_finite("the state", states, size, 0)?;
+        require_finite("the state", states, size)?;
         let mut projected = states.to_vec();
         let (tokens, channels) = (self.map.tokens(), self.map.channels());
         self.map

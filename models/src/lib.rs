@@ -2,8 +2,8 @@
 //!
 //! Everything here transports states `[B, T, C]` (batch, tokens, channels) between noise at t = 0 and data at t = 1
 //! and knows nothing of what the tokens stand for. A [`flow_map::FlowMap`] traces programs; [`deploy`] runs them as a
-//! few-step sampler with a likelihood, [`inverse`] runs them backwards, [`continuous_flow`] integrates the same velocity as
-//! an ordinary differential equation. A map returns `(y, log_det)` with `log q(y) = log q(x) − log_det`.
+//! few-step sampler with a likelihood, [`inverse`] runs them backwards, both on one [`walk`] over a schedule's steps;
+//! [`continuous_flow`] integrates the same velocity as an ordinary differential equation. A map returns `(y, log_det)` with `log q(y) = log q(x) − log_det`.
 
 pub mod checkpoint;
 pub mod continuous_flow;
@@ -22,6 +22,7 @@ pub mod parameters;
 pub mod proposal;
 pub mod schedule;
 pub mod subspace;
+pub mod walk;
 
 pub use error::ModelError;
 pub use proposal::MapProposal;

@@ -176,23 +176,20 @@ impl<T: Real> MapProposal<T> {
         control: &Control<'_>,
     ) -> Result<Vec<f64>, ModelError> {
         let size = self.map.state_size();
-        let n = states.len() / size;
         let mut states = states.to_vec();
-        let mut log_density = vec![0.0; n];
-        for times in self.schedule.times().windows(2).rev() {
-            let (s, t) = (vec![times[0]; n], vec![times[1]; n]);
-            let step = inverter.step(&states, &s, &t, control)?;
-            states = step.states;
+        let mut log_density = vec![0.0; states.len() / size];
+        inverter.walk(&mut states, control, |leg, states, step| {
             for (i, state) in states.chunks_exact_mut(size).enumerate() {
                 if step.converged[i] {
-                    log_density[i] -= step.log_det[i];
+                    log_density[leg.first + i] -= step.log_det[i];
                 } else {
                     // Lost; what stands there in the steps to come is a state that every map can invert.
-                    log_density[i] = f64::NEG_INFINITY;
+                    log_density[leg.first + i] = f64::NEG_INFINITY;
                     state.fill(T::zero());
                 }
             }
-        }
+            Ok(())
+        })?;
         let (tokens, channels) = (self.map.tokens(), self.map.channels());
         let base = self
             .map
@@ -267,7 +264,14 @@ impl<T: Real> Proposal for MapProposal<T> {
     ) -> Result<LogDensity, SamplingError> {
         let size = self.map.state_size();
         let n = count_states(states, size)?;
-        let own: Vec<T> = states.iter().map(|x| T::from_f64(x * self.scale)).collect();
+        let mut own: Vec<T> = states.iter().map(|x| T::from_f64(x * self.scale)).collect();
+        // No noise leads to what is not finite; the way back is spared it.
+        let is_lost = |state: &[T]| !state.iter().all(|x| x.is_finite());
+        let lost: Vec<bool> = own.chunks(size).map(is_lost).collect();
+        let damaged = own.chunks_mut(size).zip(&lost);
+        damaged
+            .filter(|(_, lost)| **lost)
+            .for_each(|(state, _)| state.fill(T::zero()));
         let quiet = Control {
             progress: None,
             cancel: control.cancel,
@@ -281,7 +285,10 @@ impl<T: Real> Proposal for MapProposal<T> {
             });
             control.report(values.len(), n);
         }
-        let values = self.scaled(values);
+        let mut values = self.scaled(values);
+        for (value, _) in values.iter_mut().zip(&lost).filter(|(_, lost)| **lost) {
+            *value = f64::NEG_INFINITY;
+        }
         Ok(match &self.deployment {
             Deployment::Continuous(_, tolerance) => LogDensity::Integrated {
                 values,

@@ -86,6 +86,13 @@ impl Schedule {
         &self.times
     }
 
+    /// (t_k, t_{k+1}) of every step k, in order.
+    pub fn intervals(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (f64, f64)> + ExactSizeIterator + Clone + '_ {
+        self.times.windows(2).map(|pair| (pair[0], pair[1]))
+    }
+
     /// K.
     pub fn steps(&self) -> usize {
         self.times.len() - 1
@@ -119,7 +126,7 @@ mod tests {
                 .all(|(a, b)| (a - b).abs() < 1e-15)
         );
         let karras = Schedule::power(8, 2e-3, 7.0).unwrap();
-        let steps: Vec<f64> = karras.times().windows(2).map(|w| w[1] - w[0]).collect();
+        let steps: Vec<f64> = karras.intervals().map(|(s, t)| t - s).collect();
         assert!(
             steps.windows(2).all(|w| w[1] < w[0]),
             "steps shrink towards the data"

@@ -65,7 +65,7 @@ fn task_program(map: &FlowMap, task: &str, block: usize) -> (Program, usize, boo
                 divergence: 1.0,
             };
             let loss = lagrangian_loss(&corrections, shape, weights, StopGradient::Target);
-            (grad(&loss, &wrt), 2 * count, true)
+            (grad(loss.program(), &wrt), loss.shared(), true)
         }
         _ => {
             let weights = DiagonalWeights {
@@ -73,7 +73,7 @@ fn task_program(map: &FlowMap, task: &str, block: usize) -> (Program, usize, boo
                 divergence: 1.0,
             };
             let loss = diagonal_loss(&corrections, shape, weights);
-            (grad(&loss, &wrt), count, true)
+            (grad(loss.program(), &wrt), loss.shared(), true)
         }
     }
 }

@@ -31,8 +31,6 @@ const DOMAIN_HELD_OUT: u64 = 0x6865_6c64_6f75;
 const DOMAIN_ROWS: u64 = 0x726f_7773_0000;
 /// States in one block when held-out rows are evaluated.
 const BLOCK: usize = 16;
-/// Trajectories between two checks of the control while exact log-determinants are computed.
-const CHUNK: usize = 64;
 
 /// Everything a calibration needs to know.
 #[derive(Clone, Debug)]
@@ -169,10 +167,8 @@ impl Calibration {
         };
         let count = map.layout().count();
         let wrt: Vec<usize> = (0..count).collect();
-        let gradient = grad(
-            &calibration_loss(&map.fields_program(config.block), shape),
-            &wrt,
-        );
+        let loss = calibration_loss(&map.fields_program(config.block), shape);
+        let gradient = grad(loss.program(), &wrt);
         let roles = |per_block: usize| {
             let mut roles = vec![InputRole::Shared; count];
             roles.extend(vec![InputRole::PerBlock { axis: 0 }; per_block]);
@@ -184,7 +180,7 @@ impl Calibration {
             map: map.clone(),
             schedule: schedule.clone(),
             sampler: ExactSampler::new(map, parameters, schedule),
-            gradient: Batched::compile(&gradient, roles(4), summed),
+            gradient: Batched::compile(&gradient, roles(loss.inputs().len()), summed),
             step: Batched::compile(&map.step_program(BLOCK), roles(3), per_block),
             head: parameters.clone(),
             optimizer: AdamW::new(config.optimizer, parameters.flat()),
@@ -237,33 +233,19 @@ impl Calibration {
             t: vec![0.0; n * steps],
             log_det: vec![0.0; n * steps],
         };
-        for start in (0..n).step_by(CHUNK) {
-            let count = CHUNK.min(n - start);
-            let mut states: Vec<f32> = self.map.subspace().noise(
-                tokens,
-                channels,
-                self.config.seed,
-                domain,
-                first + start as u64,
-                count,
-            );
-            for (k, times) in self.schedule.times().windows(2).enumerate() {
-                control.check()?;
-                let (s, t) = (times[0] as f32, times[1] as f32);
-                let step = self
-                    .sampler
-                    .step(&states, &vec![s; count], &vec![t; count])?;
-                for i in 0..count {
-                    let row = (start + i) * steps + k;
-                    rows.x[row * size..(row + 1) * size]
-                        .copy_from_slice(&states[i * size..(i + 1) * size]);
-                    (rows.s[row], rows.t[row]) = (s, t);
+        let mut states: Vec<f32> =
+            self.map
+                .subspace()
+                .noise(tokens, channels, self.config.seed, domain, first, n);
+        self.sampler
+            .walk(&mut states, control, |leg, before, step| {
+                for (i, x) in before.chunks_exact(size).enumerate() {
+                    let row = (leg.first + i) * steps + leg.step;
+                    rows.x[row * size..(row + 1) * size].copy_from_slice(x);
+                    (rows.s[row], rows.t[row]) = (leg.s as f32, leg.t as f32);
                     rows.log_det[row] = step.log_det_exact[i] as f32;
                 }
-                states = step.states;
-            }
-            control.report(start + count, n);
-        }
+            })?;
         Ok(rows)
     }
 

@@ -3,12 +3,13 @@
 use boltzmap_autodiff::ir::Program;
 use boltzmap_models::flow_map::FlowMap;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::losses::{
     ConsistencyTerms, ConsistencyWeights, DiagonalDivergence, DiagonalTerms, DiagonalWeights,
-    Divergence, FalconWeights, LossShape, Probed, Reduction, ScallopForm, Side, Split,
-    VelocityTarget, corrections_program, diagonal_fields_loss, diagonal_loss, falcon_loss,
-    lagrangian_fields_loss, lagrangian_loss, mean_flow_loss, semigroup_loss,
+    Divergence, FalconWeights, Loss, LossInput, LossShape, Probed, Reduction, ScallopForm, Side,
+    Split, TimeRole, VelocityTarget, corrections_program, diagonal_fields_loss, diagonal_loss,
+    falcon_loss, lagrangian_fields_loss, lagrangian_loss, mean_flow_loss, semigroup_loss,
 };
 use crate::times::{DyadicPairs, PairDistribution, TimeDistribution};
 use crate::trainer::{Teacher, TrainerConfig};
@@ -95,11 +96,84 @@ pub(crate) enum TermTeacher {
     Frozen,
 }
 
+/// What a training draws for an input of a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drawn {
+    /// A frame of the data.
+    Data,
+    /// A state of the interpolant's base.
+    Base,
+    /// Standard normal noise on the subspace.
+    Noise,
+    /// A probe of the method's distribution on the subspace.
+    Probe,
+    /// s
+    Start,
+    /// t
+    End,
+    /// Whether the pair is of the finest level.
+    Finest,
+}
+
+impl Drawn {
+    /// What is drawn for this role where times are drawn so.
+    fn of(role: LossInput, draw: &Draw) -> Result<Self, MethodError> {
+        match role {
+            LossInput::Data => Ok(Drawn::Data),
+            LossInput::Base => Ok(Drawn::Base),
+            LossInput::Noise => Ok(Drawn::Noise),
+            LossInput::Probe(_) => Ok(Drawn::Probe),
+            LossInput::Time(TimeRole::Start) => Ok(Drawn::Start),
+            LossInput::Time(TimeRole::End) => Ok(Drawn::End),
+            LossInput::Finest if matches!(draw, Draw::Dyadic(_)) => Ok(Drawn::Finest),
+            LossInput::Finest
+            | LossInput::Fraction
+            | LossInput::State
+            | LossInput::LogDeterminant => Err(MethodError::NotDrawn(role)),
+        }
+    }
+
+    /// Whether it is a state rather than a number.
+    pub(crate) fn is_state(self) -> bool {
+        match self {
+            Drawn::Data | Drawn::Base | Drawn::Noise | Drawn::Probe => true,
+            Drawn::Start | Drawn::End | Drawn::Finest => false,
+        }
+    }
+}
+
+/// Why the losses of a method cannot be trained.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MethodError {
+    /// A loss asks for something that a training step does not draw with the times it draws.
+    #[error(
+        "a loss of the method needs {0:?} for every sample, which is not drawn with its times; add it to what terms draw"
+    )]
+    NotDrawn(LossInput),
+    /// A loss program has another number of inputs than parameters and roles.
+    #[error(
+        "a loss of the method has {found} inputs but {expected} of them have a role; give every input a role"
+    )]
+    InputWithoutRole {
+        /// parameters and roles
+        expected: usize,
+        /// inputs of the program
+        found: usize,
+    },
+    /// No term has a sample.
+    #[error(
+        "no loss of the method has a sample; give the diagonal or the consistency batch at least one block"
+    )]
+    NoSamples,
+}
+
 /// One loss of a method.
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
-    /// Its program.
-    pub(crate) program: Program,
+    /// Its program and what the inputs stand for.
+    pub(crate) loss: Loss,
+    /// What is drawn for the inputs of [`Loss::inputs`].
+    pub(crate) drawn: Vec<Drawn>,
     /// Samples per step.
     pub(crate) batch: usize,
     /// First step that trains it.
@@ -110,6 +184,37 @@ pub(crate) struct Term {
     pub(crate) draw: Draw,
     /// Its teacher, where it has one.
     pub(crate) teacher: TermTeacher,
+}
+
+impl Term {
+    /// A term that is trained from step `from` on.
+    fn new(
+        loss: Loss,
+        batch: usize,
+        from: u64,
+        draw: Draw,
+        teacher: Teacher,
+    ) -> Result<Self, MethodError> {
+        let (found, expected) = (
+            loss.program().inputs.len(),
+            loss.shared() + loss.inputs().len(),
+        );
+        if found != expected {
+            return Err(MethodError::InputWithoutRole { expected, found });
+        }
+        let roles = loss.inputs().iter();
+        Ok(Self {
+            drawn: roles
+                .map(|role| Drawn::of(*role, &draw))
+                .collect::<Result<_, _>>()?,
+            loss,
+            batch,
+            from,
+            until: u64::MAX,
+            draw,
+            teacher: TermTeacher::Current(teacher),
+        })
+    }
 }
 
 impl Method {
@@ -146,7 +251,14 @@ impl Method {
     }
 
     /// The losses for a flow map, those on the diagonal first.
-    pub(crate) fn terms(&self, map: &FlowMap, config: &TrainerConfig) -> Vec<Term> {
+    ///
+    /// # Errors
+    /// If an input of a loss has no role or is not drawn, or no loss has a sample.
+    pub(crate) fn terms(
+        &self,
+        map: &FlowMap,
+        config: &TrainerConfig,
+    ) -> Result<Vec<Term>, MethodError> {
         let traced = Traced {
             shape: LossShape {
                 block: config.block,
@@ -167,11 +279,11 @@ impl Method {
                     config.consistency_weights,
                     config.stop_gradient,
                 );
-                vec![traced.diagonal(diagonal), traced.pairs(lagrangian)]
+                vec![traced.diagonal(diagonal)?, traced.pairs(lagrangian, 0.0)?]
             }
-            Method::Scallop => traced.scallop(Reduction::Vector),
-            Method::ScallopScalar => traced.scallop(Reduction::Sum),
-            Method::F2d2(options) => traced.f2d2(options),
+            Method::Scallop => traced.scallop(Reduction::Vector)?,
+            Method::ScallopScalar => traced.scallop(Reduction::Sum)?,
+            Method::F2d2(options) => traced.f2d2(options)?,
             Method::Falcon {
                 average_weight,
                 cycle_weight,
@@ -187,14 +299,18 @@ impl Method {
                     weights,
                     config.stop_gradient,
                 );
-                let mut pairs = traced.pairs(off_diagonal);
-                pairs.draw = Draw::Pairs(config.pairs.clone(), EXCHANGED);
-                vec![traced.flow_matching(), pairs]
+                vec![
+                    traced.flow_matching()?,
+                    traced.pairs(off_diagonal, EXCHANGED)?,
+                ]
             }
-            Method::FlowMatching => vec![traced.flow_matching()],
+            Method::FlowMatching => vec![traced.flow_matching()?],
         };
         terms.retain(|term| term.batch > 0);
-        terms
+        match terms.is_empty() {
+            true => Err(MethodError::NoSamples),
+            false => Ok(terms),
+        }
     }
 }
 
@@ -206,44 +322,41 @@ struct Traced<'a> {
 }
 
 impl Traced<'_> {
-    fn diagonal(&self, program: Program) -> Term {
-        Term {
-            program,
-            batch: self.config.diagonal_batch,
-            from: 0,
-            until: u64::MAX,
-            draw: Draw::Diagonal(self.config.times),
-            teacher: TermTeacher::Current(self.config.teacher),
-        }
+    fn diagonal(&self, loss: Loss) -> Result<Term, MethodError> {
+        let draw = Draw::Diagonal(self.config.times);
+        Term::new(
+            loss,
+            self.config.diagonal_batch,
+            0,
+            draw,
+            self.config.teacher,
+        )
     }
 
-    fn pairs(&self, program: Program) -> Term {
-        Term {
-            program,
-            batch: self.config.consistency_batch,
-            from: self.config.consistency_from,
-            until: u64::MAX,
-            draw: Draw::Pairs(self.config.pairs.clone(), 0.0),
-            teacher: TermTeacher::Current(self.config.teacher),
-        }
+    /// A term off the diagonal, its pairs turned round with the probability `exchanged`.
+    fn pairs(&self, loss: Loss, exchanged: f64) -> Result<Term, MethodError> {
+        self.consistent(loss, Draw::Pairs(self.config.pairs.clone(), exchanged))
     }
 
-    fn dyadic(&self, program: Program) -> Term {
-        Term {
-            draw: Draw::Dyadic(DyadicPairs {
-                times: self.config.pairs.times.clone(),
-                levels: DYADIC_LEVELS,
-            }),
-            ..self.pairs(program)
-        }
+    fn dyadic(&self, loss: Loss) -> Result<Term, MethodError> {
+        let pairs = DyadicPairs {
+            times: self.config.pairs.times.clone(),
+            levels: DYADIC_LEVELS,
+        };
+        self.consistent(loss, Draw::Dyadic(pairs))
     }
 
-    fn diagonal_program(&self, terms: DiagonalTerms) -> Program {
+    fn consistent(&self, loss: Loss, draw: Draw) -> Result<Term, MethodError> {
+        let (batch, from) = (self.config.consistency_batch, self.config.consistency_from);
+        Term::new(loss, batch, from, draw, self.config.teacher)
+    }
+
+    fn diagonal_loss(&self, terms: DiagonalTerms) -> Loss {
         diagonal_fields_loss(&self.fields, self.shape, &self.config.interpolant, terms)
     }
 
-    fn flow_matching(&self) -> Term {
-        self.diagonal(self.diagonal_program(DiagonalTerms {
+    fn flow_matching(&self) -> Result<Term, MethodError> {
+        self.diagonal(self.diagonal_loss(DiagonalTerms {
             weights: DiagonalWeights {
                 divergence: 0.0,
                 ..self.config.diagonal_weights
@@ -264,8 +377,8 @@ impl Traced<'_> {
         }
     }
 
-    fn scallop(&self, reduction: Reduction) -> Vec<Term> {
-        let diagonal = self.diagonal_program(DiagonalTerms {
+    fn scallop(&self, reduction: Reduction) -> Result<Vec<Term>, MethodError> {
+        let diagonal = self.diagonal_loss(DiagonalTerms {
             weights: self.config.diagonal_weights,
             velocity: VelocityTarget::Conditional,
             divergence: DiagonalDivergence::Scallop(ScallopForm::Centred),
@@ -277,11 +390,11 @@ impl Traced<'_> {
             &self.config.interpolant,
             self.consistency(Divergence::Head, reduction),
         );
-        vec![self.diagonal(diagonal), self.pairs(lagrangian)]
+        Ok(vec![self.diagonal(diagonal)?, self.pairs(lagrangian, 0.0)?])
     }
 
     /// F2D2's divergence is one number per state: its residuals are those of the head's sum.
-    fn f2d2(&self, options: F2d2) -> Vec<Term> {
+    fn f2d2(&self, options: F2d2) -> Result<Vec<Term>, MethodError> {
         let (fields, shape, interpolant) = (&self.fields, self.shape, &self.config.interpolant);
         let hutchinson = |of, velocity| DiagonalTerms {
             weights: self.config.diagonal_weights,
@@ -295,29 +408,126 @@ impl Traced<'_> {
         let own = hutchinson(Probed::Own, VelocityTarget::Conditional);
         let terms = self.consistency(Divergence::Hutchinson(options.probes), Reduction::Sum);
         let halves = || semigroup_loss(fields, shape, interpolant, Split::Halves, terms);
-        match options.instantiation {
+        Ok(match options.instantiation {
             Instantiation::Shortcut => vec![
-                self.diagonal(self.diagonal_program(own)),
-                self.dyadic(halves()),
+                self.diagonal(self.diagonal_loss(own))?,
+                self.dyadic(halves())?,
             ],
             Instantiation::MeanFlow => {
                 let loss = mean_flow_loss(fields, shape, interpolant, Side::Start, terms);
-                vec![self.diagonal(self.diagonal_program(own)), self.pairs(loss)]
+                vec![
+                    self.diagonal(self.diagonal_loss(own))?,
+                    self.pairs(loss, 0.0)?,
+                ]
             }
             Instantiation::Lagrangian => {
                 let loss = lagrangian_fields_loss(fields, shape, interpolant, terms);
-                vec![self.diagonal(self.diagonal_program(own)), self.pairs(loss)]
+                vec![
+                    self.diagonal(self.diagonal_loss(own))?,
+                    self.pairs(loss, 0.0)?,
+                ]
             }
             Instantiation::Distilled => {
                 let distilled = hutchinson(Probed::Teacher, VelocityTarget::Teacher);
                 let from = self.config.consistency_from;
-                let mut teacher = self.flow_matching();
+                let mut teacher = self.flow_matching()?;
                 teacher.until = from;
-                let mut student = self.diagonal(self.diagonal_program(distilled));
+                let mut student = self.diagonal(self.diagonal_loss(distilled))?;
                 student.from = from;
                 student.teacher = TermTeacher::Frozen;
-                vec![teacher, student, self.dyadic(halves())]
+                vec![teacher, student, self.dyadic(halves())?]
             }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use boltzmap_autodiff::builder::Builder;
+
+    use super::*;
+    use crate::interpolant::Interpolant;
+    use crate::losses::{StopGradient, calibration_loss};
+
+    const SHAPE: LossShape = LossShape {
+        block: 1,
+        tokens: 2,
+        channels: 1,
+        kappa: 1.0,
+    };
+
+    /// Fields of one parameter.
+    fn fields() -> Program {
+        let b = Builder::new();
+        let scale = b.input("scale", &[1]);
+        let x = b.input("x", &[1, 2, 1]);
+        let (s, t) = (b.input("s", &[1]), b.input("t", &[1]));
+        let u = x * scale + (s + t).reshape(&[1, 1, 1]);
+        b.finish(&[("u", u), ("d", u * 0.5)])
+    }
+
+    fn pairs() -> Draw {
+        let times = vec![0.0, 0.5, 0.9];
+        let pairs = PairDistribution {
+            times,
+            start_fraction: 0.5,
+            end_fraction: 0.25,
+        };
+        Draw::Pairs(pairs, 0.0)
+    }
+
+    fn dyadic() -> Draw {
+        let times = vec![0.0, 0.5, 0.9];
+        Draw::Dyadic(DyadicPairs { times, levels: 2 })
+    }
+
+    fn drawn(loss: Loss, draw: Draw) -> Result<Vec<Drawn>, MethodError> {
+        Term::new(loss, 4, 0, draw, Teacher::Online).map(|term| term.drawn)
+    }
+
+    #[test]
+    fn what_no_step_draws_is_refused_where_the_term_is_built() {
+        let terms = ConsistencyTerms {
+            weights: ConsistencyWeights {
+                map: 1.0,
+                divergence: 1.0,
+            },
+            stop: StopGradient::Target,
+            divergence: Divergence::Head,
+            reduction: Reduction::Vector,
+        };
+        let semigroup =
+            |split| semigroup_loss(&fields(), SHAPE, &Interpolant::linear(), split, terms);
+        let expected = [
+            Drawn::Data,
+            Drawn::Noise,
+            Drawn::Start,
+            Drawn::End,
+            Drawn::Finest,
+        ];
+        assert_eq!(drawn(semigroup(Split::Halves), dyadic()).unwrap(), expected);
+        for (loss, draw, missing) in [
+            (semigroup(Split::Halves), pairs(), LossInput::Finest),
+            (semigroup(Split::Anywhere), dyadic(), LossInput::Fraction),
+            (
+                calibration_loss(&fields(), SHAPE),
+                pairs(),
+                LossInput::State,
+            ),
+        ] {
+            assert_eq!(drawn(loss, draw), Err(MethodError::NotDrawn(missing)));
         }
+    }
+
+    #[test]
+    fn an_input_without_a_role_is_refused() {
+        // θ, x, s, t, of which only one state and one time have a role.
+        let roles = vec![LossInput::Data, LossInput::Time(TimeRole::End)];
+        let loss = Loss::new(fields(), 1, false, roles);
+        let refused = MethodError::InputWithoutRole {
+            expected: 3,
+            found: 4,
+        };
+        assert_eq!(drawn(loss, pairs()), Err(refused));
     }
 }

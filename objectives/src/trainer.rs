@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use crate::divergence::Observed;
 use crate::interpolant::Interpolant;
 use crate::losses::{ConsistencyWeights, DiagonalWeights, StopGradient};
-use crate::method::{Draw, Method, ProbeDistribution, Term, TermTeacher};
+use crate::method::{Draw, Drawn, Method, MethodError, ProbeDistribution, Term, TermTeacher};
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::schedule::WarmupCosine;
 use crate::times::{PairDistribution, TimeDistribution};
@@ -118,49 +118,11 @@ impl StepMetrics {
     }
 }
 
-/// What a per-block input of a loss program holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Data,
-    Base,
-    Noise,
-    Probe,
-    Start,
-    End,
-    Finest,
-}
-
-impl Role {
-    /// The role of the input of this name.
-    fn of(name: &str) -> Self {
-        match name {
-            "data" => Role::Data,
-            "base" => Role::Base,
-            "noise" => Role::Noise,
-            "s" => Role::Start,
-            "t" => Role::End,
-            "finest" => Role::Finest,
-            probe if probe.starts_with("probe.") => Role::Probe,
-            other => panic!("no training loss has the input {other}"),
-        }
-    }
-
-    fn is_state(self) -> bool {
-        matches!(self, Role::Data | Role::Base | Role::Noise | Role::Probe)
-    }
-}
-
 /// A term's loss and gradient as an executable over blocks.
 struct LossProgram {
     batched: Batched<f32>,
     term: Term,
-    /// Whether the program takes a teacher's parameters.
-    has_teacher: bool,
-    /// Names of the outputs after the loss.
-    parts: Vec<String>,
-    /// Per-block inputs, in the program's order.
-    roles: Vec<Role>,
-    /// Their host buffers.
+    /// Host buffers of the inputs that differ from sample to sample.
     inputs: Vec<Vec<f32>>,
     /// One row per sample: its part of every input, one after the other.
     rows: Vec<f32>,
@@ -189,36 +151,29 @@ pub struct Trainer {
 
 impl LossProgram {
     /// Compiles value and gradient of a term.
-    fn new(term: Term, parameters: usize, offset: u64, state: usize) -> Self {
-        let wrt: Vec<usize> = (0..parameters).collect();
-        let gradient = grad(&term.program, &wrt);
-        let names = &term.program.input_names;
-        let has_teacher = names[parameters..]
-            .first()
-            .is_some_and(|name| name.starts_with("teacher."));
-        let shared = if has_teacher {
-            2 * parameters
-        } else {
-            parameters
-        };
-        let roles: Vec<Role> = names[shared..].iter().map(|name| Role::of(name)).collect();
-        let mut input_roles = vec![InputRole::Shared; shared];
-        input_roles.extend(vec![InputRole::PerBlock { axis: 0 }; roles.len()]);
+    fn new(term: Term, offset: u64, state: usize) -> Self {
+        let loss = &term.loss;
+        let wrt: Vec<usize> = (0..loss.parameters()).collect();
+        let gradient = grad(loss.program(), &wrt);
+        let mut input_roles = vec![InputRole::Shared; loss.shared()];
+        input_roles.extend(vec![InputRole::PerBlock { axis: 0 }; loss.inputs().len()]);
         let output_roles = vec![OutputRole::Summed; gradient.outputs.len()];
-        let width = |role: &Role| if role.is_state() { state } else { 1 };
+        let width = |drawn: &Drawn| if drawn.is_state() { state } else { 1 };
         Self {
             batched: Batched::compile(&gradient, input_roles, output_roles),
-            has_teacher,
-            parts: term.program.output_names[1..].to_vec(),
-            inputs: roles
+            inputs: term
+                .drawn
                 .iter()
-                .map(|role| vec![0.0; term.batch * width(role)])
+                .map(|drawn| vec![0.0; term.batch * width(drawn)])
                 .collect(),
-            rows: vec![0.0; term.batch * roles.iter().map(width).sum::<usize>()],
-            roles,
+            rows: vec![0.0; term.batch * term.drawn.iter().map(width).sum::<usize>()],
             term,
             offset,
         }
+    }
+
+    fn parts(&self) -> &[String] {
+        self.term.loss.parts()
     }
 
     fn is_active(&self, step: u64) -> bool {
@@ -227,7 +182,7 @@ impl LossProgram {
 
     /// Runs the batch; the sums of the parts come back, the gradient goes to `gradients` in parameter order.
     fn run(&self, shared: &[&[f32]], layout: &ParameterLayout, gradients: &mut [f32]) -> Vec<f64> {
-        let mut sums = vec![[0.0f32; 1]; 1 + self.parts.len()];
+        let mut sums = vec![[0.0f32; 1]; 1 + self.parts().len()];
         {
             let mut inputs = shared.to_vec();
             inputs.extend(self.inputs.iter().map(Vec::as_slice));
@@ -261,26 +216,26 @@ struct Drawing<'a> {
 impl Drawing<'_> {
     /// Fills one sample's row. The order of the draws is part of what makes a training reproducible: data, noise, times,
     /// base, probes.
-    fn fill(&self, stream: &mut Stream, draw: &Draw, roles: &[Role], row: &mut [f32]) {
+    fn fill(&self, stream: &mut Stream, term: &Term, row: &mut [f32]) {
         let size = self.tokens * self.channels;
         let mut rest = row;
-        let mut parts: Vec<(Role, &mut [f32])> = Vec::with_capacity(roles.len());
-        for role in roles {
-            let (part, tail) = rest.split_at_mut(if role.is_state() { size } else { 1 });
-            parts.push((*role, part));
+        let mut parts: Vec<(Drawn, &mut [f32])> = Vec::with_capacity(term.drawn.len());
+        for drawn in &term.drawn {
+            let (part, tail) = rest.split_at_mut(if drawn.is_state() { size } else { 1 });
+            parts.push((*drawn, part));
             rest = tail;
         }
-        for (_, data) in parts.iter_mut().filter(|(role, _)| *role == Role::Data) {
+        for (_, data) in parts.iter_mut().filter(|(drawn, _)| *drawn == Drawn::Data) {
             let index = (stream.uniform() * self.source.len() as f64) as usize;
             self.source
                 .write(index.min(self.source.len() - 1), stream, data);
         }
-        for (_, noise) in parts.iter_mut().filter(|(role, _)| *role == Role::Noise) {
+        for (_, noise) in parts.iter_mut().filter(|(drawn, _)| *drawn == Drawn::Noise) {
             stream.fill_standard_normal(noise);
             self.subspace
                 .project_states(noise, self.tokens, self.channels);
         }
-        let (start, end, finest) = match draw {
+        let (start, end, finest) = match &term.draw {
             Draw::Diagonal(times) => {
                 let t = times.draw(stream);
                 (t, t, false)
@@ -296,13 +251,13 @@ impl Drawing<'_> {
             Draw::Dyadic(pairs) => pairs.draw(stream),
         };
         let distribution = self.config.method.probe_distribution();
-        for (role, part) in &mut parts {
-            match role {
-                Role::Data | Role::Noise => {}
-                Role::Start => part[0] = start as f32,
-                Role::End => part[0] = end as f32,
-                Role::Finest => part[0] = f32::from(u8::from(finest)),
-                Role::Base => {
+        for (drawn, part) in &mut parts {
+            match drawn {
+                Drawn::Data | Drawn::Noise => {}
+                Drawn::Start => part[0] = start as f32,
+                Drawn::End => part[0] = end as f32,
+                Drawn::Finest => part[0] = f32::from(u8::from(finest)),
+                Drawn::Base => {
                     let mut state = vec![0.0; size];
                     if let Some(base) = self.config.interpolant.base() {
                         base.sample(stream, &mut state);
@@ -311,7 +266,7 @@ impl Drawing<'_> {
                         *value = drawn as f32;
                     }
                 }
-                Role::Probe => {
+                Drawn::Probe => {
                     match distribution {
                         ProbeDistribution::Gaussian => stream.fill_standard_normal(part),
                         ProbeDistribution::Rademacher => {
@@ -331,33 +286,30 @@ impl Drawing<'_> {
 impl Trainer {
     /// Traces, differentiates and plans the method's loss programs for a flow map.
     ///
+    /// # Errors
+    /// If no term of the method has a sample, or a loss has an input that is not drawn.
+    ///
     /// # Panics
-    /// If no term of the method has a sample, or the interpolant lacks what a loss needs.
+    /// If the interpolant lacks what a loss needs.
     pub fn new(
         flow_map: &FlowMap,
         parameters: Parameters<f32>,
         optimizer: AdamW,
         config: TrainerConfig,
-    ) -> Self {
+    ) -> Result<Self, MethodError> {
         let mut offset = 0;
         let terms: Vec<LossProgram> = config
             .method
-            .terms(flow_map, &config)
+            .terms(flow_map, &config)?
             .into_iter()
             .map(|term| {
                 let before = offset;
                 offset += term.batch as u64;
-                LossProgram::new(
-                    term,
-                    parameters.layout().count(),
-                    before,
-                    flow_map.state_size(),
-                )
+                LossProgram::new(term, before, flow_map.state_size())
             })
             .collect();
-        assert!(!terms.is_empty(), "a training needs a batch with samples");
         let total = parameters.flat().len();
-        Self {
+        Ok(Self {
             subspace: flow_map.subspace(),
             tokens: flow_map.tokens(),
             channels: flow_map.channels(),
@@ -369,7 +321,7 @@ impl Trainer {
             scratch: vec![0.0; total],
             skipped: 0,
             config,
-        }
+        })
     }
 
     /// Fills the inputs of the active terms from counter-based streams, in parallel over samples.
@@ -386,18 +338,18 @@ impl Trainer {
         let seed = self.config.seed;
         for term in self.terms.iter_mut().filter(|term| term.is_active(step)) {
             let width = term.rows.len() / term.term.batch;
-            let (first, roles, draw) = (term.offset, &term.roles, &term.term.draw);
+            let (first, drawn) = (term.offset, &term.term);
             term.rows
                 .par_chunks_mut(width)
                 .enumerate()
                 .for_each(|(i, row)| {
                     let sample = step * batch_total + first + i as u64;
                     let mut stream = Stream::new(seed, DOMAIN_TRAINING, sample);
-                    drawing.fill(&mut stream, draw, roles, row);
+                    drawing.fill(&mut stream, drawn, row);
                 });
             let mut before = 0;
-            for (role, input) in term.roles.iter().zip(&mut term.inputs) {
-                let length = if role.is_state() { size } else { 1 };
+            for (drawn, input) in term.term.drawn.iter().zip(&mut term.inputs) {
+                let length = if drawn.is_state() { size } else { 1 };
                 for (part, row) in input
                     .chunks_exact_mut(length)
                     .zip(term.rows.chunks_exact(width))
@@ -420,11 +372,11 @@ impl Trainer {
         let mut scale = None;
         for term in &self.terms {
             if !term.is_active(step) {
-                parts.extend(term.parts.iter().map(|name| (name.clone(), 0.0)));
+                parts.extend(term.parts().iter().map(|name| (name.clone(), 0.0)));
                 continue;
             }
             let mut shared = online.clone();
-            if term.has_teacher {
+            if term.term.loss.has_teacher() {
                 let teacher = match term.term.teacher {
                     TermTeacher::Current(Teacher::Online) => self.parameters.flat(),
                     TermTeacher::Current(Teacher::MovingAverage) => &self.optimizer.average,
@@ -445,7 +397,7 @@ impl Trainer {
                 }
             };
             let means = sums.into_iter().map(|sum| sum * term.scale());
-            parts.extend(term.parts.iter().cloned().zip(means));
+            parts.extend(term.parts().iter().cloned().zip(means));
         }
         (parts, scale.unwrap_or(1.0))
     }

@@ -87,7 +87,7 @@ proptest! {
                 vec![0.0], vec![0.0],
                 normals(seed, size, sigma), normals(seed + 1, size, 1.0), start.clone(), end.clone(),
             ];
-            let outputs = interpret(&loss, &inputs);
+            let outputs = interpret(loss.program(), &inputs);
             prop_assert!(outputs[1][0] < 1e-20, "map residual {}", outputs[1][0]);
             prop_assert!(outputs[2][0] < 1e-18, "divergence residual {}", outputs[2][0]);
         }
@@ -127,7 +127,7 @@ fn a_wrong_divergence_head_is_seen() {
         vec![0.6; BLOCK],
     ];
     // The student is off by 0.3 and the teacher by 0.1: the residual is 0.2 in each coordinate.
-    let outputs = interpret(&loss, &inputs);
+    let outputs = interpret(loss.program(), &inputs);
     assert!((outputs[2][0] - 0.04 * BLOCK as f64).abs() < 1e-12);
     assert!(outputs[1][0] < 1e-20);
 }
@@ -141,7 +141,7 @@ fn variance_form_is_unbiased_on_gaussian_data() {
         divergence: 1.0,
     };
     let loss = diagonal_loss(&gaussian_corrections(sigma, 1.0), shape(1.0), weights);
-    let gradient = grad(&loss, &[0]);
+    let gradient = grad(loss.program(), &[0]);
     let size = BLOCK * TOKENS * CHANNELS;
     for (t, offset) in [(0.05, 0.0), (0.3, 0.0), (0.8, 0.0), (0.95, 0.0), (0.5, 0.4)] {
         let draws = 600;
@@ -243,7 +243,7 @@ fn likelihood_of_an_affine_flow() {
             -density.ln() / coordinates
         })
         .sum();
-    let outputs = interpret(&grad(&loss, &[0]), &[&[mean][..], &states]);
+    let outputs = interpret(&grad(loss.program(), &[0]), &[&[mean][..], &states]);
     assert!(
         (outputs[0][0] - expected).abs() < 1e-12,
         "{} {expected}",

@@ -57,7 +57,9 @@ fn lagrangian(map: &FlowMap, stop: StopGradient) -> Program {
         map: 1.3,
         divergence: 0.7,
     };
-    lagrangian_loss(&corrections_program(map, BLOCK), shape(map), weights, stop)
+    let corrections = corrections_program(map, BLOCK);
+    let loss = lagrangian_loss(&corrections, shape(map), weights, stop);
+    loss.program().clone()
 }
 
 fn diagonal(map: &FlowMap) -> Program {
@@ -65,7 +67,8 @@ fn diagonal(map: &FlowMap) -> Program {
         velocity: 1.3,
         divergence: 0.7,
     };
-    diagonal_loss(&corrections_program(map, BLOCK), shape(map), weights)
+    let loss = diagonal_loss(&corrections_program(map, BLOCK), shape(map), weights);
+    loss.program().clone()
 }
 
 /// `sets` sets of random parameters, heads and gates included, each in a range where networks are smooth.

@@ -3,7 +3,7 @@
 use boltzmap_autodiff::check::{check_first_order, check_tangent_axis, check_vjp, random_values};
 use boltzmap_autodiff::interpret::interpret;
 use boltzmap_autodiff::ir::Program;
-use boltzmap_autodiff::vjp;
+use boltzmap_autodiff::{grad, vjp};
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
 use boltzmap_models::network::{DitConfig, MlpConfig, NetworkConfig};
@@ -65,52 +65,56 @@ fn terms(stop: StopGradient, divergence: Divergence, reduction: Reduction) -> Co
 }
 
 /// Random values for every input of a loss; parameters, heads and gates included, in a range where networks are smooth.
-fn inputs(map: &FlowMap, loss: &Program, seed: u64) -> Vec<Vec<f64>> {
-    (0..loss.inputs.len())
-        .map(|i| match loss.input_names[i].as_str() {
-            "s" => vec![0.1, 0.6],
-            "t" => vec![0.4, 0.95],
-            "h" => vec![0.3, 0.6],
-            "finest" => vec![0.0, 1.0],
-            "log_det" => vec![0.4, -0.3],
-            "data" | "base" | "noise" | "probe.0" | "probe.1" | "x" => {
-                let mut values = vec![0.0; SIZE];
-                Stream::new(seed, 5, i as u64).fill_standard_normal(&mut values);
-                map.subspace().project_states(&mut values, TOKENS, CHANNELS);
-                values
-            }
-            _ => {
-                let count = loss.input_shape(i).iter().product();
-                let values = random_values(seed + i as u64, count);
-                values.iter().map(|value| 0.5 * value).collect()
-            }
-        })
-        .collect()
+fn inputs(map: &FlowMap, loss: &Loss, seed: u64) -> Vec<Vec<f64>> {
+    let parameters = (0..loss.shared()).map(|i| {
+        let count = loss.program().input_shape(i).iter().product();
+        let values = random_values(seed + i as u64, count);
+        values.iter().map(|value| 0.5 * value).collect()
+    });
+    let roles = (loss.shared()..).zip(loss.inputs());
+    let samples = roles.map(|(i, role)| match role {
+        LossInput::Time(TimeRole::Start) => vec![0.1, 0.6],
+        LossInput::Time(TimeRole::End) => vec![0.4, 0.95],
+        LossInput::Fraction => vec![0.3, 0.6],
+        LossInput::Finest => vec![0.0, 1.0],
+        LossInput::LogDeterminant => vec![0.4, -0.3],
+        LossInput::Data
+        | LossInput::Base
+        | LossInput::Noise
+        | LossInput::Probe(_)
+        | LossInput::State => {
+            let mut values = vec![0.0; SIZE];
+            Stream::new(seed, 5, i as u64).fill_standard_normal(&mut values);
+            map.subspace().project_states(&mut values, TOKENS, CHANNELS);
+            values
+        }
+    });
+    parameters.chain(samples).collect()
 }
 
 /// The numbers of the inputs that are parameters, the teacher's included.
-fn parameters(map: &FlowMap, loss: &Program) -> Vec<usize> {
-    let count = map.layout().count();
-    let teacher = loss.input_names[count].starts_with("teacher.");
-    (0..if teacher { 2 * count } else { count }).collect()
+fn parameters(map: &FlowMap, loss: &Loss) -> Vec<usize> {
+    assert_eq!(loss.parameters(), map.layout().count());
+    (0..loss.shared()).collect()
 }
 
 /// All derivatives, where nothing is held fixed.
 #[track_caller]
-fn differences_agree(map: &FlowMap, loss: &Program, wrt: &[usize], seed: u64) {
+fn differences_agree(map: &FlowMap, loss: &Loss, wrt: &[usize], seed: u64) {
     let inputs = inputs(map, loss, seed);
-    check_first_order(loss, &inputs, wrt, seed).unwrap_or_else(|error| panic!("{error}"));
+    check_first_order(loss.program(), &inputs, wrt, seed).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Forward against reverse mode only, where central differences would see through a stop-gradient.
 #[track_caller]
-fn modes_agree(map: &FlowMap, loss: &Program, seed: u64) {
+fn modes_agree(map: &FlowMap, loss: &Loss, seed: u64) {
     let (inputs, wrt) = (inputs(map, loss, seed), parameters(map, loss));
-    check_vjp(loss, &inputs, &wrt, seed).unwrap_or_else(|error| panic!("{error}"));
-    check_tangent_axis(loss, &inputs, &wrt, seed).unwrap_or_else(|error| panic!("{error}"));
+    check_vjp(loss.program(), &inputs, &wrt, seed).unwrap_or_else(|error| panic!("{error}"));
+    check_tangent_axis(loss.program(), &inputs, &wrt, seed)
+        .unwrap_or_else(|error| panic!("{error}"));
 }
 
-type Consistency = fn(&Program, LossShape, &Interpolant, ConsistencyTerms) -> Program;
+type Consistency = fn(&Program, LossShape, &Interpolant, ConsistencyTerms) -> Loss;
 
 /// The consistency losses with a teacher.
 const CONSISTENCY: [Consistency; 5] = [
@@ -158,11 +162,12 @@ fn a_held_teacher_gets_no_gradient() {
                 (StopGradient::None, false),
             ] {
                 let terms = terms(stop, Divergence::Hutchinson(1), Reduction::Vector);
-                let program = loss(&fields, shape(&map), &interpolant, terms);
-                let mut values = inputs(&map, &program, 4);
+                let loss = loss(&fields, shape(&map), &interpolant, terms);
+                let mut values = inputs(&map, &loss, 4);
+                let program = loss.program();
                 let outputs = program.outputs.len();
                 values.extend((0..outputs).map(|i| vec![f64::from(u8::from(i == 0))]));
-                let gradients = interpret(&vjp(&program, &teacher), &values);
+                let gradients = interpret(&vjp(program, &teacher), &values);
                 let largest = gradients[outputs..]
                     .iter()
                     .flatten()
@@ -251,7 +256,7 @@ fn diagonal_losses_of_networks() {
                 let position = layout.position("final.velocity.weight").unwrap();
                 let mut values = inputs(&map, &loss, 6);
                 values.extend([vec![0.0], vec![0.0], vec![1.0]]);
-                let outputs = interpret(&vjp(&loss, &[position]), &values);
+                let outputs = interpret(&vjp(loss.program(), &[position]), &values);
                 assert!(outputs[2][0] > 0.0);
                 assert!(outputs[3].iter().all(|gradient| *gradient == 0.0));
             }
@@ -291,12 +296,13 @@ fn both_ways_of_writing_scallop_agree() {
         ),
     ];
     for (ours, theirs) in pairs {
-        assert_eq!(ours.input_names, theirs.input_names);
-        assert_eq!(ours.output_names, theirs.output_names);
+        assert_eq!(ours.inputs(), theirs.inputs());
+        assert_eq!(ours.has_teacher(), theirs.has_teacher());
+        assert_eq!(ours.program().input_names, theirs.program().input_names);
+        assert_eq!(ours.program().output_names, theirs.program().output_names);
         let wrt: Vec<usize> = (0..map.layout().count()).collect();
         let values = inputs(&map, &ours, 8);
-        let gradients =
-            [ours, theirs].map(|loss| interpret(&boltzmap_autodiff::grad(&loss, &wrt), &values));
+        let gradients = [ours, theirs].map(|loss| interpret(&grad(loss.program(), &wrt), &values));
         for (a, b) in gradients[0]
             .iter()
             .flatten()

@@ -111,7 +111,7 @@ fn signs(seed: u64) -> Vec<f64> {
     normals(seed, 1.0).iter().map(|v| v.signum()).collect()
 }
 
-/// Values of a program's inputs, by name. `offsets` are those of the student, the teacher is exact.
+/// Values of a loss's inputs. `offsets` are those of the student, the teacher is exact.
 struct Values {
     offsets: [f64; 2],
     states: [Vec<f64>; 3],
@@ -173,25 +173,22 @@ impl Values {
         self
     }
 
-    fn run(&self, loss: &Program) -> Vec<f64> {
-        let inputs: Vec<Vec<f64>> = (loss.input_names.iter())
-            .map(|name| match name.as_str() {
-                "velocity" => vec![self.offsets[0]],
-                "divergence" => vec![self.offsets[1]],
-                "teacher.velocity" | "teacher.divergence" => vec![0.0],
-                "data" => self.states[0].clone(),
-                "base" => self.states[1].clone(),
-                "noise" => self.states[2].clone(),
-                "probe.0" => self.probes[0].clone(),
-                "probe.1" => self.probes[1].clone(),
-                "s" => self.s.clone(),
-                "t" => self.t.clone(),
-                "h" => self.h.clone(),
-                "finest" => self.finest.clone(),
-                other => panic!("no value for {other}"),
-            })
-            .collect();
-        interpret(loss, &inputs).into_iter().map(|o| o[0]).collect()
+    fn run(&self, loss: &Loss) -> Vec<f64> {
+        let mut inputs: Vec<Vec<f64>> = self.offsets.map(|offset| vec![offset]).to_vec();
+        inputs.resize(loss.shared(), vec![0.0]);
+        inputs.extend(loss.inputs().iter().map(|role| match role {
+            LossInput::Data => self.states[0].clone(),
+            LossInput::Base => self.states[1].clone(),
+            LossInput::Noise => self.states[2].clone(),
+            LossInput::Probe(number) => self.probes[*number].clone(),
+            LossInput::Time(TimeRole::Start) => self.s.clone(),
+            LossInput::Time(TimeRole::End) => self.t.clone(),
+            LossInput::Fraction => self.h.clone(),
+            LossInput::Finest => self.finest.clone(),
+            LossInput::State | LossInput::LogDeterminant => panic!("no value for {role:?}"),
+        }));
+        let outputs = interpret(loss.program(), &inputs);
+        outputs.into_iter().map(|o| o[0]).collect()
     }
 }
 
@@ -360,7 +357,7 @@ fn offsets_of_the_fields_are_seen() {
         semigroup_loss(&fields, shape(1.0), &interpolant, Split::Anywhere, terms),
         falcon_loss(&fields, shape(1.0), &interpolant, cycle, stop),
     ] {
-        assert!(values.run(&loss)[1] > 1e-5, "{:?}", loss.output_names);
+        assert!(values.run(&loss)[1] > 1e-5, "{:?}", loss.parts());
     }
 }
 
@@ -458,9 +455,19 @@ fn parts_without_weight_are_left_out() {
     terms.weights.divergence = 0.0;
     let interpolant = Interpolant::linear();
     let loss = mean_flow_loss(&fields, shape(1.0), &interpolant, Side::Start, terms);
-    assert_eq!(loss.output_names, ["loss", "map_consistency"]);
+    let program = loss.program();
+    assert_eq!(program.output_names, ["loss", "map_consistency"]);
     let expected = ["velocity", "divergence", "data", "noise", "s", "t"];
-    assert_eq!(loss.input_names, expected);
+    assert_eq!(program.input_names, expected);
+    let (s, t) = (TimeRole::Start, TimeRole::End);
+    let expected = [
+        LossInput::Data,
+        LossInput::Noise,
+        LossInput::Time(s),
+        LossInput::Time(t),
+    ];
+    assert_eq!(loss.inputs(), expected);
+    assert!(!loss.has_teacher());
 }
 
 /// Calibration is the square of Λ's error and sees the head alone.
@@ -483,10 +490,10 @@ fn calibration_compares_log_determinants() {
         t.to_vec(),
         log_det,
     ];
-    let found = interpret(&loss, &inputs);
+    let found = interpret(loss.program(), &inputs);
     let expected = errors.iter().map(|e| e * e).sum::<f64>() / STATE as f64;
     assert!((found[0][0] - expected).abs() < 1e-14, "{found:?}");
-    let gradient = interpret(&boltzmap_autodiff::grad(&loss, &[0, 1]), &inputs);
+    let gradient = interpret(&boltzmap_autodiff::grad(loss.program(), &[0, 1]), &inputs);
     assert!(
         gradient[2][0] == 0.0 && gradient[3][0] != 0.0,
         "{gradient:?}"

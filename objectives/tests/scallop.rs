@@ -151,7 +151,7 @@ fn mean_target(form: ScallopForm, interpolant: &Interpolant, x: &[f64], t: f64) 
         reduction: Reduction::Vector,
     };
     let loss = diagonal_fields_loss(&constant_fields(), shape, interpolant, terms);
-    let gradient = grad(&loss, &[1]);
+    let gradient = grad(loss.program(), &[1]);
     let v = velocity(&mixture, x, c);
     let means: Vec<Vec<f64>> = (0..BLOCKS)
         .map(|block| {

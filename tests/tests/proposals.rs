@@ -76,6 +76,12 @@ fn states_that_were_drawn_have_the_density_of_states_that_are_brought() {
                 );
             }
         }
+        // No noise leads to a state that is not finite.
+        let mut broken = exact.draw(&[1, 2], &control).unwrap().states;
+        broken[0] = f64::NAN;
+        let told = exact.log_density(&broken, &control).unwrap();
+        let told = told.trusted(Trust::Audited).unwrap();
+        assert!(told[0] == f64::NEG_INFINITY && told[1].is_finite());
         // The scale of the states, and of log q with it.
         let plain = MapProposal::exact(&map, &parameters, &schedule(), STREAM);
         let (large, small) = (plain.draw(&[0, 1], &control), exact.draw(&[0, 1], &control));

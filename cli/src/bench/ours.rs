@@ -11,8 +11,8 @@ use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::network::TarFlowBlock;
 use boltzmap_models::parameters::Parameters;
 use boltzmap_objectives::losses::{
-    ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, corrections_program,
-    diagonal_loss, lagrangian_loss, likelihood_loss,
+    ConsistencyWeights, DiagonalWeights, Loss, LossInput, LossShape, StopGradient, TimeRole,
+    corrections_program, diagonal_loss, lagrangian_loss, likelihood_loss,
 };
 use boltzmap_objectives::optimizer::{AdamW, StepReport};
 
@@ -92,10 +92,7 @@ fn prepare_flow_map(
             let clock = Instant::now();
             let block = divisor(batch, blocks.training);
             let loss = training_loss(map, block);
-            let inputs = vec![x, rows(&inputs.noise), t];
-            Ok(training(TrainingStep::new(
-                &loss, parameters, false, inputs, batch, clock,
-            )))
+            TrainingStep::new(&loss, parameters, inputs, batch, clock).map(training)
         }
         Task::LagrangianStep => {
             let clock = Instant::now();
@@ -109,10 +106,7 @@ fn prepare_flow_map(
                 },
                 StopGradient::TargetAndArgument,
             );
-            let inputs = vec![x, rows(&inputs.noise), s, t];
-            Ok(training(TrainingStep::new(
-                &loss, parameters, true, inputs, batch, clock,
-            )))
+            TrainingStep::new(&loss, parameters, inputs, batch, clock).map(training)
         }
         Task::Divergence | Task::Hutchinson => {
             let clock = Instant::now();
@@ -183,14 +177,7 @@ fn prepare_tarflow(
         Task::TrainingStep => {
             let program = block.forward_program(divisor(batch, blocks.training));
             let loss = likelihood_loss(&program);
-            Ok(training(TrainingStep::new(
-                &loss,
-                parameters,
-                false,
-                vec![x],
-                batch,
-                clock,
-            )))
+            TrainingStep::new(&loss, parameters, inputs, batch, clock).map(training)
         }
         other => bail!("{} has no task {}", workload.name, other.name()),
     }
@@ -213,7 +200,7 @@ fn loss_shape(map: &FlowMap, block: usize) -> LossShape {
     }
 }
 
-fn training_loss(map: &FlowMap, block: usize) -> Program {
+fn training_loss(map: &FlowMap, block: usize) -> Loss {
     let weights = DiagonalWeights {
         velocity: 1.0,
         divergence: 1.0,
@@ -300,34 +287,45 @@ pub struct TrainingStep {
 }
 
 impl TrainingStep {
-    /// Compiles value and gradient of a loss program whose per-block inputs are `inputs`. The clock was started before
-    /// the loss was traced.
+    /// Compiles value and gradient of a loss, whose inputs are the first `batch` of the workload's. The clock was started
+    /// before the loss was traced.
+    ///
+    /// # Errors
+    /// If the workload holds nothing for an input of the loss.
     pub fn new(
-        loss: &Program,
+        loss: &Loss,
         parameters: Parameters<f32>,
-        teacher: bool,
-        inputs: Vec<Vec<f32>>,
+        inputs: &Inputs,
         batch: usize,
         clock: Instant,
-    ) -> Self {
-        let count = parameters.layout().count();
-        let program = grad(loss, &(0..count).collect::<Vec<_>>());
-        let shared = if teacher { 2 * count } else { count };
+    ) -> Result<Self> {
+        let program = grad(loss.program(), &(0..loss.parameters()).collect::<Vec<_>>());
         let outputs = vec![OutputRole::Summed; program.outputs.len()];
-        let gradient = Batched::compile(&program, roles(&program, shared), outputs);
-        Self {
-            losses: vec![[0.0]; loss.outputs.len()],
-            loss_names: loss.output_names.clone(),
+        let gradient = Batched::compile(&program, roles(&program, loss.shared()), outputs);
+        let inputs = loss
+            .inputs()
+            .iter()
+            .map(|role| match role {
+                LossInput::Data => Ok(first(&inputs.x, batch, inputs.size).to_vec()),
+                LossInput::Noise => Ok(first(&inputs.noise, batch, inputs.size).to_vec()),
+                LossInput::Time(TimeRole::Start) => Ok(first(&inputs.start, batch, 1).to_vec()),
+                LossInput::Time(TimeRole::End) => Ok(first(&inputs.end, batch, 1).to_vec()),
+                other => bail!("no workload has an input {other:?}"),
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            losses: vec![[0.0]; loss.program().outputs.len()],
+            loss_names: loss.program().output_names.clone(),
             optimizer: AdamW::new(OPTIMIZER, parameters.flat()),
             gradients: vec![0.0; parameters.flat().len()],
             compile_seconds: clock.elapsed().as_secs_f64(),
             products: dense_products(&optimize(&program)),
             gradient,
             parameters,
-            teacher,
+            teacher: loss.has_teacher(),
             inputs,
             batch,
-        }
+        })
     }
 
     /// One step.

@@ -166,7 +166,7 @@ impl<'a> Course<'a> {
             }
         };
         let (optimizer, parameters) = (state.optimizer, state.parameters);
-        let mut trainer = Trainer::new(&flow_map, parameters, optimizer, trainer_settings);
+        let mut trainer = Trainer::new(&flow_map, parameters, optimizer, trainer_settings)?;
         trainer.frozen = state.frozen;
         trainer.skipped = metadata.as_ref().map_or(0, |m| m.skipped);
         let (watch, changes) = match metadata {

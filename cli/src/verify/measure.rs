@@ -248,17 +248,16 @@ pub fn measure(
     };
     let seed = effort.seed;
     let size = model.map.state_size();
-    let times = model.schedule.times();
     let single = Stepper::<f32>::new(&model.map, &model.parameters, model.head.as_ref());
     let double = Stepper::<f64>::new(&model.map, &model.parameters, None);
-    let path = |part: &str, noise: &[f32], times: &[f64]| {
-        let work = noise.len() / size * (times.len() - 1);
-        let mut watch = Watch::new(part, work);
-        let mut path = single.path(noise, times, &mut watch)?;
+    let path = |part: &str, noise: &[f32], schedule: &Schedule| {
+        let n = noise.len() / size;
+        let mut path = super::watched(part, n, |control| single.path(noise, schedule, control))?;
         if model.reporter == Reporter::Determinant {
-            path.report_the_determinant(&double, times, &mut watch)?;
+            let mut watch = Watch::new("determinants", n * schedule.steps());
+            path.report_the_determinant(&double, schedule, &mut watch)?;
+            watch.finish();
         }
-        watch.finish();
         anyhow::Ok(path)
     };
 
@@ -278,7 +277,7 @@ pub fn measure(
             before,
             looks.planned[looks.taken - 1] - before,
         );
-        let next = path("samples", &more, times)?;
+        let next = path("samples", &more, &model.schedule)?;
         noise.extend(more);
         let path = match drawn.take() {
             None => next,
@@ -304,11 +303,11 @@ pub fn measure(
     for &steps in &effort.steps {
         let other = respaced(steps)?;
         let few = &noise[..effort.per_count * size];
-        let there = path(&format!("{steps} steps"), few, other.times())?;
+        let there = path(&format!("{steps} steps"), few, &other)?;
         let folded: usize = there.folded.iter().sum();
         step_counts.push(CountRecord {
             steps,
-            deployed: other.times() == times,
+            deployed: other == model.schedule,
             gap: compare(&there.reported(), &there.exact(), seed),
             folded: folded as f64 / (effort.per_count * steps) as f64,
         });
@@ -337,7 +336,7 @@ pub fn measure(
         outside_target: samples - placed.len(),
         gap: compare(&pick(&reported, &placed), &pick(&exact, &placed), seed),
         folded_steps: deployed.folded.iter().sum(),
-        steps: steps(&deployed, times),
+        steps: steps(&deployed, &model.schedule),
         step_counts,
         flow,
         inverse,
@@ -364,18 +363,18 @@ pub fn measure(
 }
 
 /// What every step adds to the gap.
-fn steps<T>(path: &Path<T>, times: &[f64]) -> Vec<StepRecord> {
-    times
-        .windows(2)
+fn steps<T>(path: &Path<T>, schedule: &Schedule) -> Vec<StepRecord> {
+    schedule
+        .intervals()
         .enumerate()
-        .map(|(k, pair)| {
+        .map(|(k, (from, to))| {
             let gaps = path.gaps_of_step(k);
             let n = gaps.len() as f64;
             let mean = gaps.iter().sum::<f64>() / n;
             let squares: f64 = gaps.iter().map(|gap| (gap - mean).powi(2)).sum();
             StepRecord {
-                from: pair[0],
-                to: pair[1],
+                from,
+                to,
                 mean,
                 spread: (squares / (n - 1.0)).sqrt(),
                 quantiles: Quantiles::of(&gaps),
@@ -445,19 +444,17 @@ pub fn invert(
     let mut found = vec![true; n];
     let mut residuals = vec![0.0f64; n];
     let mut iterations = 0;
-    let mut watch = Watch::new(part, n * schedule.steps());
-    for times in schedule.times().windows(2).rev() {
-        let (s, t) = (vec![times[0]; n], vec![times[1]; n]);
-        let step = super::watched("", n, |control| inverter.step(&states, &s, &t, control))?;
-        watch.add(n)?;
-        for i in 0..n {
-            found[i] &= step.converged[i];
-            residuals[i] = residuals[i].max(step.residuals[i] / (dimension as f64).sqrt());
-        }
-        iterations = iterations.max(step.iterations);
-        states = step.states;
-    }
-    watch.finish();
+    super::watched(part, n, |control| {
+        inverter.walk(&mut states, control, |leg, _, step| {
+            for i in 0..leg.count {
+                let at = leg.first + i;
+                found[at] &= step.converged[i];
+                residuals[at] = residuals[at].max(step.residuals[i] / (dimension as f64).sqrt());
+            }
+            iterations = iterations.max(step.iterations);
+            Ok(())
+        })
+    })?;
     let share = |holds: &dyn Fn(usize) -> bool| -> f64 {
         (0..n).filter(|&i| holds(i)).count() as f64 / n as f64
     };
@@ -482,17 +479,16 @@ pub fn cycles(
     let (size, dimension) = (model.map.state_size(), model.map.dimension());
     model
         .schedule
-        .times()
-        .windows(2)
+        .intervals()
         .enumerate()
-        .map(|(k, pair)| {
+        .map(|(k, (from, to))| {
             let start = &path.states[k][..n * size];
             let end = &path.states[k + 1][..n * size];
-            let (back, _) = stepper.advance(end, pair[1], pair[0]);
+            let (back, _) = stepper.advance(end, to, from);
             let moved = distances(start, end, size, dimension);
             CycleRecord {
-                from: pair[0],
-                to: pair[1],
+                from,
+                to,
                 error: Quantiles::of(&distances(start, &back, size, dimension)),
                 moved: Quantiles::of(&moved).median,
             }
@@ -508,12 +504,12 @@ fn instrument(
     path: &Path<f32>,
     effort: &Effort,
 ) -> Result<InstrumentRecord> {
-    let (size, times) = (model.map.state_size(), model.schedule.times());
+    let (size, schedule) = (model.map.state_size(), &model.schedule);
     let n = effort.flow.min(32);
     let wide: Vec<f64> = noise[..n * size].iter().map(|&v| f64::from(v)).collect();
-    let mut watch = Watch::new("instrument", n * (times.len() - 1));
-    let exact = double.path(&wide, times, &mut watch)?;
-    watch.finish();
+    let exact = super::watched("instrument", n, |control| {
+        double.path(&wide, schedule, control)
+    })?;
     // Where the determinant is the report, the path's truth is in double precision already.
     let single = match model.reporter {
         Reporter::Determinant => path.reported(),
@@ -527,17 +523,17 @@ fn instrument(
         .fold(0.0, f64::max);
     let few = DIFFERENCES.min(n);
     let mut differences = 0.0f64;
-    for (k, pair) in times.windows(2).enumerate() {
+    for (k, (s, t)) in schedule.intervals().enumerate() {
         let states = &exact.states[k][..few * size];
-        let determinants = double.determinants(states, pair[0], pair[1]);
+        let determinants = double.determinants(states, s, t);
         for (x, determinant) in states.chunks_exact(size).zip(determinants) {
-            let other = double.determinant_by_differences(x, pair[0], pair[1]);
+            let other = double.determinant_by_differences(x, s, t);
             differences = differences.max((determinant.0 - other).abs());
         }
     }
     Ok(InstrumentRecord {
         rounding,
         differences,
-        samples: [n, few * (times.len() - 1)],
+        samples: [n, few * schedule.steps()],
     })
 }

@@ -26,7 +26,6 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use boltzmap_models::ModelError;
 use boltzmap_models::control::Control;
 use serde::Serialize;
 
@@ -96,10 +95,10 @@ fn shown(part: &str, total: usize) -> Option<Progress> {
 ///
 /// # Errors
 /// Those of the work, or that Ctrl-C was pressed.
-pub fn watched<R>(
+pub fn watched<R, E: Into<anyhow::Error>>(
     part: &str,
     total: usize,
-    work: impl Fn(&Control<'_>) -> Result<R, ModelError>,
+    work: impl FnOnce(&Control<'_>) -> Result<R, E>,
 ) -> Result<R> {
     let bar = std::sync::Mutex::new(shown(part, total));
     let report = |done: usize, _total: usize| {
@@ -120,7 +119,7 @@ pub fn watched<R>(
     if let Ok(Some(bar)) = bar.into_inner() {
         bar.finish("");
     }
-    Ok(result?)
+    result.map_err(Into::into)
 }
 
 /// What was verified.

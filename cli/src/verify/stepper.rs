@@ -1,21 +1,25 @@
 //! Steps of a flow map with everything that is asked about them: the head's log-determinant, the exact one, the same by
 //! finite differences, and the network run backwards.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow};
 use boltzmap_autodiff::exec::{Batched, OutputRole};
 use boltzmap_autodiff::jacobian::Jacobian;
 use boltzmap_kernels::linalg::log_abs_det_in_place;
 use boltzmap_kernels::real::Real;
+use boltzmap_models::ModelError;
+use boltzmap_models::control::Control;
 use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::jacobians::{input_roles, step_jacobian};
 use boltzmap_models::network::NetworkConfig;
 use boltzmap_models::parameters::Parameters;
+use boltzmap_models::schedule::Schedule;
+use boltzmap_models::walk::Walk;
 
 use super::Watch;
 
 /// States per block of plain evaluations.
 const BLOCK: usize = 16;
-/// States between two looks at the interrupt flag.
+/// States that go through all steps together, between two looks at the interrupt flag.
 const CHUNK: usize = 128;
 
 /// Samples at the end of a schedule with everything that happened on the way.
@@ -95,12 +99,12 @@ impl Path<f32> {
     pub fn report_the_determinant(
         &mut self,
         double: &Stepper<f64>,
-        times: &[f64],
+        schedule: &Schedule,
         watch: &mut Watch,
     ) -> Result<()> {
-        for (k, pair) in times.windows(2).enumerate() {
+        for (k, (s, t)) in schedule.intervals().enumerate() {
             let wide: Vec<f64> = self.states[k].iter().map(|&v| f64::from(v)).collect();
-            let determinants = double.determinants(&wide, pair[0], pair[1]);
+            let determinants = double.determinants(&wide, s, t);
             let truth = determinants.iter().map(|pair| pair.0).collect();
             self.reported[k] = std::mem::replace(&mut self.exact[k], truth);
             watch.add(determinants.len())?;
@@ -179,47 +183,46 @@ impl<T: Real> Stepper<T> {
     /// Carries noise `[n, T, C]` through the steps of a schedule.
     ///
     /// # Errors
-    /// If a state is not finite or Ctrl-C was pressed.
-    pub fn path(&self, noise: &[T], times: &[f64], watch: &mut Watch) -> Result<Path<T>> {
+    /// If a state is not finite or the caller cancels.
+    pub fn path(&self, noise: &[T], schedule: &Schedule, control: &Control) -> Result<Path<T>> {
         let (tokens, channels) = (self.map.tokens(), self.map.channels());
-        let size = self.map.state_size();
-        let (n, steps) = (noise.len() / size, times.len() - 1);
+        let steps = schedule.steps();
         let mut path = Path {
-            states: vec![noise.to_vec()],
+            states: vec![Vec::new(); steps + 1],
             base: self
                 .map
                 .subspace()
                 .gaussian_log_density(noise, tokens, channels),
-            reported: Vec::with_capacity(steps),
-            exact: Vec::with_capacity(steps),
+            reported: vec![Vec::new(); steps],
+            exact: vec![Vec::new(); steps],
             folded: vec![0; steps],
         };
-        for (k, pair) in times.windows(2).enumerate() {
-            let mut next = Vec::with_capacity(noise.len());
-            let (mut reported, mut exact) = (Vec::with_capacity(n), Vec::with_capacity(n));
-            for first in (0..n).step_by(CHUNK) {
-                let count = CHUNK.min(n - first);
-                let x = &path.states[k][first * size..(first + count) * size];
-                let (states, head) = self.advance(x, pair[0], pair[1]);
-                next.extend(states);
-                reported.extend(head);
-                for (log_det, sign) in self.determinants(x, pair[0], pair[1]) {
-                    exact.push(log_det);
-                    path.folded[k] += usize::from(sign <= 0.0);
-                }
-                watch.add(count)?;
+        path.states[0].extend(noise);
+        let walk = Walk {
+            schedule,
+            size: self.map.state_size(),
+            chunk: CHUNK,
+        };
+        let (mut from, mut to) = (0.0, 0.0);
+        walk.forwards(&mut noise.to_vec(), control, |leg, states| {
+            (from, to) = (leg.s, leg.t);
+            let (next, head) = self.advance(states, leg.s, leg.t);
+            for (log_det, sign) in self.determinants(states, leg.s, leg.t) {
+                path.exact[leg.step].push(log_det);
+                path.folded[leg.step] += usize::from(sign <= 0.0);
             }
-            ensure!(
-                next.iter().all(|v| v.is_finite()),
-                "a state is not finite after the step from t = {:.3} to t = {:.3}; the parameters are damaged or the map was \
-                 never trained for such a step",
-                pair[0],
-                pair[1]
-            );
-            path.states.push(next);
-            path.reported.push(reported);
-            path.exact.push(exact);
-        }
+            path.reported[leg.step].extend(head);
+            path.states[leg.step + 1].extend(&next);
+            states.copy_from_slice(&next);
+            Ok(())
+        })
+        .map_err(|error| match error {
+            ModelError::NotFinite { .. } => anyhow!(
+                "a state is not finite after the step from t = {from:.3} to t = {to:.3}; the parameters are damaged or the map \
+                 was never trained for such a step"
+            ),
+            other => other.into(),
+        })?;
         Ok(path)
     }
 

@@ -3,8 +3,8 @@
 use boltzmap_autodiff::builder::Builder;
 use boltzmap_autodiff::ir::Program;
 
-use super::LossShape;
 use super::tracing::Tracing;
+use super::{Loss, LossInput, LossShape};
 
 /// Regression of Λ of deployed steps on their exact log-determinants.
 ///
@@ -14,12 +14,12 @@ use super::tracing::Tracing;
 /// A head distilled from the true velocity's divergence tells the density of the true path, not of an imperfect map
 /// (likelihood-flow-maps, section 8). θ' are parameters of their own, a copy of the map's from which only D is read, so
 /// that no gradient moves the map whose log-determinants are the target.
-pub fn calibration_loss(fields: &Program, shape: LossShape) -> Program {
+pub fn calibration_loss(fields: &Program, shape: LossShape) -> Loss {
     let builder = Builder::new();
     let tracing = Tracing::new(&builder, fields, shape, false);
-    let x = builder.input("x", &shape.state());
-    let (start, end) = (tracing.time("s"), tracing.time("t"));
-    let log_det = tracing.time("log_det");
+    let x = tracing.input(LossInput::State);
+    let (start, end) = tracing.times();
+    let log_det = tracing.input(LossInput::LogDeterminant);
     let (_, divergence) = tracing.at(&tracing.student, x, start, end);
     let residual = (end - start) * divergence.sum(&[1, 2]) - log_det;
     let mean = residual.square().sum(&[0]) * (1.0 / shape.coordinates());

@@ -12,13 +12,10 @@
 
 use boltzmap_autodiff::builder::{Builder, Var};
 use boltzmap_autodiff::ir::Program;
-use boltzmap_autodiff::jvp;
 use boltzmap_models::flow_map::FlowMap;
 
-use super::{
-    ConsistencyWeights, DiagonalWeights, LossShape, StopGradient, apply, parameter_count,
-    parameter_inputs,
-};
+use super::tracing::Tracing;
+use super::{ConsistencyWeights, DiagonalWeights, Loss, LossInput, LossShape, StopGradient};
 
 /// S_t² = t² + (1−t)²
 fn spread_squared(t: Var<'_>) -> Var<'_> {
@@ -45,16 +42,16 @@ pub fn corrections_program(flow_map: &FlowMap, batch: usize) -> Program {
 /// * flow matching (likelihood-flow-maps, section 2): r_i²;
 /// * variance form (section 5): D_i = (t Var(ṽ_i|x) − κ)/(1−t), regressed on r_i² with the weight (1−t)², which in
 ///   the parametrisation above is [(1−t) h_i − t (sg r_i² − κ/S_t²)]². Its minimiser is h_i = D_i − κ(2t−1)/S_t².
-pub fn diagonal_loss(corrections: &Program, shape: LossShape, weights: DiagonalWeights) -> Program {
+pub fn diagonal_loss(corrections: &Program, shape: LossShape, weights: DiagonalWeights) -> Loss {
     let builder = Builder::new();
-    let parameters = parameter_inputs(&builder, corrections, "");
-    let data = builder.input("data", &shape.state());
-    let noise = builder.input("noise", &shape.state());
-    let time = builder.input("t", &[shape.block]);
+    let tracing = Tracing::new(&builder, corrections, shape, false);
+    let data = tracing.input(LossInput::Data);
+    let noise = tracing.input(LossInput::Noise);
+    let time = tracing.time();
     let t = shape.column(time);
 
     let x = t * data + (1.0 - t) * noise; // [B, T, C]
-    let (n, h) = apply(&builder, corrections, &parameters, x, time, time);
+    let (n, h) = tracing.at(&tracing.student, x, time, time);
     let spread = spread_squared(t);
     let velocity = x * ((2.0 * t - 1.0) / spread) + n;
     let residual = data - noise - velocity;
@@ -69,7 +66,7 @@ pub fn diagonal_loss(corrections: &Program, shape: LossShape, weights: DiagonalW
         ("flow_matching", flow_matching),
         ("divergence", divergence),
     ];
-    builder.finish(&outputs)
+    tracing.finish_outputs(&outputs)
 }
 
 /// Lagrangian self-distillation of the map and of its log-determinant.
@@ -90,39 +87,31 @@ pub fn lagrangian_loss(
     shape: LossShape,
     weights: ConsistencyWeights,
     stop: StopGradient,
-) -> Program {
-    let count = parameter_count(corrections);
-    let with_rate = jvp(corrections, &[count + 2], None);
-
+) -> Loss {
     let builder = Builder::new();
-    let parameters = parameter_inputs(&builder, corrections, "");
-    let teacher = parameter_inputs(&builder, corrections, "teacher.");
-    let data = builder.input("data", &shape.state());
-    let noise = builder.input("noise", &shape.state());
-    let start = builder.input("s", &[shape.block]);
-    let end = builder.input("t", &[shape.block]);
+    let tracing = Tracing::new(&builder, corrections, shape, true);
+    let data = tracing.input(LossInput::Data);
+    let noise = tracing.input(LossInput::Noise);
+    let (start, end) = tracing.times();
     let (s, t) = (shape.column(start), shape.column(end));
     let interval = t - s;
 
     let x = s * data + (1.0 - s) * noise;
-    let mut arguments = parameters.clone();
-    arguments.extend([x, start, end, builder.constant(1.0, &[shape.block])]);
-    let outputs = builder.call(&with_rate, &arguments);
-    let (n, h, n_rate, h_rate) = (outputs[0], outputs[1], outputs[2], outputs[3]);
+    let moved = tracing.along_end(x, start, end);
+    let (n, h) = (moved.velocity, moved.divergence);
 
     let spread = spread_squared(t);
     let gaussian = x * (spread / spread_squared(s)).sqrt(); // x S_t/S_s, free of parameters
     let mapped = gaussian + interval * n; // X_{s,t}(x)
-    let held: Vec<Var<'_>> = teacher.iter().map(|p| p.stop_gradient()).collect();
-    let (teacher, argument) = match stop {
-        StopGradient::None => (teacher, mapped),
-        StopGradient::Target => (held, mapped),
-        StopGradient::TargetAndArgument => (held, mapped.stop_gradient()),
+    let teacher = tracing.held_teacher(stop);
+    let argument = match stop {
+        StopGradient::None | StopGradient::Target => mapped,
+        StopGradient::TargetAndArgument => mapped.stop_gradient(),
     };
-    let (n_target, h_target) = apply(&builder, corrections, &teacher, argument, end, end);
+    let (n_target, h_target) = tracing.at(&teacher, argument, end, end);
     let target = (argument - gaussian) * ((2.0 * t - 1.0) / spread) + n_target;
-    let map = shape.reduce((n + interval * n_rate - target).square());
-    let divergence = shape.reduce((h + interval * h_rate - h_target).square());
+    let map = shape.reduce((n + interval * moved.velocity_rate - target).square());
+    let divergence = shape.reduce((h + interval * moved.divergence_rate - h_target).square());
 
     let loss = weights.map * map + weights.divergence * divergence;
     let outputs = [
@@ -130,5 +119,5 @@ pub fn lagrangian_loss(
         ("map_consistency", map),
         ("divergence_consistency", divergence),
     ];
-    builder.finish(&outputs)
+    tracing.finish_outputs(&outputs)
 }

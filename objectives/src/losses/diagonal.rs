@@ -5,7 +5,7 @@ use boltzmap_autodiff::ir::Program;
 use serde::{Deserialize, Serialize};
 
 use super::tracing::Tracing;
-use super::{DiagonalWeights, LossShape, Reduction};
+use super::{DiagonalWeights, Loss, LossShape, Reduction};
 use crate::interpolant::{Ingredients, Interpolant, Point};
 
 /// What the velocity is matched with.
@@ -108,12 +108,12 @@ pub fn diagonal_fields_loss(
     shape: LossShape,
     interpolant: &Interpolant,
     terms: DiagonalTerms,
-) -> Program {
+) -> Loss {
     let builder = Builder::new();
     let tracing = Tracing::new(&builder, fields, shape, terms.has_teacher());
     let ingredients = tracing.ingredients(interpolant);
     let probes = tracing.probes(terms.probes());
-    let time = tracing.time("t");
+    let time = tracing.time();
     let held: Vec<Var<'_>> = tracing.teacher.iter().map(|p| p.stop_gradient()).collect();
 
     let point = interpolant.point(ingredients, shape.column(time));

@@ -4,7 +4,7 @@ use boltzmap_autodiff::builder::Builder;
 use boltzmap_autodiff::ir::Program;
 
 use super::tracing::Tracing;
-use super::{ConsistencyTerms, LossShape, StopGradient};
+use super::{ConsistencyTerms, Loss, LossShape, StopGradient};
 use crate::interpolant::Interpolant;
 
 /// Eulerian distillation of the map and of its log-determinant (ESD: Boffi et al., arXiv 2406.07507 and 2505.18825; for
@@ -26,12 +26,12 @@ pub fn eulerian_fields_loss(
     shape: LossShape,
     interpolant: &Interpolant,
     terms: ConsistencyTerms,
-) -> Program {
+) -> Loss {
     let builder = Builder::new();
     let tracing = Tracing::new(&builder, fields, shape, true);
     let ingredients = tracing.ingredients(interpolant);
     let probes = tracing.probes(terms.probe_count());
-    let (start, end) = (tracing.time("s"), tracing.time("t"));
+    let (start, end) = tracing.times();
     let interval = shape.column(end) - shape.column(start);
 
     let x = interpolant.point(ingredients, shape.column(start)).state;

@@ -5,7 +5,7 @@ use boltzmap_autodiff::ir::Program;
 
 use super::mean_flow::mean_flow_residual;
 use super::tracing::Tracing;
-use super::{LossShape, StopGradient};
+use super::{Loss, LossShape, StopGradient};
 use crate::interpolant::Interpolant;
 
 /// Weights of FALCON's off-diagonal terms.
@@ -33,11 +33,11 @@ pub fn falcon_loss(
     interpolant: &Interpolant,
     weights: FalconWeights,
     stop: StopGradient,
-) -> Program {
+) -> Loss {
     let builder = Builder::new();
     let tracing = Tracing::new(&builder, fields, shape, false);
     let ingredients = tracing.ingredients(interpolant);
-    let (start, end) = (tracing.time("s"), tracing.time("t"));
+    let (start, end) = tracing.times();
     let interval = shape.column(end) - shape.column(start);
     let point = interpolant.point(ingredients, shape.column(start));
     let (residual, _) = mean_flow_residual(&tracing, point, start, end, stop);

@@ -3,11 +3,13 @@
 use boltzmap_autodiff::builder::{Builder, Var};
 use boltzmap_autodiff::ir::Program;
 
+use super::{Loss, LossInput};
+
 /// Negative log-likelihood of an exact flow with a standard normal base, per coordinate.
 ///
 /// `flow` has the inputs (θ…, x `[B,T,C]`) and the outputs (z `[B,T,C]`, log|det ∂z/∂x| `[B]`). Inputs: those of
-/// `flow`. Output: `loss` = Σ_b [½‖z_b‖² + ½TC ln 2π − log|det ∂z_b/∂x_b|]/(TC).
-pub fn likelihood_loss(flow: &Program) -> Program {
+/// `flow`, x being the data. Output: `loss` = Σ_b [½‖z_b‖² + ½TC ln 2π − log|det ∂z_b/∂x_b|]/(TC).
+pub fn likelihood_loss(flow: &Program) -> Loss {
     let builder = Builder::new();
     let arguments: Vec<Var<'_>> = (0..flow.inputs.len())
         .map(|i| builder.input(&flow.input_names[i], flow.input_shape(i)))
@@ -19,5 +21,6 @@ pub fn likelihood_loss(flow: &Program) -> Program {
     let quadratic = z.square().sum(&[0, 1, 2]) * 0.5 - log_det.sum(&[0]);
     let normaliser = 0.5 * batch * std::f64::consts::TAU.ln();
     let loss = quadratic * (1.0 / coordinates) + normaliser;
-    builder.finish(&[("loss", loss)])
+    let program = builder.finish(&[("loss", loss)]);
+    Loss::new(program, flow.inputs.len() - 1, false, vec![LossInput::Data])
 }

@@ -5,7 +5,7 @@ use boltzmap_autodiff::ir::Program;
 use serde::{Deserialize, Serialize};
 
 use super::tracing::Tracing;
-use super::{ConsistencyTerms, LossShape, StopGradient};
+use super::{ConsistencyTerms, Loss, LossShape, StopGradient};
 use crate::interpolant::{Interpolant, Point};
 
 /// At which of the two times s < t the state of a mean velocity is given.
@@ -40,13 +40,13 @@ pub fn mean_flow_loss(
     interpolant: &Interpolant,
     side: Side,
     terms: ConsistencyTerms,
-) -> Program {
+) -> Loss {
     let builder = Builder::new();
     let with_teacher = terms.weights.divergence != 0.0;
     let tracing = Tracing::new(&builder, fields, shape, with_teacher);
     let ingredients = tracing.ingredients(interpolant);
     let probes = tracing.probes(terms.probe_count());
-    let (start, end) = (tracing.time("s"), tracing.time("t"));
+    let (start, end) = tracing.times();
     let (from, to) = match side {
         Side::Start => (start, end),
         Side::End => (end, start),

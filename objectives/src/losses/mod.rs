@@ -7,10 +7,11 @@
 //! [`lagrangian_loss`] are the exception: they are written in the corrections of the Gaussian reference and the linear
 //! interpolant.
 //!
-//! **Inputs.** A loss program has the parameters θ…, then the teacher's parameters under the same names with `teacher.`
-//! before them where the loss has a teacher, then what differs from sample to sample, found by name: `data` (x₁),
-//! `base` (x₀), `noise` (z, on the subspace), `probe.0`… (Hutchinson's ε, on the subspace), all `[B,T,C]`, and times
-//! such as `s` and `t`, `[B]`. Which of them there are, each loss says.
+//! **Inputs.** A [`Loss`] is a program and what its inputs stand for: the parameters θ…, then as many of the teacher's
+//! where the loss has a teacher, then what differs from sample to sample, each with its role ([`LossInput`]), states
+//! `[B,T,C]` and numbers `[B]`. Which of them there are, each loss says, by the names that the program prints: `data`
+//! (x₁), `base` (x₀), `noise` (z), `probe.0`… (Hutchinson's ε), times `s` and `t`. Names are for readers; whoever
+//! fills inputs goes by roles.
 //!
 //! **Outputs.** `loss`, then the parts it is the weighted sum of. Each is summed over the block's samples and averaged
 //! over the T·C coordinates. A part whose weight is zero is left out of the program.
@@ -20,6 +21,7 @@ mod corrections;
 mod diagonal;
 mod eulerian;
 mod falcon;
+mod inputs;
 mod lagrangian;
 mod likelihood;
 mod mean_flow;
@@ -33,6 +35,7 @@ pub use diagonal::{
 };
 pub use eulerian::eulerian_fields_loss;
 pub use falcon::{FalconWeights, falcon_loss};
+pub use inputs::{Loss, LossInput, TimeRole};
 pub use lagrangian::lagrangian_fields_loss;
 pub use likelihood::likelihood_loss;
 pub use mean_flow::{Side, mean_flow_loss};

@@ -5,7 +5,7 @@ use boltzmap_autodiff::ir::Program;
 use serde::{Deserialize, Serialize};
 
 use super::tracing::Tracing;
-use super::{ConsistencyTerms, LossShape, StopGradient};
+use super::{ConsistencyTerms, Loss, LossInput, LossShape, StopGradient};
 use crate::interpolant::Interpolant;
 
 /// Where the one step is cut in two.
@@ -39,15 +39,15 @@ pub fn semigroup_loss(
     interpolant: &Interpolant,
     split: Split,
     terms: ConsistencyTerms,
-) -> Program {
+) -> Loss {
     let builder = Builder::new();
     let tracing = Tracing::new(&builder, fields, shape, true);
     let ingredients = tracing.ingredients(interpolant);
-    let (start, end) = (tracing.time("s"), tracing.time("t"));
+    let (start, end) = tracing.times();
     let half = builder.constant(0.5, &[shape.block]);
     let (h, finest) = match split {
-        Split::Anywhere => (tracing.time("h"), None),
-        Split::Halves => (half, Some(tracing.time("finest"))),
+        Split::Anywhere => (tracing.input(LossInput::Fraction), None),
+        Split::Halves => (half, Some(tracing.input(LossInput::Finest))),
     };
     let middle = h * start + (1.0 - h) * end; // r
     // Where the halves are infinitesimal for the model, each is evaluated on the diagonal at its start.

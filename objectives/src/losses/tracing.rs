@@ -1,11 +1,14 @@
-//! What the losses over a fields program share while they are traced.
+//! What the losses over a fields or corrections program share while they are traced.
+
+use std::cell::RefCell;
 
 use boltzmap_autodiff::builder::{Builder, Var};
 use boltzmap_autodiff::ir::Program;
 use boltzmap_autodiff::jvp;
 
 use super::{
-    ConsistencyTerms, Divergence, LossShape, StopGradient, apply, parameter_count, parameter_inputs,
+    ConsistencyTerms, Divergence, Loss, LossInput, LossShape, StopGradient, TimeRole, apply,
+    parameter_count, parameter_inputs,
 };
 use crate::interpolant::{Ingredients, Interpolant};
 
@@ -16,6 +19,8 @@ pub(super) struct Tracing<'b, 'p> {
     fields: &'p Program,
     pub(super) student: Vec<Var<'b>>,
     pub(super) teacher: Vec<Var<'b>>,
+    /// Roles of the inputs behind the parameters.
+    inputs: RefCell<Vec<LossInput>>,
 }
 
 /// Mean velocity and divergence with their derivative in some direction.
@@ -47,32 +52,45 @@ impl<'b, 'p> Tracing<'b, 'p> {
             fields,
             student,
             teacher,
+            inputs: RefCell::default(),
+        }
+    }
+
+    /// Declares an input of this role.
+    pub(super) fn input(&self, role: LossInput) -> Var<'b> {
+        self.inputs.borrow_mut().push(role);
+        match role.is_state() {
+            true => self.builder.input(&role.label(), &self.shape.state()),
+            false => self.builder.input(&role.label(), &[self.shape.block]),
         }
     }
 
     /// Declares what the interpolant is made of.
     pub(super) fn ingredients(&self, interpolant: &Interpolant) -> Ingredients<'b> {
-        let state = |name: &str| self.builder.input(name, &self.shape.state());
         Ingredients {
-            data: state("data"),
-            base: interpolant.base().map(|_| state("base")),
-            latent: interpolant.has_latent().then(|| state("noise")),
+            data: self.input(LossInput::Data),
+            base: interpolant.base().map(|_| self.input(LossInput::Base)),
+            latent: interpolant
+                .has_latent()
+                .then(|| self.input(LossInput::Noise)),
         }
     }
 
     /// Declares Hutchinson's probes.
     pub(super) fn probes(&self, count: usize) -> Vec<Var<'b>> {
         (0..count)
-            .map(|k| {
-                self.builder
-                    .input(&format!("probe.{k}"), &self.shape.state())
-            })
+            .map(|k| self.input(LossInput::Probe(k)))
             .collect()
     }
 
-    /// Declares a time.
-    pub(super) fn time(&self, name: &str) -> Var<'b> {
-        self.builder.input(name, &[self.shape.block])
+    /// Declares t alone.
+    pub(super) fn time(&self) -> Var<'b> {
+        self.input(LossInput::Time(TimeRole::End))
+    }
+
+    /// Declares s and t.
+    pub(super) fn times(&self) -> (Var<'b>, Var<'b>) {
+        (self.input(LossInput::Time(TimeRole::Start)), self.time())
     }
 
     /// (u, D) from s to t under these parameters.
@@ -197,7 +215,7 @@ impl<'b, 'p> Tracing<'b, 'p> {
         terms: ConsistencyTerms,
         map_residual: Var<'b>,
         divergence_residual: Var<'b>,
-    ) -> Program {
+    ) -> Loss {
         let map = self.shape.reduce(map_residual.square());
         let divergence = self
             .shape
@@ -216,7 +234,7 @@ impl<'b, 'p> Tracing<'b, 'p> {
     ///
     /// # Panics
     /// If every weight is zero.
-    pub(super) fn finish(&self, parts: &[(&str, f64, Var<'b>)]) -> Program {
+    pub(super) fn finish(&self, parts: &[(&str, f64, Var<'b>)]) -> Loss {
         let kept: Vec<&(&str, f64, Var<'b>)> = parts
             .iter()
             .filter(|(_, weight, _)| *weight != 0.0)
@@ -228,7 +246,19 @@ impl<'b, 'p> Tracing<'b, 'p> {
             .unwrap_or_else(|| panic!("a loss needs a part with a weight other than zero"));
         let mut outputs = vec![("loss", loss)];
         outputs.extend(kept.iter().map(|(name, _, part)| (*name, *part)));
-        self.builder.finish(&outputs)
+        self.finish_outputs(&outputs)
+    }
+
+    /// Ends a loss with these outputs, the loss itself first.
+    pub(super) fn finish_outputs(&self, outputs: &[(&str, Var<'b>)]) -> Loss {
+        let program = self.builder.finish(outputs);
+        let inputs = self.inputs.take();
+        Loss::new(
+            program,
+            self.student.len(),
+            !self.teacher.is_empty(),
+            inputs,
+        )
     }
 }
 

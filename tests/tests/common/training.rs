@@ -86,5 +86,5 @@ pub(crate) fn config(method: Method, seed: u64, steps: u64, schedule: &Schedule)
 pub(crate) fn trainer(map: &FlowMap, config: TrainerConfig) -> Trainer {
     let parameters = Parameters::<f32>::initialize(map.layout(), config.seed);
     let optimizer = AdamW::new(config.optimizer, parameters.flat());
-    Trainer::new(map, parameters, optimizer, config)
+    Trainer::new(map, parameters, optimizer, config).unwrap()
 }

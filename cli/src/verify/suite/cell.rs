@@ -205,12 +205,10 @@ fn few_steps(trained: &Trained, budget: &Budget, seed: u64) -> Result<Drawn> {
         Reporter::Head => budget.samples,
         _ => budget.samples.min(EXACT),
     };
-    let times = schedule.times();
     let noise = noise(map, seed, n);
     let single = Stepper::<f32>::new(map, &model.parameters, model.head.as_ref());
     let double = Stepper::<f64>::new(map, &model.parameters, None);
-    let mut watch = Watch::new("", 2 * n * schedule.steps());
-    let mut path = single.path(&noise, times, &mut watch)?;
+    let mut path = watched("", n, |control| single.path(&noise, schedule, control))?;
     // The report is that of the samplers that are deployed, which are timed.
     let control = Control::default();
     let one = &noise[..map.state_size()];
@@ -228,7 +226,8 @@ fn few_steps(trained: &Trained, budget: &Budget, seed: u64) -> Result<Drawn> {
         let (seconds, samples) = fastest(|| sampler.exact_log_density(&noise, &control))?;
         (seconds, samples.log_density_exact, schedule.steps())
     };
-    path.report_the_determinant(&double, times, &mut watch)?;
+    let mut watch = Watch::new("", n * schedule.steps());
+    path.report_the_determinant(&double, schedule, &mut watch)?;
     let few = budget.inverted.min(n);
     let folded: usize = path.folded.iter().sum();
     Ok(Drawn {
@@ -347,18 +346,17 @@ fn on_grid(trained: &Trained) -> Result<Vec<f64>> {
     let parameters = model.parameters.convert::<f64>();
     let inverter = Inverter::<f64>::new(map, &parameters, &model.schedule, options);
     let mut log_q = vec![0.0; n];
-    for times in model.schedule.times().windows(2).rev() {
-        let (s, t) = (vec![times[0]; n], vec![times[1]; n]);
-        let step = watched("", n, |control| inverter.step(&states, &s, &t, control))?;
-        for i in 0..n {
-            log_q[i] = if step.converged[i] {
-                log_q[i] - step.log_det[i]
-            } else {
-                f64::NAN
-            };
-        }
-        states = step.states;
-    }
+    watched("", n, |control| {
+        inverter.walk(&mut states, control, |leg, _, step| {
+            for (i, log_q) in log_q[leg.first..][..leg.count].iter_mut().enumerate() {
+                *log_q = match step.converged[i] {
+                    true => *log_q - step.log_det[i],
+                    false => f64::NAN,
+                };
+            }
+            Ok(())
+        })
+    })?;
     let base = map
         .subspace()
         .gaussian_log_density(&states, map.tokens(), map.channels());

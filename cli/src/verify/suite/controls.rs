@@ -10,13 +10,13 @@ use boltzmap_models::schedule::Schedule;
 use boltzmap_objectives::targets::AnalyticTarget;
 use serde::Serialize;
 
-use super::super::Watch;
 use super::super::assessment::{Assessment, Judgement, Looks, assess};
 use super::super::measure::noise;
 use super::super::statistics::{Comparison, Estimate, compare, effective_share};
 use super::super::stepper::Stepper;
 use super::super::subject::Reporter;
 use super::super::target::Weighed;
+use super::super::watched;
 use super::Budget;
 use super::cell::tells_the_data;
 use super::methods::{METHODS, perceptron};
@@ -181,13 +181,10 @@ impl Input {
         seed: u64,
     ) -> Result<Input> {
         let noise = noise(map, seed, SAMPLES);
-        let mut watch = Watch::new("", SAMPLES * schedule.steps());
-        let path = Stepper::<f32>::new(map, parameters, None).path(
-            &noise,
-            schedule.times(),
-            &mut watch,
-        )?;
-        watch.finish();
+        let stepper = Stepper::<f32>::new(map, parameters, None);
+        let path = watched("", SAMPLES, |control| {
+            stepper.path(&noise, schedule, control)
+        })?;
         // The report is that of the deployed sampler, not of the instrument's own steps.
         let reported = FewStepSampler::new(map, parameters, schedule)
             .transport(&noise, &Watching::default())?

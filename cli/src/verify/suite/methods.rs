@@ -200,7 +200,7 @@ fn fit(
     let settings = train::trainer_config(config)?;
     let initial = Parameters::<f32>::initialize(map.layout(), config.seed);
     let optimizer = AdamW::new(settings.optimizer, initial.flat());
-    let mut trainer = Trainer::new(map, initial, optimizer, settings);
+    let mut trainer = Trainer::new(map, initial, optimizer, settings)?;
     let source = TargetSource {
         target: target.clone(),
     };
