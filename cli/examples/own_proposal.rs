@@ -50,9 +50,8 @@ impl Proposal for TwoWidths {
         states: &[f64],
         _control: &Control<'_>,
     ) -> Result<LogDensity, SamplingError> {
-        let narrow = Target::log_density(&self.narrow, states)?;
-        let wide = Target::log_density(&self.wide, states)?;
-        let mixed = narrow.iter().zip(wide);
+        let [narrow, wide] = [&self.narrow, &self.wide].map(|g| Target::log_density(g, states));
+        let mixed = narrow?.into_iter().zip(wide?);
         let mixed = mixed.map(|(a, b)| log_sum_exp(&[0.8f64.ln() + a, 0.2f64.ln() + b]));
         Ok(LogDensity::Exact(mixed.collect()))
     }
@@ -83,8 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         wide: DiagonalGaussian::new(shape, vec![0.0; size], vec![1.5; size], 1)?,
         seed: 1,
     };
-    let indices: Vec<u64> = (0..20_000).collect();
-    let control = Control::default();
+    let (indices, control) = ((0..20_000).collect::<Vec<u64>>(), Control::default());
     let found = importance_sampling(&proposal, &target, &indices, Trust::Audited, &control)?;
     let effective = found.ess() * indices.len() as f64;
     println!(
@@ -94,12 +92,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         found.log_normalisation()
     );
     let energies = target.conformations(&found.states)?.energy_kt;
-    let mean: f64 = found
-        .weights()?
-        .iter()
-        .zip(energies)
-        .map(|(w, e)| w * e)
-        .sum();
+    let weighted = found.weights()?.into_iter().zip(energies);
+    let mean: f64 = weighted.map(|(w, e)| w * e).sum();
     println!("mean energy {mean:.2} kT");
     Ok(())
 }

@@ -8,15 +8,12 @@ use std::error::Error;
 use boltzmap_kernels::random::Stream;
 use boltzmap_models::MapProposal;
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
-use boltzmap_models::network::{MlpConfig, NetworkConfig};
 use boltzmap_models::parameters::Parameters;
 use boltzmap_models::schedule::Schedule;
-use boltzmap_models::subspace::Subspace;
 use boltzmap_objectives::trainer::{DataSource, Trainer, TrainerConfig};
 use boltzmap_sampling::target::DensityAndGradient;
 use boltzmap_sampling::{
-    Control, Path, SamplingError, Settings, Target, Trust, importance_sampling,
-    sequential_monte_carlo,
+    Control, SamplingError, Settings, Target, Trust, importance_sampling, sequential_monte_carlo,
 };
 
 const D: usize = 10;
@@ -27,10 +24,6 @@ struct DoubleWell;
 impl Target for DoubleWell {
     fn shape(&self) -> [usize; 2] {
         [1, D]
-    }
-
-    fn log_density(&self, states: &[f64]) -> Result<Vec<f64>, SamplingError> {
-        Ok(self.log_density_and_gradient(states)?.log_density)
     }
 
     fn log_density_and_gradient(
@@ -71,16 +64,7 @@ impl DataSource for DoubleWell {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let network = NetworkConfig::Mlp(MlpConfig {
-        tokens: 1,
-        channels: D,
-        width: 64,
-        blocks: 2,
-        conditioning_width: 64,
-        time_frequencies: 5,
-    });
-    let subspace = Subspace::Full;
-    let map = FlowMap::new(&FlowMapConfig { subspace, network })?;
+    let map = FlowMap::new(&FlowMapConfig::perceptron(D, 64, 2))?;
     let (schedule, steps) = (Schedule::uniform(4, 0.01)?, 1500);
     let mut trainer = Trainer::start(&map, TrainerConfig::scallop(&schedule, steps, 1))?;
     while trainer.next_step() < steps {
@@ -102,11 +86,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             found.likelihood
         );
     }
-    let settings = Settings {
-        path: Path::Bridge { ess: 0.9 },
-        moves: 5,
-        ..Settings::default()
-    };
+    let settings = Settings::default();
     let found = sequential_monte_carlo(&exact, &DoubleWell, &settings, &control)?;
     let left = found.states.chunks_exact(D).filter(|x| x[0] < 0.0).count() as f64 / 10.0;
     println!(

@@ -4,6 +4,7 @@
 //! a state is four numbers, [`StreamPosition`], and the numbers of sample i do not depend on which thread draws them.
 
 mod box_muller;
+pub mod domain;
 mod lanes;
 
 pub use lanes::LaneStreams;
@@ -20,7 +21,7 @@ use std::convert::Infallible;
 pub struct StreamPosition {
     /// The run's seed.
     pub seed: u64,
-    /// What the numbers are for (one constant per use, so that uses never share numbers).
+    /// What the numbers are for (one constant per use, so that uses never share numbers: [`domain`]).
     pub domain: u64,
     /// Sample, replica or chain.
     pub index: u64,

@@ -23,7 +23,7 @@ use boltzmap_autodiff::ir::Program;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
-use crate::network::{Network, NetworkConfig};
+use crate::network::{MlpConfig, Network, NetworkConfig};
 use crate::parameters::{Bound, ParameterLayout};
 use crate::subspace::Subspace;
 
@@ -35,6 +35,26 @@ pub struct FlowMapConfig {
     pub subspace: Subspace,
     /// The network that predicts the corrections.
     pub network: NetworkConfig,
+}
+
+/// Frequencies of the Fourier features of each time of [`FlowMapConfig::perceptron`]; the highest is 2⁴π, which keeps d/dt smooth.
+const TIME_FREQUENCIES: usize = 5;
+
+impl FlowMapConfig {
+    /// A perceptron on plain vectors of d numbers, `[1, d]`: for targets without tokens.
+    pub fn perceptron(dimension: usize, width: usize, blocks: usize) -> Self {
+        Self {
+            subspace: Subspace::Full,
+            network: NetworkConfig::Mlp(MlpConfig {
+                tokens: 1,
+                channels: dimension,
+                width,
+                blocks,
+                conditioning_width: width,
+                time_frequencies: TIME_FREQUENCIES,
+            }),
+        }
+    }
 }
 
 /// Flow map X_{s,t} and per-coordinate log-determinant Λ_{s,t} of states `[B, T, C]`.

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use boltzmap_autodiff::builder::{Builder, Var};
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_kernels::real::Real;
 
 use crate::error::ModelError;
 
 /// Domain of the random streams that initialise parameters (the ASCII of "init").
-const INITIALISATION_DOMAIN: u64 = 0x696e_6974;
+const INITIALISATION_DOMAIN: u64 = domain::INITIALISATION;
 
 /// How the elements of a tensor start.
 #[derive(Clone, Copy, Debug, PartialEq)]

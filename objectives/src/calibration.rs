@@ -10,7 +10,7 @@
 
 use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
 use boltzmap_autodiff::grad;
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_models::ModelError;
 use boltzmap_models::control::Control;
 use boltzmap_models::deploy::ExactSampler;
@@ -26,9 +26,9 @@ use crate::optimizer::{AdamW, AdamWConfig};
 use crate::schedule::WarmupCosine;
 
 /// Stream domains: base noise of the pool and of the held-out trajectories, and which rows a step takes.
-const DOMAIN_POOL: u64 = 0x6361_6c69_6272;
-const DOMAIN_HELD_OUT: u64 = 0x6865_6c64_6f75;
-const DOMAIN_ROWS: u64 = 0x726f_7773_0000;
+const DOMAIN_POOL: u64 = domain::CALIBRATION_POOL;
+const DOMAIN_HELD_OUT: u64 = domain::CALIBRATION_HELD_OUT;
+const DOMAIN_ROWS: u64 = domain::CALIBRATION_ROWS;
 /// States in one block when held-out rows are evaluated.
 const BLOCK: usize = 16;
 

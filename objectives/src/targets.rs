@@ -5,7 +5,7 @@
 
 use std::f64::consts::PI;
 
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_sampling::SamplingError;
 use boltzmap_sampling::target::{DensityAndGradient, Target, count_states};
 
@@ -13,7 +13,7 @@ use crate::oracles::{GaussianMixture, VelocityAndDiagonal, gaussian_flow_map};
 use crate::trainer::DataSource;
 
 /// Stream domain of the means of [`AnalyticTarget::mixture_32d`].
-const DOMAIN_MEANS: u64 = 0x6d65_616e_7300;
+const DOMAIN_MEANS: u64 = domain::MIXTURE_MEANS;
 /// Squares of the checkerboard that carry density, and the side of one at scale 1.
 const SQUARES: usize = 8;
 

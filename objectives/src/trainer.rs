@@ -8,7 +8,7 @@
 use boltzmap_autodiff::exec::{Batched, InputRole, OutputRole};
 use boltzmap_autodiff::grad;
 use boltzmap_kernels::elementwise::{axpy, squared_norm};
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::parameters::{ParameterLayout, Parameters};
 use boltzmap_models::schedule::Schedule;
@@ -24,7 +24,7 @@ use crate::schedule::WarmupCosine;
 use crate::times::{PairDistribution, TimeDistribution};
 
 /// Stream domain of the training's random numbers.
-const DOMAIN_TRAINING: u64 = 0x7472_6169_6e00;
+const DOMAIN_TRAINING: u64 = domain::TRAINING;
 
 /// The loss that every method starts with, and whose size at the start is the scale of the problem: flow matching's.
 pub const LEADING_LOSS: &str = "flow_matching";

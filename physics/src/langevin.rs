@@ -12,14 +12,14 @@
 use crate::batch::{BatchError, BatchEvaluator, Restraints, TileEvaluator, load_tile, store_tile};
 use crate::restraint::Bias;
 use crate::system::{GAS_CONSTANT, System};
-use boltzmap_kernels::random::{LaneStreams, Stream, StreamPosition};
+use boltzmap_kernels::random::{LaneStreams, Stream, StreamPosition, domain};
 use boltzmap_kernels::simd::{Kernel, Lanes, Simd, dispatch_on};
 use rayon::prelude::*;
 
 /// Random numbers of the thermostat; the stream index is the replica's.
-const NOISE: u64 = 0x6c61_6e67_6576_696e;
+const NOISE: u64 = domain::LANGEVIN_NOISE;
 /// Random numbers of the first velocities.
-const VELOCITIES: u64 = 0x7665_6c6f_6369_7479;
+const VELOCITIES: u64 = domain::LANGEVIN_VELOCITIES;
 /// Replicas one thread works on at a time: one tile of the widest vectors.
 const CHUNK: usize = 16;
 /// Steps between moves of every replica's centre of mass to the origin, without which single precision would run out as the

@@ -10,13 +10,13 @@
 use crate::langevin::{DynamicsError, Langevin, LangevinSettings, Replicas};
 use crate::observables::dihedrals;
 use crate::system::{GAS_CONSTANT, System};
-use boltzmap_kernels::random::{Stream, StreamPosition};
+use boltzmap_kernels::random::{Stream, StreamPosition, domain};
 use boltzmap_statistics::ensemble::{Ensemble, Layout};
 use boltzmap_statistics::mbar::MbarError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Random numbers of the exchanges; the stream index is the ladder's.
-const EXCHANGES: u64 = 0x6578_6368_616e_6765;
+const EXCHANGES: u64 = domain::REPLICA_EXCHANGES;
 
 /// Why a replica exchange cannot be set up or went wrong.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

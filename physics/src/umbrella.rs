@@ -10,7 +10,7 @@ use crate::langevin::Replicas;
 use crate::replica_exchange::ExchangeCount;
 use crate::restraint::Bias;
 use crate::system::GAS_CONSTANT;
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_statistics::angle::wrap;
 use boltzmap_statistics::ensemble::{Ensemble, Layout, Undetermined};
 use boltzmap_statistics::jackknife::Estimate;
@@ -19,7 +19,7 @@ use boltzmap_statistics::statistical_inefficiency;
 use rayon::prelude::*;
 
 /// Random numbers of the exchanges; the stream index is the step.
-const EXCHANGES: u64 = 0x7769_6e64_6f77_7300;
+const EXCHANGES: u64 = domain::WINDOW_EXCHANGES;
 
 /// A grid of windows over the circle or the torus.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! A Gaussian with independent coordinates: the simplest proposal, and a target whose answers are known.
 
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use std::f64::consts::TAU;
 
 use crate::control::Control;
@@ -10,7 +10,7 @@ use crate::proposal::{Draws, Proposal};
 use crate::target::{DensityAndGradient, Target, count_states};
 
 /// Stream domain of the draws; sample i uses stream (seed, domain, i).
-const DOMAIN_DRAWS: u64 = 0x6467_6175_7373;
+const DOMAIN_DRAWS: u64 = domain::GAUSSIAN_DRAWS;
 
 /// N(μ, diag σ²) over states `[T, C]`.
 #[derive(Clone, Debug, PartialEq)]

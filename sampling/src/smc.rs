@@ -5,7 +5,7 @@
 //! Metropolis-adjusted Langevin steps that leave π_λ' as it is. The product of the stages' mean weights estimates
 //! Z = ∫p, without bias were the λ chosen beforehand, and consistently as they are. Where q can only tell the density of what it drew, the one stage from 0 to 1 is left: resample and move.
 
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_statistics as statistics;
 
 use crate::control::Control;
@@ -17,7 +17,7 @@ use crate::proposal::Proposal;
 use crate::target::{Target, count_states};
 
 /// Stream domain of the moves; particle i uses stream (seed, domain, i).
-const DOMAIN_MOVES: u64 = 0x736d_636d_6f76;
+const DOMAIN_MOVES: u64 = domain::PARTICLE_MOVES;
 /// Bisections of λ, down to the spacing of numbers near 1.
 const BISECTIONS: usize = 52;
 /// Stages after which the path is taken to lead nowhere.

@@ -20,7 +20,9 @@ pub trait Target: Sync {
     ///
     /// # Errors
     /// If the states have another shape or something fails that is no property of a state.
-    fn log_density(&self, states: &[f64]) -> Result<Vec<f64>, SamplingError>;
+    fn log_density(&self, states: &[f64]) -> Result<Vec<f64>, SamplingError> {
+        Ok(self.log_density_and_gradient(states)?.log_density)
+    }
 
     /// The same with gradients.
     ///

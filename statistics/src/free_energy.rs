@@ -3,10 +3,10 @@
 use super::jackknife::student;
 use super::wasserstein::MetricError;
 use super::weights::normalised;
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 
 /// Seed domain of the bootstrap, so that it shares no numbers with other users of a seed.
-const BOOTSTRAP: u64 = 0x626f_6f74;
+const BOOTSTRAP: u64 = domain::FREE_ENERGY_BOOTSTRAP;
 
 /// Whether φ belongs to the positive state, 0 < φ < 2 rad.
 pub fn is_positive_state(phi: f64) -> bool {

@@ -1,6 +1,6 @@
 //! Importance weights: effective sample size, clipping, normalisation.
 
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 
 /// The logarithm of Σ exp(v), safe against overflow; −∞ for an empty slice or all −∞.
 pub fn log_sum_exp(values: &[f64]) -> f64 {
@@ -101,7 +101,7 @@ pub fn clip(log_weights: &[f64], fraction: f64) -> Clipped {
 }
 
 /// Seed domain of resampling.
-const RESAMPLE: u64 = 0x7265_7361;
+const RESAMPLE: u64 = domain::RESAMPLING;
 
 /// Systematic resampling: `count` indices in ascending order, index i as often as `count`·w_i rounded up or down.
 ///

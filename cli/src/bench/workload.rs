@@ -1,7 +1,7 @@
 //! The workloads: networks, batches and the numbers that every side is given.
 
 use anyhow::{Context, Result};
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_models::checkpoint::{Checkpoint, Tensor};
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
 use boltzmap_models::network::{DitConfig, MlpConfig, NetworkConfig, TarFlowBlock, TarFlowConfig};
@@ -111,8 +111,8 @@ pub const COMPARED_STEPS: usize = 3;
 /// Standard deviation of what is added to every start value, so that zero-initialised gates and heads take part.
 const PERTURBATION: f64 = 0.05;
 /// Domains of the random streams.
-const PARAMETER_DOMAIN: u64 = 0x6265_6e63_6800;
-const INPUT_DOMAIN: u64 = 0x6265_6e63_6801;
+const PARAMETER_DOMAIN: u64 = domain::BENCH_PARAMETERS;
+const INPUT_DOMAIN: u64 = domain::BENCH_INPUTS;
 /// Largest time: the data end of the maps that are trained.
 const LAST_TIME: f64 = 0.99;
 

@@ -8,7 +8,7 @@
 //! The frames come from ladders that serve nothing else; settings that are chosen by what they show must be judged on a run of another seed.
 
 use anyhow::Result;
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_sampling::Trust;
 use boltzmap_statistics as statistics;
 
@@ -25,7 +25,7 @@ use crate::progress::{self, with_progress};
 const HEAVY: f64 = 100.0;
 
 /// Seed domain of the bootstrap.
-const DOMAIN_BOOTSTRAP: u64 = 0x636f_7665_7261;
+const DOMAIN_BOOTSTRAP: u64 = domain::COVERAGE_BOOTSTRAP;
 
 /// Weights of reference frames.
 #[derive(Clone, Debug, Default)]

@@ -1,11 +1,11 @@
 //! Which frames of the dynamics serve what: ladders of their own for training, two reference sets and the coverage; and training
 //! frames of which rare basins have a least share.
 
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_statistics::basins::{self, Basin};
 
 /// Stream domain of the choice of frames.
-const DOMAIN_FRAMES: u64 = 0x6672_616d_6573;
+const DOMAIN_FRAMES: u64 = domain::TRAINING_FRAMES;
 /// Ladders of which each set gets at least one.
 pub const FEWEST_LADDERS: usize = 5;
 /// Most copies of a frame of a rare basin: more would teach single frames, not the basin.

@@ -7,7 +7,7 @@
 //! ∫r / E_p\[r exp(E/kT)\], without any network.
 
 use anyhow::Result;
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_physics::chart::Coordinates;
 use boltzmap_statistics::basins;
 use boltzmap_statistics::gaussian::{Gaussian, LogMean, Scatter};
@@ -20,7 +20,7 @@ use super::molecule::Molecule;
 use super::samples::Samples;
 
 /// Stream domain of the draws that tell how much of a Gaussian lies in the domain.
-const DOMAIN_INSIDE: u64 = 0x696e_7369_6465;
+const DOMAIN_INSIDE: u64 = domain::GAUSSIANS_INSIDE;
 /// Draws for it.
 const INSIDE_DRAWS: usize = 4000;
 /// Part of the frames' covariance that a Gaussian gets: a little narrower than q, so that r/q stays bounded in the tails. In many dimensions

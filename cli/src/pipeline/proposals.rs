@@ -1,6 +1,7 @@
 //! The trained model of a run as proposals: what draws its samples, and what audits their likelihoods.
 
 use anyhow::{Result, ensure};
+use boltzmap_kernels::random::domain;
 use boltzmap_models::MapProposal;
 use boltzmap_models::continuous_flow::Integrator;
 use boltzmap_models::flow_map::FlowMap;
@@ -16,7 +17,7 @@ use crate::progress::with_progress;
 use crate::run_dir::RunDir;
 
 /// Stream domain of the base noise; sample i uses stream (seed, domain, i).
-const DOMAIN_NOISE: u64 = 0x6e6f_6973_6500;
+const DOMAIN_NOISE: u64 = domain::BASE_NOISE;
 /// States that share the steps of the continuous flow.
 const FLOW_BLOCK: usize = 4;
 

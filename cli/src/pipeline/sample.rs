@@ -14,7 +14,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_physics::batch::BatchEvaluator;
 use boltzmap_physics::chart::Coordinates;
 use boltzmap_physics::rotations;
@@ -33,7 +33,7 @@ use crate::progress::{self, with_progress};
 use crate::run_dir::RunDir;
 
 /// Stream domain of the orientations of samples in internal coordinates.
-const DOMAIN_ORIENTATION: u64 = 0x6f72_6965_6e74;
+const DOMAIN_ORIENTATION: u64 = domain::ORIENTATIONS;
 
 /// Draws per wanted sample after which too few lie in the coordinates' domain.
 const LARGEST_EXCESS: usize = 20;

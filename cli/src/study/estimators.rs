@@ -11,7 +11,7 @@
 //! (1/P) Σ_p ε_pᵀ (∂v/∂x) ε_p with probes of ±1 or normal numbers, unbiased for any v.
 
 use anyhow::Result;
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use serde::Serialize;
 
 use super::field::Field;
@@ -19,7 +19,7 @@ use super::field::Field;
 /// Numbers of probes.
 const PROBES: [usize; 4] = [1, 2, 4, 8];
 /// Stream domain of the probes.
-const DOMAIN_PROBES: u64 = 0x7072_6f62_6573;
+const DOMAIN_PROBES: u64 = domain::STUDY_PROBES;
 
 /// What one way of estimating gave at one time.
 #[derive(Clone, Debug, PartialEq, Serialize)]

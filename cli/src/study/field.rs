@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use boltzmap_autodiff::jacobian::Jacobian;
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::jacobians::velocity_jacobian;
 use boltzmap_models::parameters::Parameters;
@@ -15,9 +15,9 @@ use crate::pipeline::molecule::Molecule;
 use crate::run_dir::RunDir;
 
 /// Stream domain of the Gaussian's axes.
-const DOMAIN_AXES: u64 = 0x6178_6573_0000;
+const DOMAIN_AXES: u64 = domain::STUDY_AXES;
 /// Stream domain of the pairs.
-const DOMAIN_PAIRS: u64 = 0x7061_6972_7300;
+const DOMAIN_PAIRS: u64 = domain::STUDY_PAIRS;
 /// States whose Jacobians are computed together.
 const BLOCK: usize = 2;
 

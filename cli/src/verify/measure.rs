@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use boltzmap_kernels::random::domain;
 use boltzmap_models::continuous_flow::{ContinuousFlow, Integrator};
 use boltzmap_models::flow_map::FlowMap;
 use boltzmap_models::inverse::{InverseOptions, Inverter};
@@ -18,7 +19,7 @@ use super::subject::{Model, Reporter};
 use super::target::Weigher;
 
 /// Stream domain of the noise; sample i uses stream (seed, domain, i).
-const DOMAIN_NOISE: u64 = 0x766e_6f69_7365;
+const DOMAIN_NOISE: u64 = domain::VERIFICATION_NOISE;
 /// Error of an adaptive integration allowed per step, relative and absolute.
 pub const TIGHT: f64 = 1e-7;
 /// A preimage farther than this from the noise the sample came from, per coordinate, is another one.

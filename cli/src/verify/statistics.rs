@@ -1,12 +1,12 @@
 //! How far reported log-densities are from the truth: bias, spread, rank correlation and what weights lose, each with a
 //! bootstrap interval.
 
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use rayon::prelude::*;
 use serde::Serialize;
 
 /// Stream domain of the bootstrap.
-const DOMAIN_BOOTSTRAP: u64 = 0x7665_7269_6679;
+const DOMAIN_BOOTSTRAP: u64 = domain::VERIFICATION_BOOTSTRAP;
 /// Bootstrap replicates: enough for the 2.5 % and 97.5 % quantiles to be stable to a few per cent of the interval.
 const REPLICATES: usize = 1000;
 /// Confidence of intervals that only describe.

@@ -9,10 +9,10 @@ use crate::element::Element;
 use crate::sequence::{Residue, Sequence, SequenceError};
 use crate::terms::vector::distance;
 use crate::topology::Topology;
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 
 /// Random numbers of the search; the stream index is the start's.
-const SEARCH: u64 = 0x63_6c6f_7375_7265;
+const SEARCH: u64 = domain::DISULFIDE_SEARCH;
 const STARTS: u64 = 200;
 /// Starts when there is nothing to close, only overlaps to avoid.
 const STARTS_WITHOUT_DISULFIDES: u64 = 8;

@@ -4,13 +4,13 @@ use super::cartesian::copy_mean_free;
 use super::standardise::{Standardiser, Whitening, emptiest_cut, flat_reach};
 use super::zmatrix::{Reference, ZMatrix};
 use super::{ChartError, Decoded, Encoded, check_shape};
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{FRAC_PI_4, PI, TAU};
 
 /// Stream domain of the choice among a geometry's images; frame k uses stream (0, domain, k).
-const DOMAIN_IMAGE: u64 = 0x696d_6167_6500;
+const DOMAIN_IMAGE: u64 = domain::CHART_IMAGES;
 
 /// A third of the circle: the period of a rotor of three equal atoms.
 const THIRD: f64 = TAU / 3.0;

@@ -1,6 +1,6 @@
 //! ΔF and the shares of basins by exact likelihoods, by the head and by the reference.
 
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_statistics::{self as statistics, Interval};
 use serde::Serialize;
 
@@ -9,8 +9,8 @@ use super::super::frames::ResidueBasin;
 use super::super::molecule::Molecule;
 use crate::report::{Band, free_energy_profile};
 
-const DOMAIN_PROFILE: u64 = 0x7072_6f66;
-const DOMAIN_PAIRED: u64 = 0x7061_6972;
+const DOMAIN_PROFILE: u64 = domain::PROFILE_BOOTSTRAP;
+const DOMAIN_PAIRED: u64 = domain::PAIRED_BOOTSTRAP;
 /// Bins of the φ profile.
 pub(super) const PROFILE_BINS: usize = 60;
 /// Share of a bootstrap's replicates that may be infinite before its spread says nothing.

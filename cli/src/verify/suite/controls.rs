@@ -1,7 +1,7 @@
 //! The instrument on inputs whose errors are known: what it must say before it is believed about anything else.
 
 use anyhow::Result;
-use boltzmap_kernels::random::Stream;
+use boltzmap_kernels::random::{Stream, domain};
 use boltzmap_models::control::Control as Watching;
 use boltzmap_models::deploy::FewStepSampler;
 use boltzmap_models::flow_map::FlowMap;
@@ -23,7 +23,7 @@ use super::methods::{METHODS, perceptron};
 use crate::pipeline::model::schedule;
 
 /// Stream domain of the noise that is added on purpose.
-const DOMAIN_ERROR: u64 = 0x6572_726f_7200;
+const DOMAIN_ERROR: u64 = domain::CONTROL_ERRORS;
 /// The bias that is built into a head, nats.
 const BIAS: f64 = 0.5;
 /// The spread that is built into a report, nats.

@@ -7,9 +7,7 @@ use anyhow::{Result, bail};
 use boltzmap_models::checkpoint::Checkpoint;
 use boltzmap_models::control::Control;
 use boltzmap_models::flow_map::{FlowMap, FlowMapConfig};
-use boltzmap_models::network::{MlpConfig, NetworkConfig};
 use boltzmap_models::parameters::Parameters;
-use boltzmap_models::subspace::Subspace;
 use boltzmap_objectives::calibration::Calibration;
 use boltzmap_objectives::divergence::DivergenceWatch;
 use boltzmap_objectives::optimizer::AdamW;
@@ -24,9 +22,6 @@ use crate::config::Config;
 use crate::pipeline::model::{AVERAGE_PREFIX, HEAD_PREFIX, schedule};
 use crate::pipeline::train;
 use crate::progress;
-
-/// Frequencies of the Fourier features of each time, as in the pipeline.
-const TIME_FREQUENCIES: usize = 5;
 
 /// A method by name, with the settings that choose it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -223,18 +218,10 @@ fn fit(
 
 /// A perceptron's flow map on plain vectors.
 pub fn perceptron(dimension: usize, config: &Config) -> Result<FlowMap> {
-    let network = NetworkConfig::Mlp(MlpConfig {
-        tokens: 1,
-        channels: dimension,
-        width: config.network.width,
-        blocks: config.network.layers,
-        conditioning_width: config.network.width,
-        time_frequencies: TIME_FREQUENCIES,
-    });
-    Ok(FlowMap::new(&FlowMapConfig {
-        subspace: Subspace::Full,
-        network,
-    })?)
+    let (width, blocks) = (config.network.width, config.network.layers);
+    Ok(FlowMap::new(&FlowMapConfig::perceptron(
+        dimension, width, blocks,
+    ))?)
 }
 
 impl Trained {
