@@ -1,5 +1,5 @@
 //! The walk over the steps of a schedule that everything deployed shares: states in chunks, forwards from noise to data or
-//! backwards, with cancellation, progress and the check that states stay finite.
+//! backwards, with cancellation, progress and the check that states end finite.
 //!
 //! What a step does is its caller's: it is handed the states of one chunk, replaces them by those at the other end of the
 //! step, and takes along whatever else it makes there (log-determinants, gaps, folds, states on the way). Chunks are
@@ -42,8 +42,8 @@ impl Walk<'_> {
     /// `[count, T, C]`, which it replaces by those at t. Samples in its errors count from the chunk's first.
     ///
     /// # Errors
-    /// Those of `step` with the sample's number in the whole array, that a state is not finite after a step, or that the
-    /// caller cancels, for which it is asked before every step. Progress is reported after every chunk.
+    /// Those of `step` with the sample's number in the whole array, that a state is not finite after the last step, or
+    /// that the caller cancels, for which it is asked before every step. Progress is reported after every chunk.
     pub fn forwards<T: Real>(
         &self,
         states: &mut [T],
@@ -87,10 +87,10 @@ impl Walk<'_> {
                     first,
                     count,
                 };
-                step(leg, states)
-                    .and_then(|()| require_finite("the state", states, self.size))
-                    .map_err(|error| error.of_later_sample(first))?;
+                step(leg, states).map_err(|error| error.of_later_sample(first))?;
             }
+            require_finite("the state", states, self.size)
+                .map_err(|error| error.of_later_sample(first))?;
             first += count;
             control.report(first, n);
         }

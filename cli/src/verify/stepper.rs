@@ -203,9 +203,7 @@ impl<T: Real> Stepper<T> {
             size: self.map.state_size(),
             chunk: CHUNK,
         };
-        let (mut from, mut to) = (0.0, 0.0);
         walk.forwards(&mut noise.to_vec(), control, |leg, states| {
-            (from, to) = (leg.s, leg.t);
             let (next, head) = self.advance(states, leg.s, leg.t);
             for (log_det, sign) in self.determinants(states, leg.s, leg.t) {
                 path.exact[leg.step].push(log_det);
@@ -216,12 +214,16 @@ impl<T: Real> Stepper<T> {
             states.copy_from_slice(&next);
             Ok(())
         })
-        .map_err(|error| match error {
-            ModelError::NotFinite { .. } => anyhow!(
-                "a state is not finite after the step from t = {from:.3} to t = {to:.3}; the parameters are damaged or the map \
-                 was never trained for such a step"
-            ),
-            other => other.into(),
+        .map_err(|error| {
+            let damaged = |states: &Vec<T>| !states.iter().all(|v| v.is_finite());
+            let mut steps = schedule.intervals().zip(&path.states[1..]);
+            match (steps.find(|(_, states)| damaged(states)), error) {
+                (Some(((from, to), _)), ModelError::NotFinite { .. }) => anyhow!(
+                    "a state is not finite after the step from t = {from:.3} to t = {to:.3}; the parameters are damaged or the \
+                     map was never trained for such a step"
+                ),
+                (_, other) => other.into(),
+            }
         })?;
         Ok(path)
     }
