@@ -13,7 +13,8 @@ use boltzmap_models::schedule::Schedule;
 use boltzmap_objectives::trainer::{DataSource, Trainer, TrainerConfig};
 use boltzmap_sampling::target::DensityAndGradient;
 use boltzmap_sampling::{
-    Control, SamplingError, Settings, Target, Trust, importance_sampling, sequential_monte_carlo,
+    Control, Path, SamplingError, Settings, Target, Trust, importance_sampling,
+    sequential_monte_carlo,
 };
 
 const D: usize = 10;
@@ -80,19 +81,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     // What the head reports makes weights only for those who say so.
     let reported = importance_sampling(&head, &DoubleWell, &indices, Trust::Reported, &control)?;
     for found in [&audited, &reported] {
-        let (ess, log_z) = (100.0 * found.ess(), found.log_normalisation());
-        println!(
-            "log q {}: effective sample size {ess:.1} %, ln Z {log_z:.3}",
-            found.likelihood
-        );
+        let (kind, log_z) = (found.likelihood, found.log_normalisation());
+        println!("log q {kind}: ESS {:.3}, ln Z {log_z:.3}", found.ess());
     }
-    let settings = Settings::default();
+    let path = Path::Bridge { ess: 0.9 };
+    let settings = Settings {
+        path,
+        ..Settings::default()
+    };
     let found = sequential_monte_carlo(&exact, &DoubleWell, &settings, &control)?;
-    let left = found.states.chunks_exact(D).filter(|x| x[0] < 0.0).count() as f64 / 10.0;
-    println!(
-        "after {} stages: ln Z {:.3}, {left:.1} % in the left well",
-        found.stages.len(),
-        found.log_normalisation
-    );
+    let left = found.states.chunks_exact(D).filter(|x| x[0] < 0.0).count();
+    let (n, log_z) = (settings.particles, found.log_normalisation);
+    println!("SMC: ln Z {log_z:.3}, {left} of {n} particles in the left well");
     Ok(())
 }

@@ -23,7 +23,7 @@ pub use verify::{
 const EXAMPLES: &str = "\
 Examples:
   boltzmap run                                  alanine dipeptide, from sequence to report
-  boltzmap run ala2-tiny --out runs/try         the same in two minutes, only to see it work
+  boltzmap run ala2-tiny --out runs/try         the same in seconds, only to see it work
   boltzmap run --set system.temperature=310     one setting changed
   boltzmap run my.toml --seed 7 --resume        go on after an interruption
   boltzmap info ala2 > my.toml                  every setting, explained, to start from

@@ -173,7 +173,7 @@ mod tests {
         let region = |torsions: [f64; 2], share, head| Region {
             torsions: torsions.to_vec(),
             reference_share: share,
-            effective_samples: 500.0 * share + 30.0,
+            effective_samples: 500.0 * share + 110.0,
             exact: estimate(0.02, 0.03),
             head: estimate(0.02 - head, 0.03),
             head_minus_exact: estimate(head, 0.01),
@@ -272,6 +272,7 @@ mod tests {
                 folded_steps: 0,
                 n_audited,
                 likelihood: boltzmap_sampling::Likelihood::Exact,
+                guidance: 0.0,
                 ess_head: 0.061,
                 ess_head_audited: 0.07,
                 ess_exact: 0.0321,
@@ -485,6 +486,27 @@ mod tests {
             found.regions[1].exact.value = 0.3;
         }
         assert_eq!(about(&verdict(&summary), "Normalisation").tone, Tone::Bad);
+        // Twenty heavy-tailed ratios tell nothing, whatever their error says.
+        if let Some(found) = &mut summary.normalisation {
+            found.regions[1].effective_samples = 21.0;
+        }
+        let statements = verdict(&summary);
+        let left_out = about(&statements, "Normalisation");
+        assert!(left_out.tone == Tone::Caution && left_out.text.contains("too few samples"));
+        // What was integrated is not called exact, and guidance is no fault of the method.
+        summary.likelihood = boltzmap_sampling::Likelihood::Integrated { tolerance: 1e-4 };
+        summary.likelihood_head = false;
+        summary.guidance = 0.01;
+        let statements = verdict(&summary);
+        for subject in ["Likelihood head", "Effective samples", "Normalisation"] {
+            let text = &about(&statements, subject).text;
+            assert!(text.to_lowercase().contains("integrated"), "{text}");
+        }
+        assert!(
+            about(&statements, "Likelihood head")
+                .text
+                .contains("guided")
+        );
     }
 
     #[test]

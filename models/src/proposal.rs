@@ -136,8 +136,10 @@ impl<T: Real> MapProposal<T> {
 
     /// The continuous flow of the map's velocity up to the schedule's last time, by `integrator` in blocks of `block` states.
     ///
+    /// A block shares its steps, so that a state and its log q depend on its company, within the tolerance; in blocks of one they do not.
+    ///
     /// # Errors
-    /// Those of [`ContinuousFlow::new`].
+    /// Those of [`ContinuousFlow::new`], and if the integrator has no tolerance.
     pub fn continuous(
         map: &FlowMap,
         parameters: &Parameters<T>,
@@ -146,18 +148,23 @@ impl<T: Real> MapProposal<T> {
         integrator: Integrator,
         stream: [u64; 2],
     ) -> Result<Self, ModelError> {
-        let tolerance = match &integrator {
-            Integrator::Adaptive { tolerances, .. } => tolerances.relative,
-            // Equal steps promise no error.
-            Integrator::Fixed { .. } => f64::INFINITY,
+        let Integrator::Adaptive { tolerances, .. } = integrator else {
+            return Err(ModelError::Configuration(
+                "equal steps promise no error, so that nothing can be said of their log q; give an integrator with a tolerance".into(),
+            ));
         };
+        let tolerance = tolerances.relative;
         let flow = ContinuousFlow::new(map, parameters, schedule.epsilon(), block, integrator)?;
         let deployment = Deployment::Continuous(Box::new(flow), tolerance);
         Ok(Self::new(map, schedule, deployment, stream))
     }
 
     /// The same with states divided by `scale`.
+    ///
+    /// # Panics
+    /// If it is not positive and finite.
     pub fn with_scale(mut self, scale: f64) -> Self {
+        assert!(scale > 0.0 && scale.is_finite(), "the scale is {scale}");
         self.scale = scale;
         self
     }
@@ -206,6 +213,10 @@ impl<T: Real> MapProposal<T> {
 impl<T: Real> Proposal for MapProposal<T> {
     fn shape(&self) -> [usize; 2] {
         [self.map.tokens(), self.map.channels()]
+    }
+
+    fn dimension(&self) -> usize {
+        self.map.dimension()
     }
 
     fn draw(&self, indices: &[u64], control: &Control<'_>) -> Result<Draws, SamplingError> {

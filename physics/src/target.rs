@@ -20,6 +20,9 @@ pub enum TargetError {
     /// Conformations that the force field does not take.
     #[error("the energies of the states cannot be computed: {0}")]
     Energy(#[from] BatchError),
+    /// A temperature that is none.
+    #[error("RT is {0} kJ/mol; it must be positive")]
+    ThermalEnergy(f64),
     /// A chart of another molecule.
     #[error(
         "the chart is of {chart} atoms and the molecule has {molecule}; fit it to frames of this molecule"
@@ -64,12 +67,15 @@ impl MolecularTarget {
     /// At the thermal energy RT in kJ/mol.
     ///
     /// # Errors
-    /// If the chart is of another number of atoms.
+    /// If the chart is of another number of atoms, or RT is not positive.
     pub fn new(
         coordinates: Coordinates,
         system: &System,
         thermal_energy: f64,
     ) -> Result<Self, TargetError> {
+        if !(thermal_energy > 0.0 && thermal_energy.is_finite()) {
+            return Err(TargetError::ThermalEnergy(thermal_energy));
+        }
         let (chart, molecule) = (coordinates.n_atoms(), system.n_atoms());
         if chart != molecule {
             return Err(TargetError::Atoms { chart, molecule });
@@ -84,13 +90,21 @@ impl MolecularTarget {
     }
 
     /// Without conformations whose peptide bonds are not cis or trans as in `positions` `[atoms, 3]`.
+    ///
+    /// # Panics
+    /// If these are the positions of another number of atoms.
     pub fn with_fixed_peptide_bonds(mut self, positions: &[f64], backbone: &Backbone) -> Self {
+        assert_eq!(positions.len(), 3 * self.coordinates.n_atoms());
         self.peptide_bonds = Some((positions.to_vec(), backbone.clone()));
         self
     }
 
     /// Of states that are the chart's times `scale`, as a map's are that ends before time 1.
+    ///
+    /// # Panics
+    /// If it is not positive and finite.
     pub fn with_scale(mut self, scale: f64) -> Self {
+        assert!(scale > 0.0 && scale.is_finite(), "the scale is {scale}");
         self.scale = scale;
         self
     }
@@ -163,6 +177,10 @@ impl MolecularTarget {
 impl Target for MolecularTarget {
     fn shape(&self) -> [usize; 2] {
         self.coordinates.state_shape()
+    }
+
+    fn dimension(&self) -> usize {
+        self.coordinates.dimension()
     }
 
     fn log_density(&self, states: &[f64]) -> Result<Vec<f64>, SamplingError> {

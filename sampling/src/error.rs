@@ -21,6 +21,28 @@ pub enum SamplingError {
         /// `[T, C]` of the target.
         target: [usize; 2],
     },
+    /// Densities with respect to different volumes were to be compared.
+    #[error(
+        "the proposal draws states of a subspace of {proposal} dimensions and the target is a density on one of {target}; a ratio of the two means nothing"
+    )]
+    Subspace {
+        /// d of the proposal.
+        proposal: usize,
+        /// d of the target.
+        target: usize,
+    },
+    /// A proposal or a target answered with an array of another length than its states ask for.
+    #[error(
+        "{what} came as {found} numbers where {expected} were asked for; the proposal or the target is at fault"
+    )]
+    Answer {
+        /// What was asked for.
+        what: &'static str,
+        /// Numbers that came.
+        found: usize,
+        /// Numbers asked for.
+        expected: usize,
+    },
     /// An array is not a whole number of states.
     #[error(
         "{found} numbers are no whole number of states of {size}; pass states of the shape that is asked for"

@@ -95,12 +95,14 @@ impl Target for DiagonalGaussian {
         &self,
         states: &[f64],
     ) -> Result<DensityAndGradient, SamplingError> {
+        // First, for it refuses what is no whole number of states.
+        let log_density = Target::log_density(self, states)?;
         let gradients = states.chunks_exact(self.means.len()).flat_map(|state| {
             let terms = state.iter().zip(self.coordinates());
             terms.map(|(x, (mean, sigma))| (mean - x) / (sigma * sigma))
         });
         Ok(DensityAndGradient {
-            log_density: Target::log_density(self, states)?,
+            log_density,
             gradients: gradients.collect(),
         })
     }
@@ -141,7 +143,11 @@ impl Proposal for DiagonalGaussian {
         &self,
         states: &[f64],
         _control: &Control<'_>,
-    ) -> Result<Option<DensityAndGradient>, SamplingError> {
-        Ok(Some(Target::log_density_and_gradient(self, states)?))
+    ) -> Result<Option<(LogDensity, Vec<f64>)>, SamplingError> {
+        let found = Target::log_density_and_gradient(self, states)?;
+        Ok(Some((
+            LogDensity::Exact(found.log_density),
+            found.gradients,
+        )))
     }
 }

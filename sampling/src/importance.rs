@@ -6,7 +6,7 @@ use crate::control::Control;
 use crate::error::SamplingError;
 use crate::likelihood::{Likelihood, Trust};
 use crate::proposal::Proposal;
-use crate::target::{Target, count_states};
+use crate::target::Target;
 
 /// States with weights p/q.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Weighted {
     pub likelihood: Likelihood,
     /// Network evaluations per state.
     pub evaluations: usize,
+    /// How often a map that made them folded ([`Draws::folds`](crate::Draws::folds)): where it did, q is larger than was told, and weights too large.
+    pub folds: usize,
 }
 
 impl Weighted {
@@ -54,7 +56,27 @@ pub(crate) fn same_shape(
             target: shapes[1],
         });
     }
+    let (proposal, target) = (proposal.dimension(), target.dimension());
+    if proposal != target {
+        return Err(SamplingError::Subspace { proposal, target });
+    }
     Ok(shapes[0].iter().product())
+}
+
+/// Refuses an answer of another length than was asked for.
+pub(crate) fn answered(
+    what: &'static str,
+    found: usize,
+    expected: usize,
+) -> Result<(), SamplingError> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(SamplingError::Answer {
+            what,
+            found,
+            expected,
+        }),
+    }
 }
 
 /// log p − log q; −∞ where the target has no density.
@@ -90,13 +112,17 @@ pub fn importance_sampling(
 ) -> Result<Weighted, SamplingError> {
     let size = same_shape(proposal, target)?;
     let draws = proposal.draw(indices, control)?;
-    count_states(&draws.states, size)?;
+    let n = indices.len();
+    answered("the states", draws.states.len(), n * size)?;
     let log_q = draws.log_density.trusted(trust)?;
+    answered("log q", log_q.len(), n)?;
     let log_p = target.log_density(&draws.states)?;
+    answered("log p", log_p.len(), n)?;
     Ok(Weighted {
         log_weights: log_ratios(&log_p, log_q)?,
         likelihood: draws.log_density.likelihood(),
         evaluations: draws.evaluations,
+        folds: draws.folds,
         states: draws.states,
     })
 }
@@ -136,6 +162,29 @@ mod tests {
         assert_eq!(part.states, found.states[21..27]);
     }
 
+    /// Of states of two numbers on a subspace of so many dimensions; answers once, whatever it is asked.
+    struct Odd(usize);
+
+    impl Target for Odd {
+        fn shape(&self) -> [usize; 2] {
+            [2, 1]
+        }
+
+        fn dimension(&self) -> usize {
+            self.0
+        }
+
+        fn log_density_and_gradient(
+            &self,
+            _states: &[f64],
+        ) -> Result<crate::target::DensityAndGradient, SamplingError> {
+            Ok(crate::target::DensityAndGradient {
+                log_density: vec![0.0],
+                gradients: vec![0.0; 2],
+            })
+        }
+    }
+
     /// Reports a density that nobody audited.
     struct Talker(DiagonalGaussian);
 
@@ -168,6 +217,18 @@ mod tests {
         let found = weigh(Trust::Reported).unwrap();
         assert_eq!(found.likelihood, Likelihood::Reported);
         assert!(found.log_weights.iter().all(|w| *w == 0.0));
+        // A density on a subspace of fewer dimensions, and one that answers with too few numbers.
+        let refused = importance_sampling(&gaussian, &Odd(1), &[0, 1], Trust::Audited, &control);
+        assert!(matches!(refused, Err(SamplingError::Subspace { .. })));
+        let refused = importance_sampling(&gaussian, &Odd(2), &[0, 1], Trust::Audited, &control);
+        assert!(matches!(
+            refused,
+            Err(SamplingError::Answer {
+                found: 1,
+                expected: 2,
+                ..
+            })
+        ));
         let other = DiagonalGaussian::standard([1, 2], 1);
         let refused = importance_sampling(&gaussian, &other, &[0], Trust::Audited, &control);
         assert!(matches!(refused, Err(SamplingError::Shape { .. })));

@@ -46,7 +46,10 @@ pub fn langevin<D: Density>(
     step: f64,
 ) -> Result<f64, SamplingError> {
     let n = streams.len();
-    let size = states.len() / n.max(1);
+    if n == 0 {
+        return Ok(f64::NAN);
+    }
+    let size = states.len() / n;
     let mut noise = vec![0.0; states.len()];
     for (noise, stream) in noise.chunks_exact_mut(size).zip(streams.iter_mut()) {
         stream.fill_standard_normal(noise);

@@ -3,8 +3,6 @@
 use crate::control::Control;
 use crate::error::SamplingError;
 use crate::likelihood::LogDensity;
-use crate::target::DensityAndGradient;
-
 /// States drawn by a proposal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draws {
@@ -24,7 +22,13 @@ pub trait Proposal: Sync {
     /// `[T, C]`
     fn shape(&self) -> [usize; 2];
 
-    /// Draws the samples of the given indices. Sample i is the same whatever else is drawn, and with whatever number of threads.
+    /// Dimension d of the states' linear subspace: all numbers of a state, unless said otherwise.
+    fn dimension(&self) -> usize {
+        self.shape().iter().product()
+    }
+
+    /// Draws the samples of the given indices. Sample i is the same whatever else is drawn, and with whatever number of threads;
+    /// of integrated ones, within what the tolerance allows.
     ///
     /// # Errors
     /// If the caller cancels, or a number is not finite.
@@ -43,7 +47,7 @@ pub trait Proposal: Sync {
         Ok(LogDensity::Unknown)
     }
 
-    /// log q with gradients, where they can be had.
+    /// log q of such states with its gradients `[n, T, C]`, where they can be had.
     ///
     /// # Errors
     /// As [`Proposal::log_density`].
@@ -51,7 +55,7 @@ pub trait Proposal: Sync {
         &self,
         states: &[f64],
         control: &Control<'_>,
-    ) -> Result<Option<DensityAndGradient>, SamplingError> {
+    ) -> Result<Option<(LogDensity, Vec<f64>)>, SamplingError> {
         let _ = (states, control);
         Ok(None)
     }

@@ -10,11 +10,11 @@ use boltzmap_statistics as statistics;
 
 use crate::control::Control;
 use crate::error::SamplingError;
-use crate::importance::{log_ratios, same_shape};
+use crate::importance::{answered, log_ratios, same_shape};
 use crate::likelihood::{Likelihood, LogDensity, Trust};
 use crate::moves::{self, Density};
 use crate::proposal::Proposal;
-use crate::target::{Target, count_states};
+use crate::target::Target;
 
 /// Stream domain of the moves; particle i uses stream (seed, domain, i).
 const DOMAIN_MOVES: u64 = domain::PARTICLE_MOVES;
@@ -48,7 +48,8 @@ pub struct Settings {
     pub step: f64,
     /// Which log-densities of the proposal may be used.
     pub trust: Trust,
-    /// Seed of resampling and moves.
+    /// Seed of resampling and moves. The proposal draws samples 0 … n−1 by its own: runs that are to repeat each other independently need
+    /// another proposal's seed too.
     pub seed: u64,
 }
 
@@ -93,6 +94,11 @@ pub struct SmcResult {
     pub stages: Vec<StageRecord>,
     /// What the proposal's densities were.
     pub likelihood: Likelihood,
+    /// How often a map that drew the first particles folded ([`Draws::folds`](crate::Draws::folds)).
+    pub folds: usize,
+    /// Particles, over all stages, whose density the proposal could not find again after they had moved, and which were dropped. Many of them
+    /// make ln Z too small.
+    pub lost: usize,
 }
 
 impl SmcResult {
@@ -131,6 +137,13 @@ impl Density for Bridge<'_> {
 
     fn at(&self, states: &[f64]) -> Result<Point, SamplingError> {
         let target = self.target.log_density_and_gradient(states)?;
+        let n = states.len() / self.target.state_size();
+        answered("log p", target.log_density.len(), n)?;
+        answered(
+            "the gradient of log p",
+            target.gradients.len(),
+            states.len(),
+        )?;
         let mut point = Point {
             log_q: Vec::new(),
             log_p: target.log_density,
@@ -142,15 +155,17 @@ impl Density for Bridge<'_> {
                 .proposal
                 .log_density_and_gradient(states, self.control)?
             {
-                Some(found) => {
-                    point.log_q = found.log_density;
-                    point.gradient_q = found.gradients;
+                Some((found, gradients)) => {
+                    answered("the gradient of log q", gradients.len(), states.len())?;
+                    point.log_q = found.trusted(self.trust)?.to_vec();
+                    point.gradient_q = gradients;
                 }
                 None => match self.proposal.log_density(states, self.control)? {
                     LogDensity::Unknown => return Err(SamplingError::NoDensity),
                     found => point.log_q = found.trusted(self.trust)?.to_vec(),
                 },
             }
+            answered("log q", point.log_q.len(), n)?;
         }
         Ok(point)
     }
@@ -208,10 +223,12 @@ pub fn sequential_monte_carlo(
     let n = settings.particles;
     let indices: Vec<u64> = (0..n as u64).collect();
     let draws = proposal.draw(&indices, control)?;
-    count_states(&draws.states, size)?;
-    let likelihood = draws.log_density.likelihood();
+    answered("the states", draws.states.len(), n * size)?;
+    let (likelihood, folds) = (draws.log_density.likelihood(), draws.folds);
     let mut log_q = draws.log_density.trusted(settings.trust)?.to_vec();
+    answered("log q", log_q.len(), n)?;
     let mut log_p = target.log_density(&draws.states)?;
+    answered("log p", log_p.len(), n)?;
     let mut states = draws.states;
     let mut bridge = Bridge {
         proposal,
@@ -225,6 +242,7 @@ pub fn sequential_monte_carlo(
         .collect();
     let mut ancestors: Vec<usize> = (0..n).collect();
     let (mut stages, mut log_normalisation, mut step) = (Vec::new(), 0.0, settings.step);
+    let mut lost = 0;
     while bridge.lambda < 1.0 {
         control.check()?;
         if stages.len() == MOST_STAGES {
@@ -233,7 +251,14 @@ pub fn sequential_monte_carlo(
                 bridge.lambda
             )));
         }
-        let ratios = log_ratios(&log_p, &log_q)?;
+        // A particle whose density the proposal cannot find again, as where an inversion does not converge, has no ratio: it is lost.
+        let found: Vec<bool> = log_q.iter().map(|q| *q > f64::NEG_INFINITY).collect();
+        lost += found.iter().filter(|found| !**found).count();
+        let kept_q: Vec<f64> = log_q.iter().map(|q| q.max(f64::MIN)).collect();
+        let mut ratios = log_ratios(&log_p, &kept_q)?;
+        for (ratio, _) in ratios.iter_mut().zip(&found).filter(|(_, found)| !**found) {
+            *ratio = f64::NEG_INFINITY;
+        }
         let (lambda, log_weights) = next(&ratios, bridge.lambda, settings.path);
         let kept =
             statistics::resample_systematic(&log_weights, n, settings.seed, stages.len() as u64)
@@ -272,6 +297,8 @@ pub fn sequential_monte_carlo(
         ancestors,
         stages,
         likelihood,
+        folds,
+        lost,
     })
 }
 

@@ -36,6 +36,11 @@ pub trait Target: Sync {
         let _ = states;
     }
 
+    /// Dimension d of the states' linear subspace: all numbers of a state, unless said otherwise.
+    fn dimension(&self) -> usize {
+        self.state_size()
+    }
+
     /// Numbers of a state.
     fn state_size(&self) -> usize {
         self.shape().iter().product()

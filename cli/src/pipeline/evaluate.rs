@@ -427,6 +427,7 @@ fn summarise(
         n_audited: audited.len(),
         folded_steps: samples.folded_steps,
         likelihood: inputs.likelihood,
+        guidance: config.sampling.guidance,
         ess_head: ess_by_head(&all),
         ess_head_audited: ess_by_head(&audited),
         ess_exact: ess_of(&exact_weights),

@@ -121,7 +121,7 @@ impl Normalisation {
         };
         let mut lines: Vec<String> = self.regions.iter().map(region).collect();
         lines.push(format!(
-            "ln Z: samples with exact likelihoods {}, with the head's {}, frames traced back {}, frames without the network {}",
+            "ln Z: samples with audited likelihoods {}, with the head's {}, frames traced back {}, frames without the network {}",
             show(&self.log_z_samples),
             show(&self.log_z_head),
             show(&self.log_z_traced),

@@ -42,6 +42,8 @@ pub struct Summary {
     pub folded_steps: usize,
     /// What the weights of the reported averages rest on: exact or integrated likelihoods, or what the head reports.
     pub likelihood: Likelihood,
+    /// Strength of the self-guidance of the samples; 0 without.
+    pub guidance: f64,
     /// Kish effective sample size over n, weights by the head's likelihood, all samples.
     pub ess_head: f64,
     /// The same on the audited samples by the head's likelihood.

@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use super::Summary;
 use super::svg::{count, number, with_error};
+use boltzmap_sampling::Likelihood;
+
 use crate::pipeline::normalisation::{Estimate, FEWEST_EFFECTIVE, Region};
 
 /// How good the news is.
@@ -71,13 +73,25 @@ pub fn verdict(summary: &Summary) -> Vec<Statement> {
     .collect()
 }
 
+/// What the audited likelihoods are, in a word.
+fn kind(summary: &Summary) -> &'static str {
+    match summary.likelihood {
+        Likelihood::Integrated { .. } => "integrated",
+        _ => "exact",
+    }
+}
+
 fn likelihood(summary: &Summary) -> Statement {
     let (mean, deviation) = (summary.likelihood_gap_mean, summary.likelihood_gap_std);
     let subject = "Likelihood head";
     if !summary.likelihood_head {
+        let why = match summary.guidance != 0.0 {
+            true => "no head knows the density of guided samples".to_owned(),
+            false => format!("the method {} trains no divergence head", summary.method),
+        };
         let text = format!(
-            "There is none: the method {} trains no divergence head, and every likelihood is the exact one.",
-            summary.method
+            "There is none: {why}, and every likelihood is {}.",
+            summary.likelihood
         );
         return Statement {
             tone: Tone::Good,
@@ -182,7 +196,11 @@ fn normalisation(summary: &Summary) -> Option<Statement> {
     };
     let is_off = far(&worst.exact) > OFF;
     let mut text = format!(
-        "Exact likelihoods integrate to one {} in {} of {total} regions of the reference (largest deviation {} nats",
+        "{} integrate to one {} in {} of {total} regions of the reference (largest deviation {} nats",
+        match summary.likelihood {
+            Likelihood::Integrated { .. } => "Integrated likelihoods",
+            _ => "Exact likelihoods",
+        },
         match is_off {
             true => "except".to_owned(),
             false => format!("within {OFF} standard errors"),
@@ -262,7 +280,8 @@ fn effective_samples(summary: &Summary) -> Statement {
         };
     }
     let mut text = format!(
-        "By exact likelihoods the ESS is {} %: {} audited samples are worth {} independent ones",
+        "By {} likelihoods the ESS is {} %: {} audited samples are worth {} independent ones",
+        kind(summary),
         number(100.0 * exact),
         count(summary.n_audited),
         number(worth)

@@ -196,6 +196,14 @@ impl Subject {
 
 /// Whether the training diverged after the checkpoint was written, or has steps to go.
 fn unfinished(metadata: &Value, config: Option<&Config>) -> Option<String> {
+    if let Some(guidance) = config
+        .map(|config| config.sampling.guidance)
+        .filter(|eta| *eta != 0.0)
+    {
+        return Some(format!(
+            "this is of the map without guidance; the run's samples have sampling.guidance = {guidance}, under which no head reports anything"
+        ));
+    }
     let step = metadata.get("step").and_then(Value::as_u64)?;
     if metadata
         .get("diverged")
