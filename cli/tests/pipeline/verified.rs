@@ -28,7 +28,9 @@ fn states_weigh_what_their_conformations_do() {
     let phi = molecule.first_phi_psi(&samples.positions).0;
     for i in 0..samples.count() {
         let energy_kt = samples.energy[i] / molecule.thermal_energy;
-        let expected = -energy_kt - encoded.log_det[i] + encoded.log_share[i];
+        // Of the map's states, which are those of the coordinates times the scale.
+        let expected = -energy_kt - encoded.log_det[i] + encoded.log_share[i]
+            - model.flow_map.dimension() as f64 * scale.ln();
         // Single precision of states moves stiff energies; those of untrained maps are in the thousands.
         let allowed = 0.02 + 1e-4 * energy_kt.abs();
         let found = weighed.log_density[i];
