@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "timing: cargo test -p boltzmap-physics --release ten_thousand -- --ignored --nocapture"]
+    #[ignore = "timing: cargo test -p boltzmap-statistics --release ten_thousand -- --ignored --nocapture"]
     fn ten_thousand() {
         let n = 10_000;
         let mut stream = Stream::new(1, 0, 0);

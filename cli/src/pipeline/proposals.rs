@@ -34,12 +34,16 @@ fn integrator(config: &Config) -> Integrator {
     }
 }
 
-/// The map ends at time 1 − ε, where unit-variance data has the variance α² + β²: its square root, by which final states are divided.
+/// [`scale_at`] of the deployed schedule's ε.
 pub fn end_scale(config: &Config) -> Result<f64> {
-    let epsilon = model::schedule(config)?.epsilon();
+    Ok(scale_at(config, model::schedule(config)?.epsilon()))
+}
+
+/// The map ends at time 1 − ε, where unit-variance data has the variance α² + β²: its square root, by which final states are divided.
+pub fn scale_at(config: &Config, epsilon: f64) -> f64 {
     let (parts, _) =
         train::interpolant(config).numbers(&[1.0, 0.0], &[0.0, 1.0], &[0.0, 1.0], 1.0 - epsilon);
-    Ok(parts[0].hypot(parts[1]))
+    parts[0].hypot(parts[1])
 }
 
 /// What turns log q of the map's final states into log q of states of unit variance given the domain, in which `kept` of `draws`

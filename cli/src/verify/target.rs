@@ -10,10 +10,9 @@ use boltzmap_objectives::targets::AnalyticTarget;
 use boltzmap_physics::MolecularTarget;
 
 use crate::config::Config;
-use crate::pipeline::model::ModelMetadata;
-use crate::pipeline::model::require_atoms;
+use crate::pipeline::model::{ModelMetadata, require_atoms};
 use crate::pipeline::molecule::Molecule;
-use crate::pipeline::train;
+use crate::pipeline::proposals::scale_at;
 
 /// Coordinates of an analytic target whose means are compared.
 const MEANS: usize = 4;
@@ -105,15 +104,9 @@ impl Weigher {
             let coordinates = ModelMetadata::of(checkpoint, path)?.coordinates;
             let molecule = Molecule::new(config)?;
             require_atoms(&coordinates, &molecule, path)?;
-            let (parts, _) = train::interpolant(config).numbers(
-                &[1.0, 0.0],
-                &[0.0, 1.0],
-                &[0.0, 1.0],
-                1.0 - epsilon,
-            );
             let target = molecule.target(coordinates)?;
             return Ok(Some(Weigher::Molecule(Box::new(Conformations {
-                target: target.with_scale(parts[0].hypot(parts[1])),
+                target: target.with_scale(scale_at(config, epsilon)),
                 molecule,
             }))));
         }
